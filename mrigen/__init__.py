@@ -1,0 +1,32 @@
+"""mrigen: autoencoders and variational autoencoders of whole 3-D brain MRI.
+
+`import mrigen` is light: TensorFlow is loaded by the first name that needs it.
+"""
+
+import importlib
+
+__version__ = "0.1.0"
+
+_LAZY = {
+    "MrigenError": "mrigen.errors",
+    "Recipe": "mrigen.recipe",
+    "Run": "mrigen.runs",
+    "fit": "mrigen.training",
+    "load_recipe": "mrigen.recipe",
+    "open_run": "mrigen.runs",
+    "probe": "mrigen.probing",
+    "sample": "mrigen.sampling",
+    "write_phantom_cohort": "mrigen.data.phantom",
+}
+
+__all__ = ["__version__", *sorted(_LAZY)]
+
+
+def __getattr__(name: str):
+    if name in _LAZY:
+        return getattr(importlib.import_module(_LAZY[name]), name)
+    raise AttributeError(f"module 'mrigen' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,287 @@
+"""Prepared volumes on disk: checked, resampled once, kept as sharded TFRecord files of uint8, reused by later runs.
+
+A cache is keyed by the content of its images and masks and by the preprocessing settings. It appears whole or not at
+all; a shard that was damaged later is found (size and digest) and built again.
+"""
+
+import concurrent.futures
+import dataclasses
+import hashlib
+import json
+import logging
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import tensorflow as tf
+
+from mrigen.data.checking import (
+    Checked,
+    FileMemo,
+    FileStamp,
+    duplicate_faults,
+    file_digest,
+    find_faults,
+    mask_faults,
+)
+from mrigen.data.cohort import Cohort
+from mrigen.data.preprocess import PREPROCESS_VERSION, Prepared, prepare_volume
+from mrigen.errors import CohortError, MrigenError
+from mrigen.files import atomic_path, read_json, temporary_directory, write_json, write_table
+from mrigen.recipe import PreprocessRecipe
+from mrigen.volumes import read_volume
+
+logger = logging.getLogger(__name__)
+
+CACHE_FORMAT = 1
+SHARD_BYTES = 64 * 2**20
+FACTS = ("centre_x", "centre_y", "centre_z", "scale", "head_volume_ml", "brain_volume_ml", "lost_fraction")
+
+
+@dataclasses.dataclass(frozen=True)
+class VolumeCache:
+    """A finished cache.
+
+    Attributes:
+        directory: where it lies.
+        key: digest of contents and settings; the data fingerprint of a run.
+        volume_shape: (x, y, z) of every record.
+        shards: paths of the TFRecord files; a record holds `row` (int64) and `volume` (bytes, uint8, C order).
+        table: one row a record, in the order of `row`: the cohort's table and the facts measured while preparing
+            (centre_x, centre_y, centre_z in mm; scale; head_volume_ml, brain_volume_ml; lost_fraction).
+    """
+
+    directory: Path
+    key: str
+    volume_shape: tuple[int, int, int]
+    shards: tuple[Path, ...]
+    table: pd.DataFrame
+
+
+def default_cache_directory() -> Path:
+    """Returns the folder of caches: $MRIGEN_CACHE, or mrigen/ in the user's cache folder."""
+    if os.environ.get("MRIGEN_CACHE"):
+        return Path(os.environ["MRIGEN_CACHE"])
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mrigen"
+
+
+def open_cache(
+    cohort: Cohort,
+    settings: PreprocessRecipe,
+    apply_mask: bool = False,
+    directory: Path | None = None,
+    progress: Callable[[int], None] | None = None,
+    num_workers: int | None = None,
+) -> VolumeCache:
+    """Returns the cache of a cohort, built or repaired if need be.
+
+    Args:
+        cohort: whose images; every row becomes a record.
+        settings: what an image becomes.
+        apply_mask: whether voxels outside the mask become 0.
+        directory: folder of all caches.
+        progress: called with 1 after each image that was prepared.
+        num_workers: threads; all cores by default.
+
+    Raises:
+        CohortError: every unfit file, one line a fault, all together; nothing is kept then.
+        MrigenError: the disk is too full.
+    """
+    directory = Path(directory or default_cache_directory())
+    builder = _Builder(cohort.table, settings, apply_mask, directory, progress, num_workers)
+    builder.raise_known_faults()
+    key = builder.key()
+    if key is not None and (directory / key / "manifest.json").is_file():
+        builder.repair(directory / key)
+    else:
+        key = builder.build()
+    return _load(directory / key, cohort.table)
+
+
+class _Builder:
+    def __init__(self, table, settings, apply_mask, directory, progress, num_workers):
+        self.table = table
+        self.settings = settings
+        self.apply_mask = apply_mask
+        self.directory = directory
+        self.progress = progress or (lambda steps: None)
+        self.num_workers = num_workers or os.cpu_count() or 1
+        self.memo = FileMemo(directory / "checks.sqlite")
+        self.known = self.memo.get_many(self._files())
+        self.shard_size = max(1, SHARD_BYTES // int(np.prod(settings.volume_shape)))
+
+    def _files(self) -> list[str]:
+        return [*self.table["path"], *self.table["mask_path"].dropna()]
+
+    def raise_known_faults(self) -> None:
+        """Raises what is remembered of unchanged files, before anything is read again."""
+        faults = [fault for path in self._files() if path in self.known for fault in self.known[path].faults]
+        self._raise(faults)
+
+    def key(self) -> str | None:
+        """Returns the digest of contents and settings, or None while a file's content is not known."""
+        if any(path not in self.known for path in self._files()):
+            return None
+        content = {
+            "format": [CACHE_FORMAT, PREPROCESS_VERSION],
+            "settings": self.settings.model_dump(mode="json"),
+            "apply_mask": self.apply_mask,
+            "images": [
+                [row.scan_id, self.known[row.path].digest, self.known[row.mask_path].digest if row.mask_path else None]
+                for row in self.table.itertuples()
+            ],
+        }
+        return "volumes-" + hashlib.blake2b(json.dumps(content).encode(), digest_size=10).hexdigest()
+
+    def build(self) -> str:
+        """Checks and prepares every image, writes the cache, returns its key."""
+        size = len(self.table) * int(np.prod(self.settings.volume_shape))
+        logger.info(
+            "Cache: preparing %d images on a grid of %s, about %.1f MB in %s",
+            len(self.table), "x".join(map(str, self.settings.volume_shape)), size / 1e6, self.directory,
+        )  # fmt: skip
+        self.directory.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(self.directory).free
+        if free < 1.05 * size:
+            raise MrigenError(
+                f"{self.directory}: got {free / 1e6:.0f} MB of free space, expected at least {1.05 * size / 1e6:.0f} "
+                "MB for the cache. Free some, or set MRIGEN_CACHE to another disk."
+            )
+        # The key is known only when every file was read, so the folder is named at the end.
+        with temporary_directory(self.directory) as temporary:
+            facts, shards, faults = [], [], []
+            for number, rows in enumerate(self._shard_rows()):
+                path = temporary / f"shard-{number:05d}.tfrecord"
+                shard_facts, shard_faults = self._write_shard(path, rows)
+                facts += shard_facts
+                faults += shard_faults
+                shards.append(_describe_shard(path, rows))
+            self._raise(faults + duplicate_faults(self.table, {path: self.known[path].digest for path in self.known}))
+            write_table(temporary / "facts.tsv", pd.DataFrame(facts, columns=["scan_id", *FACTS]))
+            write_json(
+                temporary / "manifest.json", {"volume_shape": list(self.settings.volume_shape), "shards": shards}
+            )
+            key = self.key()
+            if (self.directory / key).is_dir():  # A folder without a manifest: what a crash of old left behind.
+                shutil.rmtree(self.directory / key)
+            os.rename(temporary, self.directory / key)
+        return key
+
+    def repair(self, cache: Path) -> None:
+        """Builds the shards of a finished cache again that are missing or were changed."""
+        manifest = read_json(cache / "manifest.json")
+        paths = [cache / shard["name"] for shard in manifest["shards"]]
+        known = self.memo.get_many(path for path in paths if path.is_file())
+        for path, shard, rows in zip(paths, manifest["shards"], self._shard_rows(), strict=True):
+            if not path.is_file():
+                digest = None
+            elif str(path) in known:
+                digest = known[str(path)].digest
+            else:
+                stamp = FileStamp.of(path)
+                digest = file_digest(path)
+                self.memo.put_many({path: Checked(stamp, digest)})
+            if digest != shard["digest"]:
+                logger.warning("Cache: %s is damaged or missing and is built again", path)
+                with atomic_path(path) as temporary:
+                    _, faults = self._write_shard(temporary, rows)
+                    self._raise(faults)
+
+    def _shard_rows(self) -> Iterator[range]:
+        for start in range(0, len(self.table), self.shard_size):
+            yield range(start, min(start + self.shard_size, len(self.table)))
+
+    def _write_shard(self, path: Path, rows: range) -> tuple[list[list], list[str]]:
+        """Writes one shard; returns the facts of its rows and the faults found."""
+        facts, faults, checked = [], [], {}
+        records = list(self.table.iloc[rows.start : rows.stop].itertuples())
+        with (
+            concurrent.futures.ThreadPoolExecutor(self.num_workers) as pool,
+            tf.io.TFRecordWriter(str(path)) as writer,
+        ):
+            try:
+                for row, record, (prepared, found) in zip(rows, records, pool.map(self._prepare, records), strict=True):
+                    checked.update(found)
+                    faults += [fault for entry in found.values() for fault in entry.faults]
+                    if prepared is not None:
+                        facts.append([record.scan_id, *_facts(prepared)])
+                        writer.write(_encode(row, prepared.array))
+                    self.progress(1)
+                writer.flush()
+            except tf.errors.OpError as error:
+                raise MrigenError(f"{path}: cannot be written ({error.message}). Is the disk full?") from None
+        self.memo.put_many(checked)
+        self.known.update(checked)
+        return facts, faults
+
+    def _prepare(self, record) -> tuple[Prepared | None, dict[str, Checked]]:
+        """Reads, checks and prepares one image; returns it (None if unfit) and what to remember of its files."""
+        found: dict[str, Checked] = {}
+        volume, faults = self._read(record.path, found)
+        mask = None
+        if volume is not None:
+            faults += find_faults(record.path, volume)
+            if record.mask_path:
+                mask, unfit = self._read(record.mask_path, found, dtype=np.float32)
+                if mask is not None:
+                    unfit += mask_faults(record.mask_path, mask, volume)
+                if record.mask_path in found:
+                    found[record.mask_path] = dataclasses.replace(found[record.mask_path], faults=tuple(unfit))
+                else:
+                    faults += unfit
+        unfit_mask = record.mask_path in found and found[record.mask_path].faults
+        if record.path in found:
+            found[record.path] = dataclasses.replace(found[record.path], faults=tuple(faults))
+        elif faults:
+            # The file could not even be stamped (it is gone); it cannot be remembered, only reported.
+            found[record.path] = Checked(FileStamp(-1, -1), "", faults=tuple(faults))
+        if faults or unfit_mask:
+            return None, found
+        return prepare_volume(volume, mask, self.settings, self.apply_mask), found
+
+    @staticmethod
+    def _read(path: str, found: dict[str, Checked], dtype=np.float32):
+        try:
+            stamp = FileStamp.of(path)
+            found[path] = Checked(stamp, file_digest(path))
+            return read_volume(path, dtype), []
+        except CohortError as error:
+            return None, list(error.faults)
+        except OSError as error:
+            return None, [f"{path}: cannot be read ({error.strerror}). Restore it, or use data.exclude."]
+
+    @staticmethod
+    def _raise(faults: list[str]) -> None:
+        if faults:
+            raise CohortError(list(dict.fromkeys(faults)))
+
+
+def _facts(prepared: Prepared) -> list:
+    return [*prepared.centre, prepared.scale, prepared.head_volume, prepared.brain_volume, prepared.lost]
+
+
+def _encode(row: int, array: np.ndarray) -> bytes:
+    feature = {
+        "row": tf.train.Feature(int64_list=tf.train.Int64List(value=[row])),
+        "volume": tf.train.Feature(bytes_list=tf.train.BytesList(value=[array.tobytes()])),
+    }
+    return tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString()
+
+
+def _describe_shard(path: Path, rows: range) -> dict:
+    return {"name": path.name, "digest": file_digest(path), "num_records": len(rows)}
+
+
+def _load(path: Path, table: pd.DataFrame) -> VolumeCache:
+    manifest = read_json(path / "manifest.json")
+    facts = pd.read_csv(path / "facts.tsv", sep="\t", dtype={"scan_id": str}, na_values=["n/a"], keep_default_na=False)
+    return VolumeCache(
+        directory=path,
+        key=path.name,
+        volume_shape=tuple(manifest["volume_shape"]),
+        shards=tuple(path / shard["name"] for shard in manifest["shards"]),
+        table=table.reset_index(drop=True).merge(facts, on="scan_id", how="left", validate="one_to_one"),
+    )

@@ -1,0 +1,95 @@
+"""A recipe's people, images and split, opened together."""
+
+import dataclasses
+import hashlib
+import logging
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from mrigen.data.cache import VolumeCache, default_cache_directory, open_cache
+from mrigen.data.cohort import Cohort, index_cohort
+from mrigen.data.splits import check_split, split_subjects
+from mrigen.errors import CohortError
+from mrigen.progress import progress_bar
+from mrigen.recipe import DataRecipe, Recipe
+
+logger = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    """Who is in a study, their prepared volumes, and how they are divided.
+
+    Attributes:
+        cache: the prepared volumes; `cache.table` has one row an image.
+        split: columns participant_id and split, one row a person.
+        notes: lines about what was left out of the cohort.
+    """
+
+    cache: VolumeCache
+    split: pd.DataFrame
+    notes: tuple[str, ...] = ()
+
+    def rows(self, *splits: str) -> np.ndarray:
+        """Returns the rows of `cache.table` whose people are in one of `splits` (all, if none is named)."""
+        chosen = self.split if not splits else self.split[self.split["split"].isin(splits)]
+        return np.flatnonzero(self.cache.table["participant_id"].isin(chosen["participant_id"]))
+
+    def splits_of_rows(self) -> np.ndarray:
+        """Returns the split of each row of `cache.table`, (rows,) str."""
+        splits = self.split.set_index("participant_id")["split"]
+        return self.cache.table["participant_id"].map(splits).to_numpy(dtype=str)
+
+
+def open_cohort(data: DataRecipe, directory: Path | None = None) -> Cohort:
+    """Returns the cohort of a recipe's `data` block; the synthetic one is made first where it is asked for.
+
+    Raises:
+        CohortError: see `index_cohort`; or no source is named.
+    """
+    if data.source == "files":
+        if data.root is None and not data.cohorts:
+            raise CohortError(
+                "data.root: got null, expected a cohort. Name a folder (--set data.root=/data/my-bids), "
+                "or use the synthetic cohort (--set data.source=phantom)."
+            )
+        return index_cohort(data)
+    from mrigen.data.phantom import PhantomSettings, write_phantom_cohort
+
+    settings = PhantomSettings(num_subjects=data.num_subjects, **data.phantom.model_dump())
+    name = hashlib.blake2b(repr(settings).encode(), digest_size=8).hexdigest()
+    root = Path(directory or default_cache_directory()) / f"phantom-{name}"
+    if not (root / "participants.tsv").is_file():
+        logger.info("Synthetic cohort: making %d people in %s", data.num_subjects, root)
+        with progress_bar("Making the synthetic cohort", data.num_subjects) as advance:
+            write_phantom_cohort(root, settings, progress=advance)
+    return index_cohort(data.model_copy(update={"source": "files", "root": str(root), "mask": "phantom"}))
+
+
+def open_dataset(recipe: Recipe, split: pd.DataFrame | None = None, directory: Path | None = None) -> Dataset:
+    """Returns the people, volumes and split of a recipe; images are checked and prepared on the first call.
+
+    Args:
+        recipe: data and preprocess are used.
+        split: the split of an earlier run, checked against the cohort; a new one is made without it.
+        directory: folder of caches.
+
+    Raises:
+        CohortError: every fault of tables, images and split.
+    """
+    cohort = open_cohort(recipe.data, directory)
+    if split is None:
+        split = split_subjects(cohort.table, recipe.data.split)
+    check_split(cohort.table, split)
+    missing = set(cohort.table["participant_id"]) ^ set(split["participant_id"])
+    if missing:
+        some = ", ".join(sorted(missing)[:5])
+        raise CohortError(
+            f"split: got {len(missing)} people who are not in both the cohort and the split ({some}), expected the "
+            "cohort of the run. Restore the data folder, or fit again."
+        )
+    with progress_bar("Checking and preparing images", len(cohort.table)) as advance:
+        cache = open_cache(cohort, recipe.preprocess, recipe.data.apply_mask, directory, advance)
+    return Dataset(cache, split, cohort.notes)

@@ -1,0 +1,148 @@
+"""Faults and notes of a cohort's content: codes of sex, ages, excluded ids, paths. One line each, in words."""
+
+import os
+
+import pandas as pd
+
+from mrigen.data import tables
+from mrigen.data.bids import bare_id
+from mrigen.data.sources import Source, exclude_keys, id_hint, listed
+from mrigen.data.tables import counted, limited, nearest, same_value
+from mrigen.recipe.schema import DataRecipe
+
+
+def code_faults(data: DataRecipe) -> list[str]:
+    """Returns a line for each code that data.sex_codes names for both sexes."""
+    if not data.sex_codes:
+        return []
+    both = [code for code in data.sex_codes.F if any(same_value(str(code), other) for other in data.sex_codes.M)]
+    return [f"data.sex_codes: got {code} for both F and M, expected one. Correct the lists." for code in both]
+
+
+def column_faults(sources: list[Source], data: DataRecipe) -> list[str]:
+    """Returns a line for each column that the recipe names itself (not a default) and that no table has."""
+    lines = []
+    known = list(dict.fromkeys(column for source in sources for column in source.raw.columns))
+    for name in ("sex", "age", "site", "family"):
+        asked = getattr(data, f"{name}_column")
+        default = DataRecipe.model_fields[f"{name}_column"].default
+        if asked != default and not any(source.columns[name] for source in sources):
+            lines.append(
+                f"data.{name}_column: got '{asked}', which no table of the cohort has. "
+                f"Known columns: {listed(known)}.{nearest(asked, known)}"
+            )
+    return lines
+
+
+def exclude_faults(sources: list[Source], exclude: list[str]) -> list[str]:
+    """Returns a line for each entry of data.exclude that is nobody's id, or the id of people in several cohorts."""
+    lines = []
+    for entry in exclude:
+        matching = [source for source in sources if exclude_keys(entry, source.recipe.name) & source.people]
+        if not matching:
+            bare = bare_id(entry)
+            for source in sources:
+                bare = bare_id(bare.removeprefix(f"{source.recipe.name}."))
+            known = sorted({person for source in sources for person in source.people})
+            lines.append(
+                f"data.exclude: got '{entry}', which is nobody's id, expected a participant_id of the cohort. "
+                f"Correct it.{id_hint(bare, known)}"
+            )
+        elif len(matching) > 1:
+            names = [source.recipe.name for source in matching]
+            lines.append(
+                f"data.exclude: got '{entry}', who is in the cohorts {' and '.join(names)}, expected one person. "
+                f"Write {names[0]}.{entry} or {names[1]}.{entry}, or both."
+            )
+    return limited(lines)
+
+
+def path_faults(source: Source, images: pd.DataFrame) -> list[str]:
+    """Returns a line for each image that is not there: a wrong path in a table, or a link to nothing in a folder."""
+    if source.is_list:
+        return limited(
+            [
+                f"{source.table}: got the path {path}, where there is no file. Correct the path (relative paths start "
+                "at the table's folder), or exclude the subject with data.exclude."
+                for path in images["path"]
+                if not os.path.isfile(path)
+            ]
+        )
+    return limited(
+        [
+            f"{path}: got a link to a missing file, expected an image. Fetch the content (datalad get, git annex get), "
+            "or exclude the subject with data.exclude."
+            for path in sorted(images["path"][images["broken"].astype(bool)])
+        ]
+    )
+
+
+def sex_faults(source: Source, images: pd.DataFrame, data: DataRecipe) -> list[str]:
+    """Returns a line for codes of sex that are not understood, and for codes that two sources explain differently."""
+    place = f"{source.table}: {source.columns['sex']}"
+    lines = []
+    for code, sex in source.levels.items() if data.sex_codes else ():
+        said = {name for name, codes in data.sex_codes.model_dump().items() if any(same_value(code, c) for c in codes)}
+        if said and sex not in said:
+            lines.append(
+                f"{place}: got {code} for {said.pop()} from data.sex_codes, but for {sex} from the dataset's own "
+                f"{os.path.splitext(os.path.basename(source.table))[0]}.json, expected one meaning. "
+                "Correct the wrong one."
+            )
+    different = images.dropna(subset=["sex"]).groupby("participant_id")["sex"].nunique()
+    lines += limited(
+        [
+            f"{place}: got both F and M for {person}, expected one sex a person. Correct the table."
+            for person in different.index[different > 1]
+        ]
+    )
+    people = images.drop_duplicates("participant_id")
+    unknown = people["sex_cell"][people["sex_unknown"]].value_counts()
+    if unknown.empty:
+        return lines
+    found = listed([f"{code} ({counted(number, 'person', 'people')})" for code, number in unknown.items()])
+    if data.sex_codes:
+        lines.append(
+            f"{place}: got {found}, which data.sex_codes does not name (F: {data.sex_codes.F}, M: {data.sex_codes.M}). "
+            "Add the codes there, or write n/a in the table where the sex is not known."
+        )
+    elif any(tables.as_number(code) is not None for code in unknown.index):
+        lines.append(
+            f"{place}: got the codes {found}, expected words (F, M, female, male). Codes are never guessed: look up "
+            "what they mean and say it in the recipe, for example data.sex_codes: {F: [2], M: [1]}."
+        )
+    else:
+        lines.append(
+            f"{place}: got {found}, expected F, M, female, male or n/a. Correct the table, or name the words in the "
+            "recipe, for example data.sex_codes: {F: [femme], M: [homme]}."
+        )
+    return lines
+
+
+def age_faults(source: Source, images: pd.DataFrame, oldest: float) -> tuple[list[str], list[str]]:
+    """Returns faults and notes: some ages that are no years are noted; if none is, the column is wrong (a fault)."""
+    given = images["age_cell"].notna()
+    bad = images["age_cell"][given & images["age"].isna()]
+    if bad.empty:
+        return [], []
+    place = f"{source.table}: {source.columns['age']}"
+    shown = ", ".join(limited([f"'{cell}'" for cell in bad.unique()], 5))
+    if len(bad) == given.sum():
+        return [
+            f"{place}: got {shown}, expected years from 0 to {oldest:g} with a decimal point. "
+            "Correct the column, or name another with data.age_column."
+        ], []
+    ages = counted(len(bad), "age", "ages")
+    return [], [f"{place}: {ages} not in years from 0 to {oldest:g} ({shown}), taken as missing."]
+
+
+def scan_id_faults(images: pd.DataFrame) -> list[str]:
+    """Returns a line for each two images whose ids become one file name."""
+    twice = images[images["scan_id"].duplicated(keep=False)].groupby("scan_id")["path"].apply(list)
+    return limited(
+        [
+            f"{paths[0]}: got the id {scan_id} also for {paths[1]}, expected different ids (letters, digits, . + - _ "
+            "are kept). Rename one."
+            for scan_id, paths in twice.items()
+        ]
+    )

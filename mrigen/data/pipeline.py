@@ -1,0 +1,112 @@
+"""From a cache to batches: one tf.data builder for training, one for inference."""
+
+import numpy as np
+import tensorflow as tf
+
+from mrigen.data.augment import Augmenter
+from mrigen.data.cache import VolumeCache
+from mrigen.recipe import AugmentRecipe
+
+# Records waiting to be shuffled take at most this much memory.
+SHUFFLE_BYTES = 2**30
+
+
+def steps_per_epoch(num_subjects: int, batch_size: int) -> int:
+    """Returns the full batches in an epoch; at least one.
+
+    Example:
+        >>> steps_per_epoch(89, 8)
+        11
+    """
+    return max(1, num_subjects // batch_size)
+
+
+def training_dataset(
+    cache: VolumeCache,
+    rows: np.ndarray,
+    batch_size: int,
+    seed: int,
+    epochs: int,
+    first_epoch: int = 0,
+    augment: AugmentRecipe | None = None,
+    zooms=(1.0, 1.0, 1.0),
+) -> tf.data.Dataset:
+    """Returns batches (batch, x, y, z, 1) float32 in [0, 1] for all epochs, one after the other.
+
+    Order and changes are keyed by (seed, epoch, row): an epoch is the same whether training starts before it or is
+    resumed at it. Each epoch has `steps_per_epoch` full batches; who is left over differs from epoch to epoch.
+
+    Args:
+        cache: where the volumes are.
+        rows: rows of `cache.table` to train on.
+        batch_size: subjects a step; a smaller cohort gives smaller batches.
+        seed: of order and changes.
+        epochs: number of the last epoch, exclusive.
+        first_epoch: where to start.
+        augment: random changes, or None.
+        zooms: voxel size in mm, for the changes.
+    """
+    batch_size = min(batch_size, len(rows))
+    steps = steps_per_epoch(len(rows), batch_size)
+    buffer = min(len(rows), max(1, SHUFFLE_BYTES // int(np.prod(cache.volume_shape))))
+    augmenter = None if augment is None else Augmenter(augment, cache.volume_shape, zooms)
+    shards = tf.constant([str(path) for path in cache.shards])
+
+    def one_epoch(epoch):
+        order_seed = tf.random.fold_in(tf.constant([seed, 0], tf.int32), tf.cast(epoch, tf.int32))
+        number = tf.random.stateless_uniform([], order_seed, minval=None, maxval=None, dtype=tf.int64)
+        order = tf.random.experimental.stateless_shuffle(shards, order_seed)
+        records = _records(tf.data.Dataset.from_tensor_slices(order), cache, rows)
+        records = records.shuffle(buffer, seed=number, reshuffle_each_iteration=False)
+
+        def prepare(row, volume):
+            volume = tf.cast(volume, tf.float32) / 255.0
+            if augmenter is not None:
+                volume = augmenter(volume, tf.random.fold_in(order_seed, tf.cast(row, tf.int32)))
+            return volume[..., None]
+
+        records = records.map(prepare, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        return records.batch(batch_size, drop_remainder=True).take(steps)
+
+    return tf.data.Dataset.range(first_epoch, epochs).flat_map(one_epoch).prefetch(2)
+
+
+def inference_dataset(cache: VolumeCache, rows: np.ndarray, batch_size: int) -> tf.data.Dataset:
+    """Returns batches (row numbers (batch,) int64, volumes (batch, x, y, z, 1) float32); each row exactly once.
+
+    Args:
+        cache: where the volumes are.
+        rows: rows of `cache.table`; the batches come in the order of the table.
+        batch_size: subjects a batch; the last may be smaller.
+    """
+    records = _records(tf.data.Dataset.from_tensor_slices([str(path) for path in cache.shards]), cache, rows, cycle=1)
+    records = records.map(lambda row, volume: (row, tf.cast(volume, tf.float32)[..., None] / 255.0))
+    return records.batch(batch_size).prefetch(2)
+
+
+def read_volumes(cache: VolumeCache, rows: np.ndarray) -> np.ndarray:
+    """Returns the volumes of `rows` of the table, in their order: (rows, x, y, z) float32 in [0, 1]."""
+    volumes = np.empty((len(rows), *cache.volume_shape), dtype=np.float32)
+    place = {int(row): index for index, row in enumerate(rows)}
+    for numbers, batch in inference_dataset(cache, rows, 32).as_numpy_iterator():
+        for number, volume in zip(numbers, batch, strict=True):
+            volumes[place[int(number)]] = volume[..., 0]
+    return volumes
+
+
+def _records(shards: tf.data.Dataset, cache: VolumeCache, rows: np.ndarray, cycle: int = 8) -> tf.data.Dataset:
+    """Returns (row, volume uint8 (x, y, z)) for the records of `rows`, shard by shard, or from several at once."""
+    wanted = np.zeros(len(cache.table), dtype=bool)
+    wanted[np.asarray(rows, dtype=np.int64)] = True
+    wanted = tf.constant(wanted)
+    features = {"row": tf.io.FixedLenFeature([], tf.int64), "volume": tf.io.FixedLenFeature([], tf.string)}
+
+    def parse(record):
+        example = tf.io.parse_single_example(record, features)
+        return example["row"], example["volume"]
+
+    def decode(row, content):
+        return row, tf.reshape(tf.io.decode_raw(content, tf.uint8), cache.volume_shape)
+
+    records = shards.interleave(tf.data.TFRecordDataset, cycle_length=cycle, block_length=1)
+    return records.map(parse).filter(lambda row, content: wanted[row]).map(decode)

@@ -1,0 +1,177 @@
+"""What an image becomes: a volume on the model's grid, pure and recorded, with its place in the world.
+
+The grid is aligned with world axes (RAS+), so that oblique and axis-aligned scans of a head end up alike.
+"""
+
+import dataclasses
+
+import numpy as np
+from scipy import ndimage
+
+from mrigen.recipe import PreprocessRecipe
+from mrigen.volumes import Volume, apply_affine
+
+# A brain is at most about 150 mm tall; whatever is taller than this is a whole head with a neck.
+WHOLE_HEAD_HEIGHT = 160.0
+# Air left above the vertex when the grid hangs from the top of the head.
+MARGIN_ABOVE_HEAD = 8.0
+# Increase when the numbers that come out change, so that caches are built anew.
+PREPROCESS_VERSION = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """One image on the model's grid.
+
+    Attributes:
+        array: `volume_shape` uint8; divided by 255 it is the intensity in [0, 1].
+        centre: (3,) world coordinates in mm of the middle of the grid.
+        scale: native intensity units from 0 to 1.
+        head_volume: ml; largest component above an Otsu threshold in the native image, before any crop.
+        brain_volume: ml inside the mask, or None without one.
+        lost: fraction of the mask (without one, of the upper 150 mm of the head) that the grid does not cover.
+    """
+
+    array: np.ndarray
+    centre: np.ndarray
+    scale: float
+    head_volume: float
+    brain_volume: float | None
+    lost: float
+
+
+def prepare_volume(volume: Volume, mask: Volume | None, settings: PreprocessRecipe, apply_mask: bool) -> Prepared:
+    """Returns `volume` (closest-canonical axes) on the model's grid, with what was measured on the way.
+
+    Args:
+        volume: the native image; finite, not constant.
+        mask: labels on the same grid (> 0 is inside), or None.
+        settings: zooms (mm), volume_shape, centre, intensity_percentiles.
+        apply_mask: whether voxels outside `mask` become 0.
+    """
+    head = head_mask(volume.array)
+    voxel_ml = abs(np.linalg.det(volume.affine[:3, :3])) / 1000.0
+    inside = None if mask is None else mask.array > 0
+    low = np.percentile(volume.array, settings.intensity_percentiles[0])
+    bright = volume.array[inside if apply_mask and inside is not None else head]
+    high = np.percentile(bright, settings.intensity_percentiles[1])
+    scaled = np.clip((volume.array - low) / max(high - low, np.finfo(np.float32).tiny), 0.0, 1.0)
+    if apply_mask and inside is not None:
+        scaled *= inside
+        head = inside
+    centre = apply_affine(volume.affine, _centre_voxel(volume, head, inside, settings))
+    affine = grid_affine(centre, settings.zooms, settings.volume_shape)
+    resampled = resample(Volume(scaled, volume.affine), affine, settings.volume_shape)
+    counted = inside if inside is not None else _upper_part(head, volume)
+    return Prepared(
+        array=np.rint(np.clip(resampled, 0.0, 1.0) * 255.0).astype(np.uint8),
+        centre=centre,
+        scale=float(high - low),
+        head_volume=float(head.sum() * voxel_ml) if not apply_mask else float(head_mask(volume.array).sum() * voxel_ml),
+        brain_volume=None if inside is None else float(inside.sum() * voxel_ml),
+        lost=_lost_fraction(counted, volume.affine, affine, settings.volume_shape),
+    )
+
+
+def grid_affine(centre, zooms, volume_shape) -> np.ndarray:
+    """Returns the (4, 4) affine of a world-aligned grid whose middle lies at `centre` (mm).
+
+    Example:
+        >>> grid_affine((0, 0, 0), (2, 2, 2), (3, 3, 3))[:3, 3].tolist()
+        [-2.0, -2.0, -2.0]
+    """
+    zooms = np.asarray(zooms, dtype=np.float64)
+    affine = np.diag([*zooms, 1.0])
+    affine[:3, 3] = np.asarray(centre) - zooms * (np.asarray(volume_shape) - 1) / 2.0
+    return affine
+
+
+def resample(volume: Volume, affine: np.ndarray, shape) -> np.ndarray:
+    """Returns `volume` (float32) on the grid of `affine` and `shape`; linear, anti-aliased, 0 outside.
+
+    Before coarsening, each axis is smoothed by the Gaussian that takes its resolution to that of the grid (both taken
+    as Gaussians with a full width at half maximum of one voxel).
+    """
+    to_native = np.linalg.inv(volume.affine) @ affine
+    # Length in native voxels of one grid step, for each native axis.
+    steps = np.sqrt((to_native[:3, :3] ** 2).sum(axis=1))
+    sigmas = np.sqrt(np.maximum(steps**2 - 1.0, 0.0)) / np.sqrt(8.0 * np.log(2.0))
+    smooth = ndimage.gaussian_filter(volume.array, sigmas, mode="nearest", truncate=3.0)
+    matrix = to_native[:3, :3]
+    if np.allclose(matrix, np.diag(np.diag(matrix)), atol=1e-6):
+        matrix = np.diag(matrix)  # SciPy has a faster path for a diagonal.
+    return ndimage.affine_transform(smooth, matrix, to_native[:3, 3], output_shape=tuple(shape), order=1, cval=0.0)
+
+
+def otsu_threshold(array: np.ndarray) -> float:
+    """Returns the intensity that best parts `array` in two classes (largest variance between them).
+
+    The brightest thousandth is clipped first, so that a few hot voxels do not stretch the histogram.
+
+    References:
+        Otsu 1979, A threshold selection method from gray-level histograms.
+    """
+    counts, edges = np.histogram(np.minimum(array, np.percentile(array, 99.9)), bins=256)
+    middles = (edges[1:] + edges[:-1]) / 2.0
+    below = np.cumsum(counts)[:-1].astype(np.float64)
+    sum_below = np.cumsum(counts * middles)[:-1]
+    total, total_sum = counts.sum(), (counts * middles).sum()
+    separation = (total_sum * below / total - sum_below) ** 2 / np.maximum(below * (total - below), 1.0)
+    return float(middles[np.argmax(separation)])
+
+
+def head_mask(array: np.ndarray) -> np.ndarray:
+    """Returns the largest connected component of `array` above its Otsu threshold (bool, the same shape)."""
+    labels, count = ndimage.label(array > otsu_threshold(array))
+    if count == 0:
+        return np.ones(array.shape, dtype=bool)
+    sizes = np.bincount(labels.ravel())
+    sizes[0] = 0
+    return labels == np.argmax(sizes)
+
+
+def _centre_voxel(volume: Volume, head: np.ndarray, inside: np.ndarray | None, settings: PreprocessRecipe):
+    """Returns the native voxel coordinates on which the grid is centred."""
+    shape = np.asarray(volume.array.shape)
+    if settings.centre == "field_of_view":
+        return (shape - 1) / 2.0
+    if settings.centre == "mask" and inside is not None:
+        return _bounds(inside).mean(axis=1)
+    bounds = _bounds(head)
+    centre = bounds.mean(axis=1)
+    height = (bounds[2, 1] - bounds[2, 0] + 1) * volume.zooms[2]
+    if settings.centre == "head_top" or (settings.centre == "auto" and height > WHOLE_HEAD_HEIGHT):
+        # The neck is cut anywhere, the vertex never: hang the grid from the top of the head.
+        extent = settings.zooms[2] * settings.volume_shape[2]
+        centre[2] = bounds[2, 1] + (MARGIN_ABOVE_HEAD - extent / 2.0) / volume.zooms[2]
+    return centre
+
+
+def _bounds(mask: np.ndarray) -> np.ndarray:
+    """Returns (3, 2): the first and last index along each axis that hold a noticeable part of `mask`."""
+    bounds = np.empty((3, 2))
+    for axis in range(3):
+        profile = mask.sum(axis=tuple(other for other in range(3) if other != axis))
+        # A few stray voxels (a cable, a wrapped nose) do not move the grid.
+        occupied = np.flatnonzero(profile > 0.005 * profile.max())
+        bounds[axis] = occupied[0], occupied[-1]
+    return bounds
+
+
+def _upper_part(head: np.ndarray, volume: Volume) -> np.ndarray:
+    """Returns the part of `head` that can hold the brain: not more than 150 mm below its top."""
+    top = _bounds(head)[2, 1]
+    first = int(max(0, np.floor(top - 150.0 / volume.zooms[2])))
+    upper = head.copy()
+    upper[:, :, :first] = False
+    return upper
+
+
+def _lost_fraction(mask: np.ndarray, native_affine: np.ndarray, affine: np.ndarray, shape) -> float:
+    """Returns the fraction of the voxels of `mask` whose centres lie outside the grid."""
+    voxels = np.argwhere(mask)
+    if len(voxels) == 0:
+        return 0.0
+    grid = apply_affine(np.linalg.inv(affine) @ native_affine, voxels)
+    covered = np.all((grid >= -0.5) & (grid <= np.asarray(shape) - 0.5), axis=1)
+    return float(1.0 - covered.mean())

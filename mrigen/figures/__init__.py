@@ -1,0 +1,1 @@
+"""Figures: PNG files drawn from results, one module a figure."""

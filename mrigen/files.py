@@ -1,0 +1,93 @@
+"""Files that appear whole or not at all: written under a temporary name, then renamed."""
+
+import contextlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+
+@contextlib.contextmanager
+def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
+    """Yields a temporary path beside `path` that replaces it when the block ends well.
+
+    The temporary name keeps the suffixes of `path` (so that writers that look at them work), starts with a dot,
+    and is removed when the block fails. A reader never sees a half-written file.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=".tmp-", suffix="-" + path.name, dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with open(temporary, "rb") as written:
+            os.fsync(written.fileno())
+        # mkstemp makes private files; give the file the mode a plain open() would have given it.
+        temporary.chmod(0o666 & ~_umask())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def temporary_directory(parent: str | os.PathLike, name: str = "") -> Iterator[Path]:
+    """Yields a new directory in `parent`, to be renamed by the caller; what is still there at the end is removed.
+
+    Its name starts with a dot, so no reader takes it for something finished.
+    """
+    parent = Path(parent)
+    parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=".tmp-", suffix="-" + name if name else "", dir=parent))
+    try:
+        temporary.chmod(0o777 & ~_umask())
+        yield temporary
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def atomic_directory(path: str | os.PathLike) -> Iterator[Path]:
+    """Yields a temporary directory beside `path` that is renamed to it when the block ends well.
+
+    If another process made `path` in the meantime, that one is kept. An empty `path` is replaced.
+    """
+    path = Path(path)
+    with temporary_directory(path.parent, path.name) as temporary:
+        yield temporary
+        try:
+            os.rename(temporary, path)
+        except OSError:
+            if not path.is_dir() or not any(path.iterdir()):
+                raise
+
+
+def write_text(path: str | os.PathLike, text: str) -> None:
+    """Writes `text` (UTF-8) to `path`, whole or not at all."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: str | os.PathLike, value: Any) -> None:
+    """Writes `value` as indented JSON (no NaN, no infinity) to `path`, whole or not at all."""
+    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def read_json(path: str | os.PathLike) -> Any:
+    """Returns the JSON value in `path`."""
+    return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def write_table(path: str | os.PathLike, frame) -> None:
+    """Writes a pandas data frame as a BIDS-style TSV (tabs, `n/a` for missing), whole or not at all."""
+    with atomic_path(path) as temporary:
+        frame.to_csv(temporary, sep="\t", index=False, na_rep="n/a")
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

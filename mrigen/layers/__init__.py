@@ -1,0 +1,7 @@
+"""Keras 3 layers for volumes of shape (batch, x, y, z, channels)."""
+
+from mrigen.layers.batch_norm import FusedBatchNormalization
+from mrigen.layers.blocks import DecoderBlock, EncoderBlock
+from mrigen.layers.mean_image import MeanImage
+
+__all__ = ["DecoderBlock", "EncoderBlock", "FusedBatchNormalization", "MeanImage"]

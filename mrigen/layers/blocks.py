@@ -1,0 +1,104 @@
+"""The paper's block, (convolution - ReLU - normalisation) x 2, on the way down and on the way up."""
+
+import keras
+
+from mrigen.layers.batch_norm import FusedBatchNormalization
+
+
+class _ConvolutionPair(keras.layers.Layer):
+    """(Convolution 3x3x3 - ReLU - batch normalisation) x 2 at one resolution."""
+
+    def __init__(self, channels: int, seed: int | None = None, **kwargs):
+        super().__init__(**kwargs)
+        self.channels = channels
+        self.seed = seed
+        self.steps = []
+        for index in range(2):
+            initializer = keras.initializers.HeNormal(seed=None if seed is None else seed + index)
+            convolution = keras.layers.Conv3D(
+                channels, 3, padding="same", kernel_initializer=initializer, activation="relu", dtype=self.dtype_policy
+            )
+            self.steps += [convolution, FusedBatchNormalization(dtype=self.dtype_policy)]
+
+    def _build_pair(self, shape):
+        for step in self.steps:
+            step.build(shape)
+            shape = (*shape[:-1], self.channels)
+
+    def _call_pair(self, outputs, training):
+        for step in self.steps:
+            outputs = (
+                step(outputs, training=training) if isinstance(step, FusedBatchNormalization) else step(outputs)
+            )
+        return outputs
+
+    def get_config(self):
+        return {**super().get_config(), "channels": self.channels, "seed": self.seed}
+
+
+@keras.saving.register_keras_serializable(package="mrigen")
+class EncoderBlock(_ConvolutionPair):
+    """(Convolution - ReLU - normalisation) x 2, then halving by maximum pooling.
+
+    Args:
+        channels: channels of both convolutions.
+        seed: seed of the weights.
+
+    Input shape: (batch, x, y, z, any).
+    Output shape: (batch, ceil(x / 2), ceil(y / 2), ceil(z / 2), channels).
+    """
+
+    def __init__(self, channels: int, seed: int | None = None, **kwargs):
+        super().__init__(channels, seed, **kwargs)
+        self.pool = keras.layers.MaxPooling3D(2, padding="same", dtype=self.dtype_policy)
+
+    def build(self, input_shape):
+        self._build_pair(tuple(input_shape))
+
+    def call(self, inputs, training=False):
+        return self.pool(self._call_pair(inputs, training))
+
+    def compute_output_shape(self, input_shape):
+        return (input_shape[0], *(-(-side // 2) for side in input_shape[1:4]), self.channels)
+
+
+@keras.saving.register_keras_serializable(package="mrigen")
+class DecoderBlock(_ConvolutionPair):
+    """Doubling by transposed convolution, cropped to `output_sides`, then (convolution - ReLU - normalisation) x 2.
+
+    The kernel of the transposed convolution is as wide as its stride, so it leaves no checkerboard, and nothing but
+    the input reaches the output: no pooling indices are handed across from the encoder.
+
+    Args:
+        channels: channels of all convolutions.
+        output_sides: (x, y, z) of the output in voxels, each 2 n or 2 n - 1 for an input side n.
+        seed: seed of the weights.
+
+    Input shape: (batch, x, y, z, any).
+    Output shape: (batch, *output_sides, channels).
+    """
+
+    def __init__(self, channels: int, output_sides, seed: int | None = None, **kwargs):
+        super().__init__(channels, seed, **kwargs)
+        self.output_sides = tuple(output_sides)
+        self.up = keras.layers.Conv3DTranspose(
+            channels,
+            2,
+            strides=2,
+            kernel_initializer=keras.initializers.HeNormal(seed=None if seed is None else seed + 2),
+            dtype=self.dtype_policy,
+        )
+
+    def build(self, input_shape):
+        self.up.build(tuple(input_shape))
+        self._build_pair((input_shape[0], *self.output_sides, self.channels))
+
+    def call(self, inputs, training=False):
+        x, y, z = self.output_sides
+        return self._call_pair(self.up(inputs)[:, :x, :y, :z], training)
+
+    def compute_output_shape(self, input_shape):
+        return (input_shape[0], *self.output_sides, self.channels)
+
+    def get_config(self):
+        return {**super().get_config(), "output_sides": self.output_sides}

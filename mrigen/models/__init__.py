@@ -1,0 +1,24 @@
+"""Model families, and the registry from `model.kind` to the class."""
+
+from mrigen.models.autoencoder import Autoencoder
+from mrigen.models.base import LatentModel
+from mrigen.models.vae import VariationalAutoencoder
+from mrigen.recipe import ModelRecipe
+
+MODELS: dict[str, type[LatentModel]] = {"autoencoder": Autoencoder, "vae": VariationalAutoencoder}
+
+__all__ = ["MODELS", "Autoencoder", "LatentModel", "VariationalAutoencoder", "build_model"]
+
+
+def build_model(recipe: ModelRecipe, volume_shape, precision: str = "float32", seed: int = 0) -> LatentModel:
+    """Returns the built model of a recipe.
+
+    Args:
+        recipe: the `model` block.
+        volume_shape: (x, y, z) in voxels; any shape, also odd ones.
+        precision: Keras dtype policy of the layers (float32, mixed_bfloat16, mixed_float16).
+        seed: seed of weights and noise.
+    """
+    model = MODELS[recipe.kind].from_recipe(recipe, volume_shape, precision, seed)
+    model.build((None, *volume_shape, 1))
+    return model

@@ -1,0 +1,168 @@
+"""What every model of volumes shares: the paper's encoder and an honest decoder around a latent vector."""
+
+import abc
+
+import keras
+import tensorflow as tf
+
+from mrigen.distributions import flat_size
+from mrigen.layers import DecoderBlock, EncoderBlock, MeanImage
+from mrigen.recipe import ModelRecipe
+
+
+class LatentModel(keras.Model, abc.ABC):
+    """A model that maps volumes to latents and latents to volumes.
+
+    Every side of the volume may be any number of voxels: each block halves, rounding up, and the decoder crops what
+    doubling makes too large. The decoder sees z alone.
+
+    Args:
+        volume_shape: (x, y, z) in voxels.
+        latent_dim: number of latent variables, or None for a spatial latent.
+        latent_channels: channels of a spatial latent.
+        channels: channels of each block, from full resolution down.
+        mean_image: whether a learned image, started at the training mean, is added to what is decoded.
+        seed: seed of weights and noise.
+        dtype: Keras dtype policy of the convolutions; latents, likelihood and losses are float32 under any.
+
+    Input shape: (batch, x, y, z, 1), intensities in [0, 1].
+    Output: a dict that holds at least "reconstruction" (batch, x, y, z, 1) and "loc" (batch, latent), float32.
+    """
+
+    def __init__(
+        self,
+        volume_shape,
+        latent_dim: int | None = 64,
+        latent_channels: int = 16,
+        channels=(32, 32, 32),
+        mean_image: bool = True,
+        seed: int = 0,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.volume_shape = tuple(int(side) for side in volume_shape)
+        self.latent_dim = latent_dim
+        self.latent_channels = latent_channels
+        self.channels = tuple(channels)
+        self.mean_image = mean_image
+        self.seed = seed
+        sides = [self.volume_shape]
+        for _ in self.channels:
+            sides.append(tuple(-(-side // 2) for side in sides[-1]))
+        self.grid = sides[-1]
+        policy = self.dtype_policy
+        self.encoder_blocks = [
+            EncoderBlock(width, seed=seed + 10 * index, dtype=policy, name=f"encoder_{index}")
+            for index, width in enumerate(self.channels)
+        ]
+        self.expand = latent_expansion(self.grid, latent_dim, self.channels[-1], seed + 500)
+        self.decoder_blocks = [
+            DecoderBlock(width, sides[index], seed=seed + 1000 + 10 * index, dtype=policy, name=f"decoder_{index}")
+            for index, width in reversed(list(enumerate(self.channels)))
+        ]
+        # Starts at zero where a mean image is added: the first reconstruction is the mean.
+        start = "zeros" if mean_image else keras.initializers.GlorotUniform(seed=seed + 2000)
+        self.to_volume = keras.layers.Conv3D(
+            1, 3, padding="same", kernel_initializer=start, dtype=policy, name="to_volume"
+        )
+        self.mean = MeanImage(name="mean") if mean_image else None
+        self.trackers: dict[str, keras.metrics.Metric] = {}
+
+    @classmethod
+    @abc.abstractmethod
+    def from_recipe(cls, recipe: ModelRecipe, volume_shape, precision: str, seed: int) -> "LatentModel":
+        """Returns the unbuilt model of a recipe's `model` block."""
+
+    @property
+    def num_voxels(self) -> int:
+        """Voxels of a volume."""
+        return flat_size(self.volume_shape)
+
+    @property
+    def latent_size(self) -> int:
+        """Length of the latent vector."""
+        return flat_size(self.grid) * self.latent_channels if self.latent_dim is None else self.latent_dim
+
+    def build(self, input_shape):
+        shape = tuple(input_shape)
+        for block in self.encoder_blocks:
+            block.build(shape)
+            shape = block.compute_output_shape(shape)
+        self.build_latent(shape)
+        self.expand.build((None, self.latent_size))
+        shape = (None, *self.grid, self.channels[-1])
+        for block in self.decoder_blocks:
+            block.build(shape)
+            shape = block.compute_output_shape(shape)
+        self.to_volume.build(shape)
+        if self.mean is not None:
+            self.mean.build((None, *self.volume_shape, 1))
+
+    @abc.abstractmethod
+    def build_latent(self, features_shape):
+        """Builds what lies between the encoder's features and z."""
+
+    @abc.abstractmethod
+    def posterior(self, volumes, training=False) -> dict:
+        """Returns {"loc": (batch, latent)} and, for a VAE, {"scale": (batch, latent)}, float32."""
+
+    def features(self, volumes, training=False):
+        """Returns what the convolutions of the encoder see, (batch, *grid, channels)."""
+        for block in self.encoder_blocks:
+            volumes = block(volumes, training=training)
+        return volumes
+
+    def encode(self, volumes):
+        """Returns the latents of `volumes`: the posterior means, (batch, latent) float32."""
+        return self.posterior(volumes)["loc"]
+
+    def decode(self, z, training=False):
+        """Returns the volumes that latents `z` (batch, latent) stand for, (batch, x, y, z, 1) float32."""
+        outputs = self.expand(z)
+        for block in self.decoder_blocks:
+            outputs = block(outputs, training=training)
+        outputs = tf.cast(self.to_volume(outputs), tf.float32)
+        return outputs if self.mean is None else self.mean(outputs)
+
+    def start_at_mean(self, mean_volume) -> None:
+        """Sets the decoder's image to the training mean (x, y, z), where the model has one."""
+        if self.mean is not None:
+            self.mean.start_at(mean_volume)
+
+    def track(self, **values) -> None:
+        """Updates the running means that Keras reports at each step and epoch, by name."""
+        for name, value in values.items():
+            self.trackers[name].update_state(value)
+
+    def add_trackers(self, *names: str) -> None:
+        """Declares the names that `track` updates."""
+        self.trackers = {name: keras.metrics.Mean(name=name) for name in names}
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "volume_shape": self.volume_shape,
+            "latent_dim": self.latent_dim,
+            "latent_channels": self.latent_channels,
+            "channels": self.channels,
+            "mean_image": self.mean_image,
+            "seed": self.seed,
+            "dtype": keras.dtype_policies.serialize(self.dtype_policy),
+        }
+
+
+def latent_expansion(grid, latent_dim: int | None, channels: int, seed: int) -> keras.Sequential:
+    """Returns the float32 layers from z (batch, latent) to (batch, *grid, channels or latent channels)."""
+    initializer = keras.initializers.HeNormal(seed=seed)
+    if latent_dim is None:
+        layers = [
+            keras.layers.Reshape((*grid, -1), dtype="float32"),
+            keras.layers.Conv3D(channels, 1, kernel_initializer=initializer, activation="relu", dtype="float32"),
+        ]
+    else:
+        size = flat_size(grid) * channels
+        layers = [
+            keras.layers.Dense(size, kernel_initializer=initializer, activation="relu", dtype="float32"),
+            keras.layers.Reshape((*grid, channels), dtype="float32"),
+        ]
+    return keras.Sequential(layers, name="expand")

@@ -1,0 +1,36 @@
+"""Progress bars on stderr: rate and time left in a terminal, silence elsewhere."""
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+
+
+@contextlib.contextmanager
+def progress_bar(description: str, total: int, unit: str = "subjects") -> Iterator[Callable[..., None]]:
+    """Yields a function that advances the bar by a number of steps; it may be called from any thread.
+
+    The function also takes `note=`, a few words shown after the bar. Nothing is drawn when stderr is no terminal.
+    """
+    if not sys.stderr.isatty():
+        yield lambda steps=1, note="": None
+        return
+    from rich import progress
+    from rich.console import Console
+    from rich.text import Text
+
+    class Rate(progress.ProgressColumn):
+        def render(self, task):
+            speed = task.finished_speed or task.speed
+            return Text("" if speed is None else f"{speed:.2g} {unit}/s")
+
+    columns = (
+        progress.TextColumn("{task.description}"),
+        progress.BarColumn(bar_width=24),
+        progress.MofNCompleteColumn(),
+        Rate(),
+        progress.TimeRemainingColumn(),
+        progress.TextColumn("{task.fields[note]}"),
+    )
+    with progress.Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(description, total=total, note="")
+        yield lambda steps=1, note="": bar.update(task, advance=steps, **({"note": note} if note else {}))

@@ -1,0 +1,219 @@
+"""Recipes from and to text: shipped names, files, `--set` overrides, and faults in words."""
+
+import difflib
+import io
+import json
+import os
+import types
+import typing
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from mrigen.errors import RecipeError
+from mrigen.files import write_text
+from mrigen.recipe.schema import Recipe
+
+
+def list_recipes() -> dict[str, str]:
+    """Returns the shipped recipes: name -> first comment line of the file."""
+    recipes = {}
+    for entry in sorted(resources.files("mrigen_recipes").iterdir(), key=lambda entry: entry.name):
+        if entry.name.endswith(".yaml"):
+            first = entry.read_text(encoding="utf-8").splitlines()[0]
+            recipes[entry.name.removesuffix(".yaml")] = first.lstrip("# ").strip()
+    return recipes
+
+
+def resolve_recipe_path(recipe: str | os.PathLike) -> Path:
+    """Returns the path of a recipe that is given as a file or as the name of a shipped one.
+
+    Raises:
+        RecipeError: neither a file nor a shipped name.
+    """
+    path = Path(recipe)
+    if path.is_file():
+        return path
+    shipped = list_recipes()
+    # The repository's own `recipes/vae.yaml` works from anywhere once mrigen is installed.
+    name = path.stem if path.parent in (Path("."), Path("recipes")) else ""
+    if name in shipped and path.suffix in ("", ".yaml"):
+        return Path(str(resources.files("mrigen_recipes") / f"{name}.yaml"))
+    close = difflib.get_close_matches(path.stem, shipped, n=1)
+    hint = f" Did you mean '{close[0]}'?" if close else ""
+    raise RecipeError(
+        f"{recipe}: no such file and no shipped recipe. "
+        f"Give a YAML file or one of: {', '.join(shipped)} (mrigen recipe list).{hint}"
+    )
+
+
+def recipe_name(recipe: str | os.PathLike) -> str:
+    """Returns the short name of a recipe given as a path or a name.
+
+    Example:
+        >>> recipe_name("recipes/vae.yaml")
+        'vae'
+    """
+    return Path(recipe).stem
+
+
+def load_recipe(recipe: str | os.PathLike, overrides: Sequence[str] = ()) -> Recipe:
+    """Returns the validated recipe in a file, or of a shipped name.
+
+    Args:
+        recipe: path of a YAML 1.2 file, or the name of a shipped recipe.
+        overrides: strings `a.b=value`; the value is read as YAML and validated like the file.
+
+    Raises:
+        RecipeError: one line a fault, all together, each naming the file or the override, and the key.
+    """
+    path = resolve_recipe_path(recipe)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise RecipeError(f"{path}: not a text file in UTF-8, expected YAML. Check the path.") from None
+    return parse_recipe(text, place=str(recipe), overrides=overrides)
+
+
+def parse_recipe(text: str, place: str = "recipe", overrides: Sequence[str] = ()) -> Recipe:
+    """Returns the validated recipe in `text`; `place` names it in faults. See `load_recipe`."""
+    content = _parse_yaml(text, place)
+    if content is None:
+        content = {}
+    if not isinstance(content, dict):
+        raise RecipeError(
+            f"{place}: got a {type(content).__name__}, expected a mapping with {', '.join(Recipe.model_fields)}. "
+            "See mrigen recipe show vae."
+        )
+    faults: list[str] = []
+    origins: dict[str, str] = {}
+    for override in overrides:
+        try:
+            dotted = _apply_override(content, override)
+            origins[dotted] = f"--set {override}"
+        except RecipeError as error:
+            faults.extend(error.faults)
+    try:
+        recipe = Recipe.model_validate(content)
+    except ValidationError as error:
+        faults.extend(_describe(error, place, origins))
+    if faults:
+        raise RecipeError(faults)
+    return recipe
+
+
+def dump_recipe(recipe: Recipe, path: str | os.PathLike | None = None) -> str:
+    """Returns the whole recipe, defaults included, as YAML, and writes it to `path` if one is given."""
+    stream = io.StringIO()
+    _yaml().dump(recipe.model_dump(mode="json"), stream)
+    if path is not None:
+        write_text(path, stream.getvalue())
+    return stream.getvalue()
+
+
+def json_schema() -> str:
+    """Returns the JSON schema of a recipe (for editors that check YAML while one types)."""
+    return json.dumps(Recipe.model_json_schema(), indent=2)
+
+
+def _yaml() -> YAML:
+    yaml = YAML(typ="safe", pure=True)  # Safe: no objects are built. Pure: YAML 1.2, where `no` is a word.
+    yaml.default_flow_style = False
+    yaml.sort_base_mapping_type_on_output = False
+    yaml.width = 110
+    return yaml
+
+
+def _parse_yaml(text: str, place: str) -> Any:
+    try:
+        return _yaml().load(text)
+    except YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" line {mark.line + 1}, column {mark.column + 1}:" if mark else ""
+        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise RecipeError(f"{place}:{where} not valid YAML ({problem}). Correct the line.") from None
+
+
+def _apply_override(content: dict, override: str) -> str:
+    dotted, equals, text = override.partition("=")
+    dotted = dotted.strip()
+    if not equals or not dotted:
+        raise RecipeError(f"--set {override}: expected KEY=VALUE, for example --set training.epochs=20.")
+    value = _parse_yaml(text, f"--set {override}")
+    *parents, last = dotted.split(".")
+    block = content
+    for parent in parents:
+        if block.get(parent) is None:
+            block[parent] = {}
+        block = block[parent]
+        if not isinstance(block, dict):
+            raise RecipeError(
+                f"--set {override}: {parent} holds {block!r}, expected a block of keys. "
+                "See mrigen recipe show for the layout."
+            )
+    block[last] = value
+    return dotted
+
+
+def _describe(error: ValidationError, place: str, origins: dict[str, str]) -> list[str]:
+    """Returns one line for each faulty key (a union reports a fault for each of its members)."""
+    faults: dict[str, str] = {}
+    for item in error.errors():
+        dotted, owner, name, value = _locate(item["loc"], item["input"])
+        origin = next((text for key, text in origins.items() if (dotted + ".").startswith(key + ".")), place)
+        head = f"{origin}: {dotted}" if dotted else origin
+        if item["type"] == "extra_forbidden":
+            known = sorted(owner.model_fields)
+            close = difflib.get_close_matches(str(name), known, n=1)
+            hint = f" Did you mean '{close[0]}'?" if close else ""
+            line = f"{head}: unknown key. Known keys: {', '.join(known)}.{hint}"
+        elif item["type"] == "recipe":
+            line = f"{head}: {item['msg']}"
+        else:
+            field = owner.model_fields[name]
+            got = "nothing" if item["type"] == "missing" and isinstance(value, dict) else _short(value)
+            line = f"{head}: got {got}, expected {field.json_schema_extra['expected']}. {field.description}"
+        faults.setdefault(dotted if item["type"] != "recipe" else dotted + item["msg"], line)
+    return list(faults.values())
+
+
+def _locate(loc: tuple, given: Any) -> tuple[str, type[BaseModel], str, Any]:
+    """Returns the dotted key of a pydantic location, the section that owns it, its name, and the value given."""
+    owner: type[BaseModel] = Recipe
+    path: list[str] = []
+    name = ""
+    for depth, part in enumerate(loc):
+        if not isinstance(part, str) or part not in owner.model_fields:
+            # An index into a list of sections, an unknown key, or the tag of a union.
+            if isinstance(part, int):
+                path.append(str(part))
+                continue
+            if depth == len(loc) - 1 and name == "":
+                path.append(str(part))
+                name = str(part)
+            break
+        path.append(part)
+        section = _section_of(owner.model_fields[part].annotation)
+        if section is None or depth == len(loc) - 1:
+            name = part
+            break
+        owner = section
+    return ".".join(path), owner, name, given
+
+
+def _section_of(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    if typing.get_origin(annotation) in (list, typing.Union, types.UnionType):
+        return next(filter(None, map(_section_of, typing.get_args(annotation))), None)
+    return None
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,123 @@
+"""NIfTI files and arrays: reading, writing, orientation, affines. The only module that imports nibabel."""
+
+import dataclasses
+import gzip
+import os
+import zlib
+from pathlib import Path
+
+import nibabel
+import numpy as np
+
+from mrigen.errors import CohortError
+from mrigen.files import atomic_path
+
+SUFFIXES = (".nii.gz", ".nii")
+
+
+@dataclasses.dataclass(frozen=True)
+class Volume:
+    """One 3-D image.
+
+    Attributes:
+        array: (x, y, z), float32 unless the reader was asked for another type.
+        affine: (4, 4) float64, voxel indices to world coordinates in mm, RAS+.
+    """
+
+    array: np.ndarray
+    affine: np.ndarray
+
+    @property
+    def zooms(self) -> tuple[float, float, float]:
+        """Voxel size in mm along each array axis."""
+        return zooms_of(self.affine)
+
+
+def zooms_of(affine: np.ndarray) -> tuple[float, float, float]:
+    """Returns the voxel size in mm along each array axis of a (4, 4) `affine`.
+
+    Example:
+        >>> zooms_of(np.diag([2.0, 3.0, 4.0, 1.0]))
+        (2.0, 3.0, 4.0)
+    """
+    return tuple(float(zoom) for zoom in np.sqrt((np.asarray(affine)[:3, :3] ** 2).sum(axis=0)))
+
+
+def apply_affine(affine: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Returns world coordinates (..., 3) in mm of voxel coordinates `points` (..., 3).
+
+    Example:
+        >>> apply_affine(np.diag([2.0, 2.0, 2.0, 1.0]), [1, 2, 3]).tolist()
+        [2.0, 4.0, 6.0]
+    """
+    return nibabel.affines.apply_affine(affine, points)
+
+
+def read_volume(path: str | os.PathLike, dtype=np.float32) -> Volume:
+    """Returns the image in `path`, reoriented to the closest canonical (RAS+) axes.
+
+    A fourth axis of length one is dropped. Scale factors of the header are applied.
+
+    Raises:
+        CohortError: the file is missing, truncated, no NIfTI, or not 3-D. One line names the file and the fault.
+    """
+    path = Path(path)
+    try:
+        image = nibabel.load(path, mmap=False)
+        array = np.asarray(image.dataobj, dtype=dtype)
+    except FileNotFoundError:
+        raise CohortError(f"{path}: no such file. Restore it, or exclude the subject with data.exclude.") from None
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise CohortError(
+            f"{path}: truncated or damaged gzip stream ({_one_line(error)}), expected a whole .nii.gz. "
+            "Restore the file, or exclude the subject with data.exclude."
+        ) from None
+    except (nibabel.filebasedimages.ImageFileError, OSError, ValueError) as error:
+        raise CohortError(
+            f"{path}: cannot be read as NIfTI ({_one_line(error)}). "
+            "Restore the file, or exclude the subject with data.exclude."
+        ) from None
+    if array.ndim == 4 and array.shape[3] == 1:
+        array = array[..., 0]
+    if array.ndim != 3:
+        raise CohortError(
+            f"{path}: got a {array.ndim}-D image of shape {array.shape}, expected one 3-D volume. "
+            "Split the series, or exclude the subject with data.exclude."
+        )
+    volume = Volume(array, np.asarray(image.affine, dtype=np.float64))
+    try:
+        return to_canonical(volume)
+    except (np.linalg.LinAlgError, nibabel.orientations.OrientationError):
+        raise CohortError(
+            f"{path}: got an affine that is singular or not finite, expected a map from voxels to mm. "
+            "Convert the image again, or exclude the subject with data.exclude."
+        ) from None
+
+
+def to_canonical(volume: Volume) -> Volume:
+    """Returns `volume` with axes permuted and flipped to be as near RAS+ as possible; no resampling."""
+    orientation = nibabel.io_orientation(volume.affine)
+    array = nibabel.apply_orientation(volume.array, orientation)
+    affine = volume.affine @ nibabel.orientations.inv_ornt_aff(orientation, volume.array.shape)
+    return Volume(array, affine)
+
+
+def write_volume(path: str | os.PathLike, array: np.ndarray, affine: np.ndarray) -> None:
+    """Writes a 3-D (or 4-D, last axis a sequence) `array` as NIfTI-1, whole or not at all.
+
+    The header carries `affine` as both sform and qform (code 1, scanner), zooms in mm, and the array's own type.
+    The bytes depend on `array` and `affine` only (the gzip header holds no time and no name).
+    """
+    image = nibabel.Nifti1Image(np.asarray(array), affine)
+    image.header.set_xyzt_units("mm", "sec")
+    image.set_sform(affine, code=1)
+    image.set_qform(affine, code=1)
+    data = image.to_bytes()
+    if str(path).endswith(".gz"):
+        data = gzip.compress(data, compresslevel=4, mtime=0)
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,1 @@
+"""The shipped recipes (data only), installed as `mrigen_recipes`."""
