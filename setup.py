@@ -40,6 +40,7 @@ setup(
         "tensorboard>=2.21",  # TensorFlow 2.21 no longer brings it, and the Keras callback needs it.
         "tensorflow>=2.21",
         "tensorflow-probability[tf]>=0.25",
+        "threadpoolctl>=3.1",
     ],
     extras_require={
         "cuda": ["tensorflow[and-cuda]>=2.21"],

@@ -1,5 +1,7 @@
 """Posterior, prior and likelihood as float32 Keras layers around TensorFlow Probability (its only import)."""
 
+import math
+
 import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
@@ -97,11 +99,11 @@ class GaussianLikelihood(keras.layers.Layer):
         self.momentum = momentum
 
     def build(self, volumes_shape, reconstruction_shape=None):
-        start = self.sigma if isinstance(self.sigma, float) else 0.1
+        start = 0.1 if isinstance(self.sigma, str) else self.sigma
         self.log_sigma = self.add_weight(
             name="log_sigma",
             shape=(),
-            initializer=keras.initializers.Constant(float(tf.math.log(start))),
+            initializer=keras.initializers.Constant(math.log(start)),
             trainable=self.sigma == "learned",
         )
 

@@ -4,7 +4,7 @@ import contextlib
 import json
 import os
 import shutil
-import tempfile
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,15 +19,13 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=".tmp-", suffix="-" + path.name, dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    temporary = _temporary_path(path.parent, path.name)
+    # Not by mkstemp: that makes private files, and to ask for the umask is to change it, for all threads.
+    temporary.touch(exist_ok=False)
     try:
         yield temporary
         with open(temporary, "rb") as written:
             os.fsync(written.fileno())
-        # mkstemp makes private files; give the file the mode a plain open() would have given it.
-        temporary.chmod(0o666 & ~_umask())
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -41,9 +39,9 @@ def temporary_directory(parent: str | os.PathLike, name: str = "") -> Iterator[P
     """
     parent = Path(parent)
     parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=".tmp-", suffix="-" + name if name else "", dir=parent))
+    temporary = _temporary_path(parent, name)
+    temporary.mkdir()
     try:
-        temporary.chmod(0o777 & ~_umask())
         yield temporary
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -87,7 +85,5 @@ def write_table(path: str | os.PathLike, frame) -> None:
         frame.to_csv(temporary, sep="\t", index=False, na_rep="n/a")
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def _temporary_path(parent: Path, name: str) -> Path:
+    return parent / "-".join(filter(None, (".tmp", uuid.uuid4().hex[:8], name)))

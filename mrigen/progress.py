@@ -1,6 +1,7 @@
 """Progress bars on stderr: rate and time left in a terminal, silence elsewhere."""
 
 import contextlib
+import os
 import sys
 from collections.abc import Callable, Iterator
 
@@ -9,10 +10,11 @@ from collections.abc import Callable, Iterator
 def progress_bar(description: str, total: int, unit: str = "subjects") -> Iterator[Callable[..., None]]:
     """Yields a function that advances the bar by a number of steps; it may be called from any thread.
 
-    The function also takes `note=`, a few words shown after the bar. Nothing is drawn when stderr is no terminal.
+    The function also takes `note=` (a few words shown after the bar), `completed=` and `total=` (absolute). Nothing is
+    drawn when stderr is no terminal, or when MRIGEN_QUIET is set.
     """
-    if not sys.stderr.isatty():
-        yield lambda steps=1, note="": None
+    if not sys.stderr.isatty() or os.environ.get("MRIGEN_QUIET"):
+        yield lambda steps=1, **changes: None
         return
     from rich import progress
     from rich.console import Console
@@ -33,4 +35,11 @@ def progress_bar(description: str, total: int, unit: str = "subjects") -> Iterat
     )
     with progress.Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(description, total=total, note="")
-        yield lambda steps=1, note="": bar.update(task, advance=steps, **({"note": note} if note else {}))
+
+
+        def advance(steps: int = 1, **changes) -> None:
+            if "completed" not in changes:
+                changes["advance"] = steps
+            bar.update(task, **changes)
+
+        yield advance

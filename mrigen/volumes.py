@@ -72,7 +72,13 @@ def read_volume(path: str | os.PathLike, dtype=np.float32) -> Volume:
             f"{path}: truncated or damaged gzip stream ({_one_line(error)}), expected a whole .nii.gz. "
             "Restore the file, or exclude the subject with data.exclude."
         ) from None
-    except (nibabel.filebasedimages.ImageFileError, OSError, ValueError) as error:
+    except (
+        nibabel.filebasedimages.ImageFileError,
+        nibabel.spatialimages.HeaderDataError,
+        OSError,
+        TypeError,  # voxels that are colours
+        ValueError,
+    ) as error:
         raise CohortError(
             f"{path}: cannot be read as NIfTI ({_one_line(error)}). "
             "Restore the file, or exclude the subject with data.exclude."

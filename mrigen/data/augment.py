@@ -35,7 +35,7 @@ class Augmenter:
 
     def _move(self, volume, seed):
         settings = self.settings
-        draws = tf.random.stateless_uniform([10], seed, -1.0, 1.0)
+        draws = tf.random.stateless_uniform([8], seed, -1.0, 1.0)
         moves = settings.shift or settings.rotation or settings.scaling
         if moves:
             matrix = _rotation(draws[:3] * (settings.rotation * math.pi / 180.0))
@@ -46,7 +46,10 @@ class Augmenter:
         return volume
 
     def _sample(self, volume, matrix, shift):
-        """Returns `volume` moved by `shift` (mm) after turning by `matrix` (in mm space) about its middle; 0 outside."""
+        """Returns `volume` with its content moved by `shift`, then turned by the inverse of `matrix`; 0 outside.
+
+        In mm from the middle: what is at `matrix @ point - shift` comes to lie at `point`.
+        """
         zooms = tf.constant(self.zooms)
         # From voxels of the result to voxels of the input.
         matrix = matrix * zooms[None, :] / zooms[:, None]
@@ -61,8 +64,8 @@ class Augmenter:
                 + (matrix[row, 2] * axes[2])[None, None, :]
             )
             # The volume is padded by one voxel of zeros, into which all points outside fall.
-            point = tf.clip_by_value(point + 1.0, 0.0, self.volume_shape[row] + 0.999)
-            floor = tf.floor(point)
+            point = tf.clip_by_value(point + 1.0, 0.0, self.volume_shape[row] + 1.0)
+            floor = tf.minimum(tf.floor(point), self.volume_shape[row])
             lower.append(tf.cast(floor, tf.int32))
             weight.append(point - floor)
         padded = tf.pad(volume, [[1, 1]] * 3)
@@ -74,9 +77,7 @@ class Augmenter:
         def corner(x, y, z):
             return tf.gather(flat, base + (x * strides[0] + y * strides[1] + z))
 
-        along_z = [
-            [corner(x, y, 0) + weight[2] * (corner(x, y, 1) - corner(x, y, 0)) for y in (0, 1)] for x in (0, 1)
-        ]
+        along_z = [[corner(x, y, 0) + weight[2] * (corner(x, y, 1) - corner(x, y, 0)) for y in (0, 1)] for x in (0, 1)]
         along_y = [row[0] + weight[1] * (row[1] - row[0]) for row in along_z]
         return along_y[0] + weight[0] * (along_y[1] - along_y[0])
 

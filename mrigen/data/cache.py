@@ -118,8 +118,15 @@ class _Builder:
 
     def raise_known_faults(self) -> None:
         """Raises what is remembered of unchanged files, before anything is read again."""
-        faults = [fault for path in self._files() if path in self.known for fault in self.known[path].faults]
-        self._raise(faults)
+        faults = []
+        for row in self.table.itertuples():
+            image, mask = self.known.get(row.path), self.known.get(row.mask_path)
+            if image is not None:
+                faults += image.faults
+                # A mask may fit one image and not another, so its faults are remembered with the image's digest.
+                if mask is not None and mask.facts.get("image") == image.digest:
+                    faults += mask.faults
+        self._raise(faults + self._duplicate_faults())
 
     def key(self) -> str | None:
         """Returns the digest of contents and settings, or None while a file's content is not known."""
@@ -159,15 +166,18 @@ class _Builder:
                 facts += shard_facts
                 faults += shard_faults
                 shards.append(_describe_shard(path, rows))
-            self._raise(faults + duplicate_faults(self.table, {path: self.known[path].digest for path in self.known}))
+            self._raise(faults + self._duplicate_faults())
             write_table(temporary / "facts.tsv", pd.DataFrame(facts, columns=["scan_id", *FACTS]))
             write_json(
                 temporary / "manifest.json", {"volume_shape": list(self.settings.volume_shape), "shards": shards}
             )
             key = self.key()
-            if (self.directory / key).is_dir():  # A folder without a manifest: what a crash of old left behind.
-                shutil.rmtree(self.directory / key)
-            os.rename(temporary, self.directory / key)
+            finished = self.directory / key
+            if (finished / "manifest.json").is_file():  # Another process was faster, or the memo was lost.
+                self.repair(finished)
+            else:
+                shutil.rmtree(finished, ignore_errors=True)  # A folder without a manifest is no cache.
+                os.rename(temporary, finished)
         return key
 
     def repair(self, cache: Path) -> None:
@@ -203,9 +213,10 @@ class _Builder:
             tf.io.TFRecordWriter(str(path)) as writer,
         ):
             try:
-                for row, record, (prepared, found) in zip(rows, records, pool.map(self._prepare, records), strict=True):
+                results = pool.map(self._prepare, records)
+                for row, record, (prepared, found, unfit) in zip(rows, records, results, strict=True):
                     checked.update(found)
-                    faults += [fault for entry in found.values() for fault in entry.faults]
+                    faults += unfit
                     if prepared is not None:
                         facts.append([record.scan_id, *_facts(prepared)])
                         writer.write(_encode(row, prepared.array))
@@ -217,37 +228,36 @@ class _Builder:
         self.known.update(checked)
         return facts, faults
 
-    def _prepare(self, record) -> tuple[Prepared | None, dict[str, Checked]]:
-        """Reads, checks and prepares one image; returns it (None if unfit) and what to remember of its files."""
+    def _prepare(self, record) -> tuple[Prepared | None, dict[str, Checked], list[str]]:
+        """Reads, checks and prepares one image; returns it (None if unfit), what to remember of its files, faults."""
         found: dict[str, Checked] = {}
         volume, faults = self._read(record.path, found)
-        mask = None
+        mask, unfit = None, []
         if volume is not None:
             faults += find_faults(record.path, volume)
             if record.mask_path:
-                mask, unfit = self._read(record.mask_path, found, dtype=np.float32)
-                if mask is not None:
-                    unfit += mask_faults(record.mask_path, mask, volume)
-                if record.mask_path in found:
-                    found[record.mask_path] = dataclasses.replace(found[record.mask_path], faults=tuple(unfit))
-                else:
-                    faults += unfit
-        unfit_mask = record.mask_path in found and found[record.mask_path].faults
+                mask, unfit = self._read(record.mask_path, found)
+            if mask is not None:
+                unfit += mask_faults(record.mask_path, mask, volume)
+        # A file that is gone is in `faults`, but not in `found`: it cannot be remembered, only reported.
         if record.path in found:
             found[record.path] = dataclasses.replace(found[record.path], faults=tuple(faults))
-        elif faults:
-            # The file could not even be stamped (it is gone); it cannot be remembered, only reported.
-            found[record.path] = Checked(FileStamp(-1, -1), "", faults=tuple(faults))
-        if faults or unfit_mask:
-            return None, found
-        return prepare_volume(volume, mask, self.settings, self.apply_mask), found
+        if record.mask_path in found:
+            facts = {"image": found[record.path].digest}
+            found[record.mask_path] = dataclasses.replace(found[record.mask_path], facts=facts, faults=tuple(unfit))
+        if faults or unfit:
+            return None, found, faults + unfit
+        return prepare_volume(volume, mask, self.settings, self.apply_mask), found, []
+
+    def _duplicate_faults(self) -> list[str]:
+        return duplicate_faults(self.table, {path: known.digest for path, known in self.known.items()})
 
     @staticmethod
-    def _read(path: str, found: dict[str, Checked], dtype=np.float32):
+    def _read(path: str, found: dict[str, Checked]):
         try:
             stamp = FileStamp.of(path)
             found[path] = Checked(stamp, file_digest(path))
-            return read_volume(path, dtype), []
+            return read_volume(path), []
         except CohortError as error:
             return None, list(error.faults)
         except OSError as error:
@@ -268,7 +278,8 @@ def _encode(row: int, array: np.ndarray) -> bytes:
         "row": tf.train.Feature(int64_list=tf.train.Int64List(value=[row])),
         "volume": tf.train.Feature(bytes_list=tf.train.BytesList(value=[array.tobytes()])),
     }
-    return tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString()
+    # The order of a map is not fixed otherwise, and a shard that is built again must have the same digest.
+    return tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString(deterministic=True)
 
 
 def _describe_shard(path: Path, rows: range) -> dict:
@@ -283,5 +294,8 @@ def _load(path: Path, table: pd.DataFrame) -> VolumeCache:
         key=path.name,
         volume_shape=tuple(manifest["volume_shape"]),
         shards=tuple(path / shard["name"] for shard in manifest["shards"]),
-        table=table.reset_index(drop=True).merge(facts, on="scan_id", how="left", validate="one_to_one"),
+        # A column of the cohort's own that has the name of a fact is kept under another name.
+        table=table.reset_index(drop=True).merge(
+            facts, on="scan_id", how="left", validate="one_to_one", suffixes=("_given", "")
+        ),
     )

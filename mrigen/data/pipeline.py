@@ -53,6 +53,8 @@ def training_dataset(
     shards = tf.constant([str(path) for path in cache.shards])
 
     def one_epoch(epoch):
+        # Of this function's graph alone; else shuffle() mixes the global seed into its own (and fails where that is 0).
+        tf.compat.v1.set_random_seed(1)
         order_seed = tf.random.fold_in(tf.constant([seed, 0], tf.int32), tf.cast(epoch, tf.int32))
         number = tf.random.stateless_uniform([], order_seed, minval=None, maxval=None, dtype=tf.int64)
         order = tf.random.experimental.stateless_shuffle(shards, order_seed)
@@ -87,10 +89,10 @@ def inference_dataset(cache: VolumeCache, rows: np.ndarray, batch_size: int) -> 
 def read_volumes(cache: VolumeCache, rows: np.ndarray) -> np.ndarray:
     """Returns the volumes of `rows` of the table, in their order: (rows, x, y, z) float32 in [0, 1]."""
     volumes = np.empty((len(rows), *cache.volume_shape), dtype=np.float32)
-    place = {int(row): index for index, row in enumerate(rows)}
+    rows = np.asarray(rows)
     for numbers, batch in inference_dataset(cache, rows, 32).as_numpy_iterator():
         for number, volume in zip(numbers, batch, strict=True):
-            volumes[place[int(number)]] = volume[..., 0]
+            volumes[rows == number] = volume[..., 0]
     return volumes
 
 

@@ -52,22 +52,21 @@ def prepare_volume(volume: Volume, mask: Volume | None, settings: PreprocessReci
     head = head_mask(volume.array)
     voxel_ml = abs(np.linalg.det(volume.affine[:3, :3])) / 1000.0
     inside = None if mask is None else mask.array > 0
+    shown = inside if apply_mask and inside is not None else head
     low = np.percentile(volume.array, settings.intensity_percentiles[0])
-    bright = volume.array[inside if apply_mask and inside is not None else head]
-    high = np.percentile(bright, settings.intensity_percentiles[1])
+    high = np.percentile(volume.array[shown], settings.intensity_percentiles[1])
     scaled = np.clip((volume.array - low) / max(high - low, np.finfo(np.float32).tiny), 0.0, 1.0)
-    if apply_mask and inside is not None:
+    if shown is inside:
         scaled *= inside
-        head = inside
-    centre = apply_affine(volume.affine, _centre_voxel(volume, head, inside, settings))
+    centre = apply_affine(volume.affine, _centre_voxel(volume, shown, inside, settings))
     affine = grid_affine(centre, settings.zooms, settings.volume_shape)
     resampled = resample(Volume(scaled, volume.affine), affine, settings.volume_shape)
-    counted = inside if inside is not None else _upper_part(head, volume)
+    counted = _upper_part(head, volume) if inside is None else inside
     return Prepared(
         array=np.rint(np.clip(resampled, 0.0, 1.0) * 255.0).astype(np.uint8),
         centre=centre,
         scale=float(high - low),
-        head_volume=float(head.sum() * voxel_ml) if not apply_mask else float(head_mask(volume.array).sum() * voxel_ml),
+        head_volume=float(head.sum() * voxel_ml),
         brain_volume=None if inside is None else float(inside.sum() * voxel_ml),
         lost=_lost_fraction(counted, volume.affine, affine, settings.volume_shape),
     )
@@ -104,7 +103,7 @@ def resample(volume: Volume, affine: np.ndarray, shape) -> np.ndarray:
 
 
 def otsu_threshold(array: np.ndarray) -> float:
-    """Returns the intensity that best parts `array` in two classes (largest variance between them).
+    """Returns where the brighter of two classes of `array` begins (largest variance between the classes).
 
     The brightest thousandth is clipped first, so that a few hot voxels do not stretch the histogram.
 
@@ -117,12 +116,12 @@ def otsu_threshold(array: np.ndarray) -> float:
     sum_below = np.cumsum(counts * middles)[:-1]
     total, total_sum = counts.sum(), (counts * middles).sum()
     separation = (total_sum * below / total - sum_below) ** 2 / np.maximum(below * (total - below), 1.0)
-    return float(middles[np.argmax(separation)])
+    return float(edges[1:][np.argmax(separation)])
 
 
 def head_mask(array: np.ndarray) -> np.ndarray:
-    """Returns the largest connected component of `array` above its Otsu threshold (bool, the same shape)."""
-    labels, count = ndimage.label(array > otsu_threshold(array))
+    """Returns the largest connected component of `array` from its Otsu threshold up (bool, the same shape)."""
+    labels, count = ndimage.label(array >= otsu_threshold(array))
     if count == 0:
         return np.ones(array.shape, dtype=bool)
     sizes = np.bincount(labels.ravel())

@@ -27,9 +27,7 @@ class _ConvolutionPair(keras.layers.Layer):
 
     def _call_pair(self, outputs, training):
         for step in self.steps:
-            outputs = (
-                step(outputs, training=training) if isinstance(step, FusedBatchNormalization) else step(outputs)
-            )
+            outputs = step(outputs, training=training) if isinstance(step, FusedBatchNormalization) else step(outputs)
         return outputs
 
     def get_config(self):
@@ -50,13 +48,15 @@ class EncoderBlock(_ConvolutionPair):
 
     def __init__(self, channels: int, seed: int | None = None, **kwargs):
         super().__init__(channels, seed, **kwargs)
-        self.pool = keras.layers.MaxPooling3D(2, padding="same", dtype=self.dtype_policy)
+        # TensorFlow pools no float16 volumes on CPU; the largest value is the same in float32.
+        pool_dtype = "float32" if self.compute_dtype == "float16" else self.dtype_policy
+        self.pool = keras.layers.MaxPooling3D(2, padding="same", dtype=pool_dtype)
 
     def build(self, input_shape):
         self._build_pair(tuple(input_shape))
 
     def call(self, inputs, training=False):
-        return self.pool(self._call_pair(inputs, training))
+        return keras.ops.cast(self.pool(self._call_pair(inputs, training)), self.compute_dtype)
 
     def compute_output_shape(self, input_shape):
         return (input_shape[0], *(-(-side // 2) for side in input_shape[1:4]), self.channels)

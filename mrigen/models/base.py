@@ -130,7 +130,7 @@ class LatentModel(keras.Model, abc.ABC):
             self.mean.start_at(mean_volume)
 
     def track(self, **values) -> None:
-        """Updates the running means that Keras reports at each step and epoch, by name."""
+        """Updates the running means that Keras reports, by name: of one value a subject (batch,), or one a step."""
         for name, value in values.items():
             self.trackers[name].update_state(value)
 

@@ -68,15 +68,14 @@ class VariationalAutoencoder(LatentModel):
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         likelihood = self.likelihood(x, y_pred["reconstruction"], training=training)
-        nll = tf.reduce_mean(likelihood["nll"])
-        kl = tf.reduce_mean(tf.reduce_sum(self.to_posterior.kl_per_dimension(y_pred["loc"], y_pred["scale"]), axis=-1))
-        mse = tf.reduce_mean(likelihood["squared_error"]) / self.num_voxels
+        nll, mse = likelihood["nll"], likelihood["squared_error"] / self.num_voxels
+        kl = tf.reduce_sum(self.to_posterior.kl_per_dimension(y_pred["loc"], y_pred["scale"]), axis=-1)
         self.track(
             nll_nats=nll, kl_nats=kl, elbo_nats=-(nll + kl), mse=mse, decoder_sigma=self.likelihood.decoder_sigma
         )
         if self.objective == "paper":
-            return mse + self.kl_warmth * kl
-        return nll + self.kl_warmth * self.beta * kl
+            return tf.reduce_mean(mse + self.kl_warmth * kl)
+        return tf.reduce_mean(nll + self.kl_warmth * self.beta * kl)
 
     def get_config(self):
         config = {"objective": self.objective, "decoder_sigma": self.likelihood.sigma, "beta": self.beta}

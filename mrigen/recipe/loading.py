@@ -132,7 +132,7 @@ def _yaml() -> YAML:
 def _parse_yaml(text: str, place: str) -> Any:
     try:
         return _yaml().load(text)
-    except YAMLError as error:
+    except (YAMLError, ValueError) as error:  # ValueError: a date such as 2020-13-45
         mark = getattr(error, "problem_mark", None)
         where = f" line {mark.line + 1}, column {mark.column + 1}:" if mark else ""
         problem = getattr(error, "problem", None) or str(error).splitlines()[0]
@@ -164,46 +164,43 @@ def _describe(error: ValidationError, place: str, origins: dict[str, str]) -> li
     """Returns one line for each faulty key (a union reports a fault for each of its members)."""
     faults: dict[str, str] = {}
     for item in error.errors():
-        dotted, owner, name, value = _locate(item["loc"], item["input"])
+        dotted, owner, name, section = _locate(item["loc"])
         origin = next((text for key, text in origins.items() if (dotted + ".").startswith(key + ".")), place)
         head = f"{origin}: {dotted}" if dotted else origin
-        if item["type"] == "extra_forbidden":
-            known = sorted(owner.model_fields)
-            close = difflib.get_close_matches(str(name), known, n=1)
+        if item["type"] in ("extra_forbidden", "invalid_key"):
+            known = sorted(section.model_fields)
+            close = difflib.get_close_matches(str(item["loc"][-1]), known, n=1)
             hint = f" Did you mean '{close[0]}'?" if close else ""
             line = f"{head}: unknown key. Known keys: {', '.join(known)}.{hint}"
         elif item["type"] == "recipe":
             line = f"{head}: {item['msg']}"
         else:
-            field = owner.model_fields[name]
+            field, value = owner.model_fields[name], item["input"]
             got = "nothing" if item["type"] == "missing" and isinstance(value, dict) else _short(value)
             line = f"{head}: got {got}, expected {field.json_schema_extra['expected']}. {field.description}"
         faults.setdefault(dotted if item["type"] != "recipe" else dotted + item["msg"], line)
     return list(faults.values())
 
 
-def _locate(loc: tuple, given: Any) -> tuple[str, type[BaseModel], str, Any]:
-    """Returns the dotted key of a pydantic location, the section that owns it, its name, and the value given."""
+def _locate(loc: tuple) -> tuple[str, type[BaseModel], str, type[BaseModel] | None]:
+    """Returns what a pydantic location means in words of the recipe.
+
+    Returns:
+        the dotted key; the section that owns the last known field on the way, and that field's name; the section
+        that is the field's value (or an item of it), None for a plain value.
+    """
     owner: type[BaseModel] = Recipe
-    path: list[str] = []
+    section: type[BaseModel] | None = Recipe
     name = ""
-    for depth, part in enumerate(loc):
-        if not isinstance(part, str) or part not in owner.model_fields:
-            # An index into a list of sections, an unknown key, or the tag of a union.
-            if isinstance(part, int):
-                path.append(str(part))
-                continue
-            if depth == len(loc) - 1 and name == "":
-                path.append(str(part))
-                name = str(part)
+    path: list[str] = []
+    for part in loc:
+        if section is None:  # Inside a plain value, or the tag of a union.
             break
-        path.append(part)
-        section = _section_of(owner.model_fields[part].annotation)
-        if section is None or depth == len(loc) - 1:
-            name = part
-            break
-        owner = section
-    return ".".join(path), owner, name, given
+        path.append(str(part))
+        if part in section.model_fields:  # Else an index into a list of sections, or an unknown key.
+            owner, name = section, part
+            section = _section_of(owner.model_fields[name].annotation)
+    return ".".join(path), owner, name, section
 
 
 def _section_of(annotation: Any) -> type[BaseModel] | None:

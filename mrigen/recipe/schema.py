@@ -143,7 +143,9 @@ class DataRecipe(Section):
         if self.apply_mask and self.source == "files":
             masks = [cohort.mask for cohort in self.cohorts] or [self.mask]
             if None in masks:
-                raise _fault("got apply_mask: true without a mask, expected data.mask. Name the masks, or set it false.")
+                raise _fault(
+                    "got apply_mask: true without a mask, expected data.mask. Name it, or set apply_mask=false."
+                )
         return self
 
 
@@ -194,7 +196,9 @@ class AugmentRecipe(Section):
     )
     intensity: float = key(0.08, "a fraction from 0 to 0.5", "Largest change of gain.", ge=0, le=0.5)
     bias_field: float = key(0.08, "a fraction from 0 to 0.5", "Largest smooth change of gain.", ge=0, le=0.5)
-    noise: float = key(0.01, "a number from 0 to 0.5", "Largest standard deviation of added noise, [0, 1] scale.", ge=0, le=0.5)  # fmt: skip
+    noise: float = key(
+        0.01, "a number from 0 to 0.5", "Largest standard deviation of added noise, [0, 1] scale.", ge=0, le=0.5
+    )
 
 
 class ModelRecipe(Section):
@@ -272,7 +276,9 @@ class TrainingRecipe(Section):
     early_stopping_epochs: int | None = key(
         None, "an integer >= 1, or null", "Stop after this many epochs without a better validation loss.", ge=1
     )
-    seed: int = key(0, "an integer >= 0", "Seed of weights, order, augmentation and noise.", ge=0)
+    seed: int = key(
+        0, "an integer from 0 to 2147483647", "Seed of weights, order, augmentation and noise.", ge=0, le=2**31 - 1
+    )
     precision: Literal["auto", "float32", "bfloat16", "float16"] = key(
         "auto",
         "one of auto, float32, bfloat16, float16",

@@ -5,7 +5,7 @@ import pytest
 from sklearn.metrics import auc, roc_auc_score
 
 from mrigen.errors import UsageError
-from mrigen.figures.roc import draw_roc, roc_curve
+from mrigen.probing.roc import draw_roc, roc_curve
 from mrigen.probing.protocol import run_probe
 
 

@@ -1,0 +1,88 @@
+"""What the verbs share: their common options, and how a command speaks."""
+
+import contextlib
+import functools
+import logging
+import os
+import sys
+
+import click
+
+
+def common_options(command):
+    """Adds -q/--quiet and --debug, and sets up logging to stderr before the command runs."""
+
+    @click.option("-q", "--quiet", is_flag=True, help="Only results and errors.")
+    @click.option("--debug", is_flag=True, help="Show the traceback of an error and TensorFlow's own log.")
+    @functools.wraps(command)
+    def wrapped(*args, quiet, debug, **kwargs):
+        set_up_logging(quiet, debug)
+        return command(*args, **kwargs)
+
+    return wrapped
+
+
+run_option = click.option(
+    "--run", "run_directory", type=click.Path(), help="The run to use.  [default: the newest under runs/]"
+)
+set_option = click.option(
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a key of the recipe; may be repeated."
+)
+
+
+def set_up_logging(quiet: bool, debug: bool) -> None:
+    """Sends the library's log lines to stderr, and silences TensorFlow unless asked otherwise."""
+    if not debug:
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+        import warnings
+
+        warnings.filterwarnings("ignore", module="keras")
+    logger = logging.getLogger("mrigen")
+    logger.setLevel(logging.DEBUG if debug else logging.INFO)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setLevel(logging.WARNING if quiet else logging.DEBUG if debug else logging.INFO)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger.handlers = [handler]
+    if quiet:
+        # Progress bars ask the terminal; a quiet command behaves as if there were none.
+        os.environ["MRIGEN_QUIET"] = "1"
+
+
+@contextlib.contextmanager
+def _silent_stderr():
+    """Discards what C++ writes to stderr: TensorFlow's greeting passes by every setting of its own."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
+def load_tensorflow() -> None:
+    """Imports TensorFlow and finds the devices, without its greeting unless --debug asks for it."""
+    debug = logging.getLogger("mrigen").level == logging.DEBUG
+    with contextlib.nullcontext() if debug else _silent_stderr():
+        import tensorflow
+
+        tensorflow.config.list_physical_devices()
+
+
+def announce(text: str) -> None:
+    """Writes a line to stderr, unless the command is quiet."""
+    if not os.environ.get("MRIGEN_QUIET"):
+        click.echo(text, err=True)
+
+
+def find_run(directory: str | None):
+    """Returns the run that was named, or the newest one, and says which."""
+    from mrigen.runs import open_run
+
+    run = open_run(directory)
+    if directory is None:
+        announce(f"Run: {run.directory} (newest)")
+    return run

@@ -1,0 +1,98 @@
+"""`mrigen`: the group of verbs, and what becomes of errors and signals."""
+
+import errno
+import importlib
+import signal
+import sys
+
+import click
+
+# verb -> (module, one line of help); modules are imported when their verb is used.
+VERBS = {
+    "demo": "Fit, sample and probe on the built-in synthetic cohort: no data, no network.",
+    "fit": "Train the model of a recipe and write a run.",
+    "sample": "Write synthetic heads of a run as NIfTI.",
+    "probe": "Classify sex from the latents of a run, beside baselines.",
+    "phantom": "Write the built-in synthetic cohort as a BIDS folder.",
+    "recipe": "Show, list or describe recipes.",
+}
+
+
+class Verbs(click.Group):
+    """A group that lists its verbs without importing them."""
+
+    def list_commands(self, ctx):
+        return list(VERBS)
+
+    def get_command(self, ctx, name):
+        if name not in VERBS:
+            return None
+        return getattr(importlib.import_module(f"mrigen_cli.{name}"), name)
+
+    def format_commands(self, ctx, formatter):
+        with formatter.section("Commands"):
+            formatter.write_dl(list(VERBS.items()))
+
+
+def _show_version(ctx, option, value):
+    if value and not ctx.resilient_parsing:
+        from mrigen import __version__
+
+        click.echo(f"mrigen {__version__}")
+        ctx.exit()
+
+
+@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_show_version, help="Show it.")
+def mrigen():
+    """Autoencoders and variational autoencoders of whole 3-D brain MRI.
+
+    A first look: mrigen demo. With your data: mrigen fit vae --set data.root=/data/my-bids, then mrigen sample -n 10
+    and mrigen probe.
+
+    Exit status: 0 done; 1 failed while running; 2 bad usage, recipe or cohort, and nothing was run; 130 or 143
+    interrupted.
+    """
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Runs the command line and exits with its status; errors are one line a fault on stderr."""
+    from mrigen.errors import MrigenError
+
+    arguments = sys.argv[1:] if arguments is None else arguments
+    debug = "--debug" in arguments
+    signal.signal(signal.SIGTERM, _on_sigterm)
+    try:
+        status = mrigen.main(arguments, prog_name="mrigen", standalone_mode=False)
+        sys.exit(status if isinstance(status, int) else 0)
+    except MrigenError as error:
+        if debug:
+            raise
+        for fault in error.faults:
+            click.echo(f"mrigen: {fault}", err=True)
+        sys.exit(error.exit_status)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("mrigen: interrupted. What was finished is kept; go on with mrigen fit --resume RUN.", err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(0)
+    except OSError as error:
+        if debug:
+            raise
+        hint = {
+            errno.ENOSPC: "Free some space; what was finished is kept.",
+            errno.EDQUOT: "Free some of your quota; what was finished is kept.",
+            errno.EACCES: "Name a folder that you may write to.",
+            errno.EROFS: "Name a folder that you may write to.",
+        }.get(error.errno, "Check the path.")
+        click.echo(f"mrigen: {error.filename or 'writing'}: {error.strerror or error}. {hint}", err=True)
+        sys.exit(1)
+
+
+def _on_sigterm(number, frame):
+    # Unwinds like any exit, so that temporary files are removed on the way out.
+    raise SystemExit(143)

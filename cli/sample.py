@@ -1,0 +1,28 @@
+"""`mrigen sample`."""
+
+import click
+
+from mrigen_cli.common import announce, common_options, find_run, load_tensorflow, run_option
+
+
+@click.command()
+@click.option("-n", "--num", "num_samples", type=int, default=10, show_default=True, help="How many heads.")
+@run_option
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the draws.")
+@click.option("-o", "--out", type=click.Path(), help="Folder to write to.  [default: RUN/samples]")
+@click.option("--temperature", type=float, default=1.0, show_default=True, help="Factor on the spread of the draws.")
+@click.option("--native-units", is_flag=True, help="Intensities in the training cohort's own units, not 0 to 1.")
+@click.option("--force", is_flag=True, help="Replace samples that were made with other settings.")
+@common_options
+def sample(num_samples, run_directory, seed, out, temperature, native_units, force):
+    """Write synthetic heads of a run as NIfTI, and print their paths."""
+    run = find_run(run_directory)
+    load_tensorflow()
+    from mrigen.progress import progress_bar
+    from mrigen.sampling import sample as draw
+
+    with progress_bar("Sampling", num_samples, "heads") as advance:
+        paths = draw(run, num_samples, seed, temperature, out, native_units, force, advance)
+    announce(f"Picture: {paths[0].parents[2] / 'contact_sheet.png'}")
+    for path in paths:
+        click.echo(path)

@@ -1,0 +1,132 @@
+"""The figures of a finished fit: on held-out people, beside probabilistic PCA fitted on the training people."""
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from mrigen.data.dataset import Dataset
+from mrigen.data.pipeline import inference_dataset, read_volumes
+from mrigen.encoding import BATCH_SIZE, pad_batch
+from mrigen.models import LatentModel, VariationalAutoencoder
+from mrigen.pca import fit_pca
+
+# A latent variable is active when its posterior mean varies between people by more than this.
+ACTIVE_VARIANCE = 0.01
+# Draws from the posterior in the ELBO of each held-out person.
+NUM_DRAWS = 8
+# PCA keeps all its training volumes in memory; beyond this it takes a random part of the people.
+PCA_BYTES = 4 * 2**30
+
+
+def evaluate(model: LatentModel, dataset: Dataset, latents: dict[str, np.ndarray], seed: int = 0) -> dict[str, Any]:
+    """Returns the content of metrics.json (but for precision and performance), JSON-safe.
+
+    Args:
+        model: the trained model.
+        dataset: its people; `heldout` is touched here and nowhere before.
+        latents: of every image; see `encode_cache`.
+        seed: of the posterior draws and of the part of the people that PCA sees.
+
+    Returns:
+        heldout: {mse, psnr, explained_variance, elbo_nats}: means over subjects on the whole grid, intensities in
+        [0, 1]; explained variance is pooled, against the training mean image. pca: {mse, loglik_nats,
+        loglik_calibrated_nats, num_components, num_subjects}. kl_nats and active_units over training subjects;
+        latent_dim, decoder_sigma; residual_rmse of the training subjects' reconstructions (posterior means). None
+        where a model, or an empty split, has no such figure.
+    """
+    train, heldout = dataset.rows("train"), dataset.rows("heldout")
+    training = _reconstruct(model, dataset, train, None, 0, seed)
+    mean_image = _mean_image(dataset, train)
+    scored = _reconstruct(model, dataset, heldout, mean_image, NUM_DRAWS, seed)
+    num_voxels = model.num_voxels
+    figures = dict.fromkeys(("mse", "psnr", "explained_variance", "elbo_nats"))
+    if len(heldout):
+        mse = scored["squared_error"] / num_voxels
+        figures["mse"] = float(mse.mean())
+        figures["psnr"] = float((-10.0 * np.log10(np.maximum(mse, 1e-12))).mean())
+        figures["explained_variance"] = float(1.0 - scored["squared_error"].sum() / scored["total_error"].sum())
+        if "elbo" in scored:
+            figures["elbo_nats"] = float(scored["elbo"].mean())
+    is_vae = isinstance(model, VariationalAutoencoder)
+    locations = latents["loc"][train]
+    return {
+        "heldout": figures,
+        "pca": _pca_figures(dataset, model.latent_size, seed),
+        "kl_nats": float(training["kl"].mean()) if is_vae else None,
+        "active_units": int((locations.var(axis=0) > ACTIVE_VARIANCE).sum()),
+        "latent_dim": int(model.latent_size),
+        "decoder_sigma": float(model.likelihood.decoder_sigma) if is_vae else None,
+        "residual_rmse": float(np.sqrt(training["squared_error"].sum() / (len(train) * num_voxels))),
+        "num_subjects": {name: len(dataset.rows(name)) for name in ("train", "validation", "heldout")},
+    }
+
+
+def _mean_image(dataset: Dataset, rows: np.ndarray) -> np.ndarray:
+    """Returns the mean volume (x, y, z) of `rows`, float32, without holding them all."""
+    total = np.zeros(dataset.cache.volume_shape, dtype=np.float64)
+    for _, volumes in inference_dataset(dataset.cache, rows, BATCH_SIZE).as_numpy_iterator():
+        total += volumes[..., 0].sum(axis=0, dtype=np.float64)
+    return (total / len(rows)).astype(np.float32)
+
+
+def mean_training_volume(dataset: Dataset) -> np.ndarray:
+    """Returns the mean (x, y, z) of the training volumes, float32, intensities in [0, 1]."""
+    return _mean_image(dataset, dataset.rows("train"))
+
+
+def _reconstruct(model, dataset: Dataset, rows: np.ndarray, mean_image, num_draws: int, seed: int) -> dict:
+    """Returns per-subject sums: squared_error (of the posterior mean's reconstruction); for a VAE kl and, with draws,
+    elbo; with a mean image total_error."""
+    is_vae = isinstance(model, VariationalAutoencoder)
+
+    @tf.function
+    def score(volumes, draw_seed):
+        posterior = model.posterior(volumes)
+        error = tf.square(volumes - model.decode(posterior["loc"]))
+        terms = {"squared_error": tf.reduce_sum(error, axis=[1, 2, 3, 4])}
+        if is_vae:
+            terms["kl"] = tf.reduce_sum(
+                model.to_posterior.kl_per_dimension(posterior["loc"], posterior["scale"]), axis=-1
+            )
+            if num_draws:
+                nll = tf.zeros_like(terms["kl"])
+                for draw in range(num_draws):
+                    z = model.to_posterior.draw(posterior["loc"], posterior["scale"], draw_seed + [0, draw])
+                    nll += model.likelihood(volumes, model.decode(z))["nll"] / num_draws
+                terms["elbo"] = -(nll + terms["kl"])
+        if mean_image is not None:
+            terms["total_error"] = tf.reduce_sum(tf.square(volumes[..., 0] - mean_image), axis=[1, 2, 3])
+        return terms
+
+    collected: dict[str, list] = {}
+    for batch, (_, volumes) in enumerate(inference_dataset(dataset.cache, rows, BATCH_SIZE)):
+        count = len(volumes)
+        for name, value in score(pad_batch(volumes), tf.constant([seed, 1000 * batch])).items():
+            collected.setdefault(name, []).append(value.numpy()[:count].astype(np.float64))
+    return {name: np.concatenate(parts) for name, parts in collected.items()}
+
+
+def _pca_figures(dataset: Dataset, latent_size: int, seed: int) -> dict[str, Any]:
+    train, validation, heldout = (dataset.rows(name) for name in ("train", "validation", "heldout"))
+    figures: dict[str, Any] = dict.fromkeys(("mse", "loglik_nats", "loglik_calibrated_nats"))
+    limit = max(2, PCA_BYTES // (4 * int(np.prod(dataset.cache.volume_shape))))
+    if len(train) > limit:
+        train = np.sort(np.random.default_rng(seed).choice(train, limit, replace=False))
+    figures |= {"num_components": max(1, min(latent_size, len(train) - 1)), "num_subjects": len(train)}
+    if len(train) < 2 or not len(heldout):
+        return figures
+    pca = fit_pca(_matrix(dataset, train), figures["num_components"], seed=seed)
+    people = _matrix(dataset, heldout)
+    figures["mse"] = float(((people - pca.reconstruct(people)) ** 2).mean())
+    # With as many directions as the training people span, nothing is left to estimate the noise from.
+    if pca.noise_variance > 0:
+        figures["loglik_nats"] = float(pca.log_likelihood(people).mean())
+    if len(validation):
+        calibrated = pca.calibrated(_matrix(dataset, validation))
+        figures["loglik_calibrated_nats"] = float(calibrated.log_likelihood(people).mean())
+    return figures
+
+
+def _matrix(dataset: Dataset, rows: np.ndarray) -> np.ndarray:
+    return read_volumes(dataset.cache, rows).reshape(len(rows), -1)

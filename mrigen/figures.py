@@ -1,0 +1,54 @@
+"""Pictures of volumes as PNG. Nothing here knows what the volumes mean."""
+
+import os
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from mrigen.files import atomic_path
+
+
+def draw_contact_sheet(
+    volumes: Sequence[np.ndarray],
+    titles: Sequence[str],
+    path: str | os.PathLike,
+    zooms: Sequence[float] = (1.0, 1.0, 1.0),
+    columns: int = 5,
+) -> None:
+    """Writes the three middle slices of each volume as one PNG; the same volumes give the same bytes.
+
+    Args:
+        volumes: (x, y, z) each, RAS+ axes, intensities in [0, 1].
+        titles: one a volume.
+        path: of the PNG.
+        zooms: voxel size in mm, so that heads keep their proportions.
+        columns: volumes side by side.
+    """
+    columns = min(columns, len(volumes))
+    rows = -(-len(volumes) // columns)
+    figure = Figure(figsize=(2.1 * columns, 5.4 * rows), dpi=110, facecolor="black", layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(3 * rows, columns, squeeze=False)
+    for axis in axes.flat:
+        axis.set_axis_off()
+    for index, (volume, title) in enumerate(zip(volumes, titles, strict=True)):
+        row, column = divmod(index, columns)
+        for view, (picture, aspect) in enumerate(_middle_slices(volume, zooms)):
+            axis = axes[3 * row + view, column]
+            axis.imshow(picture, cmap="gray", vmin=0.0, vmax=1.0, aspect=aspect, interpolation="bilinear")
+            if view == 0:
+                axis.set_title(title, color="white", fontsize=8)
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, format="png", metadata={"Software": None})
+
+
+def _middle_slices(volume: np.ndarray, zooms: Sequence[float]) -> list[tuple[np.ndarray, float]]:
+    """Returns the sagittal, coronal and axial middle slice, head up or nose up, each with its pixel aspect."""
+    x, y, z = (side // 2 for side in volume.shape)
+    return [
+        (volume[x].T[::-1], zooms[2] / zooms[1]),
+        (volume[:, y].T[::-1], zooms[2] / zooms[0]),
+        (volume[:, :, z].T[::-1], zooms[1] / zooms[0]),
+    ]

@@ -1,1 +1,0 @@
-"""Figures: PNG files drawn from results, one module a figure."""

@@ -1,0 +1,190 @@
+"""Synthetic volumes from a run, as BIDS derivatives that any viewer opens in the right place."""
+
+import concurrent.futures
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+import mrigen
+from mrigen.encoding import BATCH_SIZE, decode_latents
+from mrigen.errors import UsageError
+from mrigen.figures import draw_contact_sheet
+from mrigen.files import write_json, write_table
+from mrigen.runs import Run
+from mrigen.volumes import write_volume
+
+# Mixtures up to this many components are tried; the Bayesian information criterion chooses.
+MOST_COMPONENTS = 8
+# Heads on the contact sheet.
+MOST_PICTURES = 20
+
+
+def sample(
+    run: Run,
+    num_samples: int,
+    seed: int = 0,
+    temperature: float = 1.0,
+    directory: str | os.PathLike | None = None,
+    native_units: bool = False,
+    force: bool = False,
+    progress: Callable[[int], None] | None = None,
+) -> list[Path]:
+    """Writes synthetic heads and returns their paths.
+
+    A VAE is sampled from its prior N(0, I); an autoencoder from a Gaussian mixture fitted on its training latents.
+    Sample k depends on the run, the seed, the temperature and k only.
+
+    Args:
+        run: a finished run.
+        num_samples: how many.
+        seed: of the draws.
+        temperature: factor on the standard deviation of the draws; below 1 heads are more alike.
+        directory: where to write; RUN/samples by default.
+        native_units: whether intensities are multiplied by the training cohort's median scale.
+        force: whether samples that were made with other settings are replaced.
+        progress: called with the number of samples decoded.
+
+    Raises:
+        UsageError: a number out of range, or samples of other settings are there already.
+    """
+    if num_samples < 1:
+        raise UsageError(f"--num: got {num_samples}, expected an integer >= 1. Set -n 10 for a start.")
+    if not temperature > 0:
+        raise UsageError(f"--temperature: got {temperature:g}, expected a number > 0. Set 1 for the model's own spread.")
+    directory = Path(directory) if directory is not None else run.directory / "samples"
+    settings = {
+        "seed": seed,
+        "temperature": temperature,
+        "intensity_units": "native" if native_units else "training scale, 0 to 1",
+        "weights": _fingerprint(run),
+    }
+    _check_target(directory, settings, force)
+    model = run.load_model()
+    density = PriorDensity(model.latent_size) if run.recipe.model.kind == "vae" else MixtureDensity.fit(run, seed)
+    factor = run.grid["median_scale"] if native_units else 1.0
+    paths, pictures = [], []
+    _describe(directory, run, settings)
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        written = []
+        for start in range(0, num_samples, BATCH_SIZE):
+            indices = range(start, min(start + BATCH_SIZE, num_samples))
+            latents = np.stack([density.draw(np.random.default_rng([seed, index]), temperature) for index in indices])
+            for index, volume in zip(indices, decode_latents(model, latents), strict=True):
+                volume = np.clip(volume, 0.0, 1.0)
+                name = f"sub-synth{index + 1:04d}"
+                path = directory / name / "anat" / f"{name}_T1w.nii.gz"
+                written.append(pool.submit(write_volume, path, volume * np.float32(factor), run.affine))
+                paths.append(path)
+                if len(pictures) < MOST_PICTURES:
+                    pictures.append(volume)
+            if progress is not None:
+                progress(len(indices))
+        for future in written:
+            future.result()
+    manifest = pd.DataFrame(
+        {
+            "participant_id": [path.parent.parent.name for path in paths],
+            "path": [path.relative_to(directory).as_posix() for path in paths],
+            "seed": seed,
+            "index": range(num_samples),
+            "temperature": temperature,
+            "density": density.name,
+        }
+    )
+    write_table(directory / "manifest.tsv", manifest)
+    titles = [path.parent.parent.name for path in paths[: len(pictures)]]
+    draw_contact_sheet(pictures, titles, directory / "contact_sheet.png", run.grid["zooms"])
+    return paths
+
+
+class PriorDensity:
+    """The prior of a VAE, N(0, I) over `latent_size` variables."""
+
+    name = "prior"
+
+    def __init__(self, latent_size: int):
+        self.latent_size = latent_size
+
+    def draw(self, generator: np.random.Generator, temperature: float) -> np.ndarray:
+        """Returns one latent vector (latent,) float32."""
+        return (temperature * generator.standard_normal(self.latent_size)).astype(np.float32)
+
+
+class MixtureDensity:
+    """A Gaussian mixture over the training latents, in the space of their principal components.
+
+    The components of the latents are capped at half the number of people, so that covariances can be estimated; what
+    is left out varies least. The number of Gaussians is chosen by the Bayesian information criterion.
+    """
+
+    name = "gaussian-mixture"
+
+    def __init__(self, pca, mixture):
+        self.pca = pca
+        self.mixture = mixture
+
+    @classmethod
+    def fit(cls, run: Run, seed: int = 0) -> "MixtureDensity":
+        """Returns the mixture fitted on the run's training people."""
+        from sklearn.decomposition import PCA
+        from sklearn.mixture import GaussianMixture
+
+        latents = run.load_latents()
+        training = run.subjects.merge(run.split, on="participant_id").query("split == 'train'")["scan_id"]
+        loc = latents["loc"][np.isin(latents["scan_id"], training.to_numpy(dtype=str))].astype(np.float64)
+        pca = PCA(min(loc.shape[1], max(1, len(loc) // 2)), whiten=True, svd_solver="full").fit(loc)
+        scores = pca.transform(loc)
+        candidates = [
+            GaussianMixture(count, covariance_type="diag", reg_covar=1e-4, random_state=seed).fit(scores)
+            for count in range(1, min(MOST_COMPONENTS, len(loc) // 10 or 1) + 1)
+        ]
+        return cls(pca, min(candidates, key=lambda mixture: mixture.bic(scores)))
+
+    def draw(self, generator: np.random.Generator, temperature: float) -> np.ndarray:
+        """Returns one latent vector (latent,) float32."""
+        component = generator.choice(len(self.mixture.weights_), p=self.mixture.weights_)
+        spread = np.sqrt(self.mixture.covariances_[component])
+        scores = self.mixture.means_[component] + temperature * spread * generator.standard_normal(len(spread))
+        return self.pca.inverse_transform(scores[None])[0].astype(np.float32)
+
+
+def _fingerprint(run: Run) -> str:
+    from mrigen.data.checking import file_digest
+
+    return file_digest(run.weights_path)
+
+
+def _check_target(directory: Path, settings: dict, force: bool) -> None:
+    """Refuses to mix samples of different settings in one folder, or to write among files that are no samples."""
+    if force or not directory.exists() or not any(directory.iterdir()):
+        return
+    description = directory / "dataset_description.json"
+    try:
+        earlier = json.loads(description.read_text())["GeneratedBy"][0]["Parameters"]
+    except (OSError, ValueError, KeyError, IndexError, TypeError):
+        raise UsageError(
+            f"{directory}: holds files that are no samples of mrigen, expected a new folder. Name another with --out."
+        ) from None
+    changed = [name for name in settings if earlier.get(name) != settings[name]]
+    if changed:
+        before = ", ".join(f"{name} {earlier.get(name)}" for name in changed)
+        raise UsageError(
+            f"{directory}: holds samples with {before}, expected none or the same settings. "
+            "Name another folder with --out, or replace them with --force."
+        )
+
+
+def _describe(directory: Path, run: Run, settings: dict) -> None:
+    write_json(
+        directory / "dataset_description.json",
+        {
+            "Name": f"Synthetic heads of {run.directory.name}",
+            "BIDSVersion": "1.9.0",
+            "DatasetType": "derivative",
+            "GeneratedBy": [{"Name": "mrigen", "Version": mrigen.__version__, "Parameters": settings}],
+        },
+    )

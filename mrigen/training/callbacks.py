@@ -1,0 +1,179 @@
+"""What happens between the steps of a fit."""
+
+import csv
+import dataclasses
+import math
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from mrigen.errors import TrainingError
+from mrigen.files import atomic_path, read_json, write_json
+
+
+@dataclasses.dataclass
+class Progress:
+    """How far a fit has come; saved beside each checkpoint.
+
+    Attributes:
+        epoch: epochs finished.
+        best_epoch: the epoch whose weights are the best so far (0-based), -1 before the first.
+        best: its figure (validation ELBO in nats, or minus the validation loss); larger is better.
+    """
+
+    epoch: int = 0
+    best_epoch: int = -1
+    best: float = -math.inf
+
+
+class KLWarmup(keras.callbacks.Callback):
+    """Raises the weight of the KL term from 0 to 1 over the first epochs; depends on the epoch alone."""
+
+    def __init__(self, epochs: int):
+        super().__init__()
+        self.epochs = epochs
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.model.kl_warmth.assign(min(1.0, (epoch + 1) / (self.epochs + 1)))
+
+
+class StopAtNaN(keras.callbacks.Callback):
+    """Stops a fit whose loss is no longer a number, and says at which step."""
+
+    def on_train_batch_end(self, batch, logs=None):
+        loss = float((logs or {}).get("loss", 0.0))
+        if not math.isfinite(loss):
+            step = int(self.model.optimizer.iterations)
+            raise TrainingError(
+                f"training: step {step}: the loss is {loss}, expected a number. The last good weights are kept. "
+                "Lower training.learning_rate, set training.clip_norm=1000, or set training.precision=float32."
+            )
+
+
+class History(keras.callbacks.Callback):
+    """Appends one flushed line an epoch to history.csv; lines from `first_epoch` on (of a broken fit) are dropped."""
+
+    def __init__(self, path: Path, first_epoch: int):
+        super().__init__()
+        self.path = path
+        self.rows: list[dict[str, Any]] = []
+        if first_epoch and path.is_file():
+            with open(path, newline="") as file:
+                self.rows = [row for row in csv.DictReader(file) if int(row["epoch"]) < first_epoch]
+
+    def on_train_begin(self, logs=None):
+        self.file = None
+
+    def on_epoch_end(self, epoch, logs=None):
+        row = {"epoch": epoch, **{name: f"{float(value):.8g}" for name, value in (logs or {}).items()}}
+        if self.file is None:
+            self.file = open(self.path, "w", newline="")
+            self.writer = csv.DictWriter(self.file, list(row))
+            self.writer.writeheader()
+            self.writer.writerows(self.rows)
+        self.writer.writerow(row)
+        self.file.flush()
+
+    def on_train_end(self, logs=None):
+        if self.file is not None:
+            self.file.close()
+
+
+class Checkpoint(keras.callbacks.Callback):
+    """Keeps the last state and the best weights on disk, each whole or not at all, and stops a fit that is done.
+
+    Args:
+        directory: of `last-<epoch>.weights.h5` (weights and optimizer), `best.weights.h5` and `progress.json`.
+        progress: where the fit stands.
+        patience: epochs without a better figure before stopping, or None.
+    """
+
+    def __init__(self, directory: Path, progress: Progress, patience: int | None):
+        super().__init__()
+        self.directory = directory
+        self.progress = progress
+        self.patience = patience
+
+    def on_epoch_end(self, epoch, logs=None):
+        figure = watched_figure(logs or {})
+        if figure > self.progress.best:
+            self.progress.best, self.progress.best_epoch = figure, epoch
+            save_weights(self.model, self.directory / "best.weights.h5")
+        self.progress.epoch = epoch + 1
+        last = self.directory / f"last-{epoch + 1:05d}.weights.h5"
+        save_weights(self.model, last)
+        # From this rename on, a resumed fit starts from the new state; until then, from the old one.
+        write_json(self.directory / "progress.json", dataclasses.asdict(self.progress))
+        for old in self.directory.glob("last-*.weights.h5"):
+            if old != last:
+                old.unlink()
+        if self.patience is not None and epoch - self.progress.best_epoch >= self.patience:
+            self.model.stop_training = True
+
+
+def load_progress(directory: Path) -> Progress:
+    """Returns where an unfinished fit stands; the beginning if it has no checkpoint."""
+    path = directory / "progress.json"
+    return Progress(**read_json(path)) if path.is_file() else Progress()
+
+
+def last_weights(directory: Path, progress: Progress) -> Path:
+    """Returns the path of the weights and optimizer state that belong to `progress`."""
+    return directory / f"last-{progress.epoch:05d}.weights.h5"
+
+
+def save_weights(model: keras.Model, path: Path) -> None:
+    """Writes the weights (and the optimizer's, if the model is compiled) to `path`, whole or not at all."""
+    with atomic_path(path) as temporary:
+        model.save_weights(temporary, overwrite=True)
+
+
+def watched_figure(logs: dict[str, Any]) -> float:
+    """Returns what early stopping and the choice of the best epoch look at; larger is better.
+
+    The validation ELBO (without the weight of the KL term), the validation loss of a model that has none, and the
+    training figures where nobody is in the validation split.
+    """
+    for name, sign in (("val_elbo_nats", 1.0), ("val_loss", -1.0), ("elbo_nats", 1.0), ("loss", -1.0)):
+        if name in logs:
+            return sign * float(logs[name])
+    return -math.inf
+
+
+class ProgressLine(keras.callbacks.Callback):
+    """Advances a progress bar by steps, with the figures of the last epoch beside it."""
+
+    def __init__(self, advance):
+        super().__init__()
+        self.advance = advance
+        self.note = ""
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.advance(1, note=self.note)
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.note = describe_epoch(epoch, logs or {})
+        self.advance(0, note=self.note)
+
+
+class EpochLog(keras.callbacks.Callback):
+    """Writes one line an epoch to the run's log."""
+
+    def __init__(self, logger):
+        super().__init__()
+        self.logger = logger
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.logger.info(describe_epoch(epoch, logs or {}))
+
+
+def describe_epoch(epoch: int, logs: dict[str, Any]) -> str:
+    """Returns one line about an epoch.
+
+    Example:
+        >>> describe_epoch(4, {"loss": 12.345, "val_loss": 20.0})
+        'epoch 5: loss 12.35, val_loss 20'
+    """
+    shown = ("loss", "val_loss", "kl_nats", "val_elbo_nats", "mse", "val_mse", "decoder_sigma")
+    return f"epoch {epoch + 1}: " + ", ".join(f"{name} {float(logs[name]):.4g}" for name in shown if name in logs)

@@ -1,0 +1,283 @@
+"""`fit`: trains the model of a recipe and writes a run; `resume` goes on with an unfinished one."""
+
+import logging
+import os
+import resource
+import shutil
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from mrigen.data.dataset import Dataset, open_dataset
+from mrigen.data.pipeline import inference_dataset, steps_per_epoch, training_dataset
+from mrigen.encoding import encode_cache
+from mrigen.errors import RunError, UsageError
+from mrigen.evaluation import evaluate, mean_training_volume
+from mrigen.files import write_json, write_table
+from mrigen.models import LatentModel, build_model
+from mrigen.progress import progress_bar
+from mrigen.recipe import Recipe, TrainingRecipe, dump_recipe
+from mrigen.runs import WEIGHTS, Run, write_facts
+from mrigen.training.callbacks import (
+    Checkpoint,
+    EpochLog,
+    History,
+    KLWarmup,
+    Progress,
+    ProgressLine,
+    StopAtNaN,
+    last_weights,
+    load_progress,
+    save_weights,
+)
+from mrigen.training.precision import choose_precision
+
+logger = logging.getLogger(__name__)
+
+
+def fit(recipe: Recipe, directory: str | os.PathLike, name: str = "recipe", force: bool = False) -> Run:
+    """Trains the model of a recipe and returns its run.
+
+    Args:
+        recipe: the validated recipe.
+        directory: of the run; must not exist, or be empty.
+        name: the recipe's short name, for the record.
+        force: whether an older run in `directory` is replaced.
+
+    Raises:
+        CohortError, UsageError: before anything is written.
+        TrainingError: the loss is no longer a number; the last good state is kept.
+    """
+    directory = Path(directory)
+    _check_target(directory, force)
+    _make_deterministic(recipe.training.seed)
+    started = time.monotonic()
+    dataset = open_dataset(recipe)
+    if len(dataset.rows("train")) < 2:
+        raise UsageError(
+            f"data: got {len(dataset.rows('train'))} training images, expected at least 2. "
+            "Add people, or raise data.split.train."
+        )
+    precision, reason = choose_precision(recipe.training.precision)
+    if force and directory.exists():
+        shutil.rmtree(directory)
+    run = Run(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    dump_recipe(recipe, directory / "recipe.yaml")
+    write_facts(
+        run,
+        {"recipe": name, "precision": precision, "precision_reason": reason, "data_fingerprint": dataset.cache.key},
+    )
+    write_table(directory / "split.tsv", dataset.split)
+    write_table(directory / "subjects.tsv", dataset.cache.table)
+    write_json(directory / "grid.json", _describe_grid(recipe, dataset))
+    with _log_file(directory / "log.txt"):
+        return _train(run, dataset, Progress(), started)
+
+
+def resume(directory: str | os.PathLike) -> Run:
+    """Goes on with the fit of an unfinished run from its last finished epoch, and returns the run.
+
+    A finished run is returned as it is.
+
+    Raises:
+        RunError: not a run. CohortError: its cohort changed.
+    """
+    started = time.monotonic()
+    run = Run(Path(directory))
+    if not run.directory.is_dir():
+        raise RunError(f"{directory}: no such folder, expected a run made by mrigen fit. Check --resume.")
+    recipe, facts = run.recipe, run.facts
+    if run.is_complete:
+        logger.info("%s is complete; nothing to do", directory)
+        return run
+    _make_deterministic(recipe.training.seed)
+    dataset = open_dataset(recipe, run.split)
+    if dataset.cache.key != facts["data_fingerprint"]:
+        raise RunError(
+            f"{directory}: got images that differ from those of the run (fingerprint {dataset.cache.key}, expected "
+            f"{facts['data_fingerprint']}). Restore the data, or fit again."
+        )
+    progress = load_progress(run.directory / "checkpoint")
+    with _log_file(run.directory / "log.txt"):
+        logger.info("Resuming %s after epoch %d", directory, progress.epoch)
+        return _train(run, dataset, progress, started)
+
+
+def _train(run: Run, dataset: Dataset, progress: Progress, started: float) -> Run:
+    recipe, precision = run.recipe, run.facts["precision"]
+    training = recipe.training
+    for note in dataset.notes:
+        logger.info(note)
+    rows = dataset.rows("train")
+    logger.info(
+        "%d training, %d validation, %d held-out images; precision %s: %s",
+        len(rows), len(dataset.rows("validation")), len(dataset.rows("heldout")),
+        precision, run.facts["precision_reason"],
+    )  # fmt: skip
+    _report_lost(dataset)
+    model = build_model(recipe.model, dataset.cache.volume_shape, precision, training.seed)
+    model.start_at_mean(mean_training_volume(dataset))
+    steps = steps_per_epoch(len(rows), min(training.batch_size, len(rows)))
+    model.compile(optimizer=_optimizer(training, steps), jit_compile=False)
+    logger.info("%s: %d parameters, %d latent variables", recipe.model.kind, model.count_params(), model.latent_size)
+    checkpoint = run.directory / "checkpoint"
+    checkpoint.mkdir(exist_ok=True)
+    if progress.epoch:
+        model.optimizer.build(model.trainable_variables)
+        model.load_weights(last_weights(checkpoint, progress))
+    fitting = time.monotonic()
+    first_epoch = progress.epoch
+    if not _is_done(progress, training):
+        with progress_bar("Fitting", (training.epochs - progress.epoch) * steps, "steps") as advance:
+            _run_epochs(run, model, dataset, progress, steps, advance)
+    seconds = time.monotonic() - fitting
+    model.load_weights(checkpoint / "best.weights.h5")
+    _finish(run, model, dataset, progress)
+    run.save_latents(latents := encode_cache(model, dataset.cache))
+    figures = evaluate(model, dataset, latents, training.seed)
+    seen = (progress.epoch - first_epoch) * steps * min(training.batch_size, len(rows))
+    figures |= {"precision": precision, "epochs": progress.epoch, "best_epoch": progress.best_epoch + 1}
+    figures["performance"] = {
+        "volumes_per_second": round(seen / seconds, 3) if seconds > 0 else None,
+        "peak_rss_mb": round(_peak_rss_mb(), 1),
+        "seconds": round(time.monotonic() - started, 1),
+    }
+    write_json(run.directory / "metrics.json", figures)
+    shutil.rmtree(checkpoint)
+    _warn_of_collapse(figures)
+    return run
+
+
+def _run_epochs(run: Run, model: LatentModel, dataset: Dataset, progress: Progress, steps: int, advance) -> None:
+    recipe = run.recipe
+    training = recipe.training
+    batches = training_dataset(
+        dataset.cache,
+        dataset.rows("train"),
+        training.batch_size,
+        training.seed,
+        training.epochs,
+        progress.epoch,
+        training.augment,
+        recipe.preprocess.zooms,
+    )
+    validation = None
+    if len(dataset.rows("validation")):
+        validation = inference_dataset(dataset.cache, dataset.rows("validation"), training.batch_size)
+        validation = validation.map(lambda row, volumes: volumes)
+    callbacks: Sequence[keras.callbacks.Callback] = [
+        StopAtNaN(),
+        History(run.directory / "history.csv", progress.epoch),
+        Checkpoint(run.directory / "checkpoint", progress, training.early_stopping_epochs),
+        keras.callbacks.TensorBoard(str(run.directory / "tensorboard"), write_graph=False),
+        ProgressLine(advance),
+        EpochLog(logger),
+    ]
+    if hasattr(model, "kl_warmth"):
+        callbacks = [KLWarmup(training.kl_warmup_epochs), *callbacks]
+    model.fit(
+        batches,
+        validation_data=validation,
+        initial_epoch=progress.epoch,
+        epochs=training.epochs,
+        steps_per_epoch=steps,
+        callbacks=callbacks,
+        verbose=0,
+    )
+
+
+def _finish(run: Run, model: LatentModel, dataset: Dataset, progress: Progress) -> None:
+    """Writes the weights that every later command loads, without the optimizer's."""
+    model.optimizer = None
+    save_weights(model, run.directory / WEIGHTS)
+    logger.info("Best epoch %d of %d", progress.best_epoch + 1, progress.epoch)
+
+
+def _optimizer(training: TrainingRecipe, steps: int) -> keras.optimizers.Optimizer:
+    rate = training.learning_rate
+    if training.schedule == "cosine":
+        rate = keras.optimizers.schedules.CosineDecay(rate, steps * training.epochs, alpha=0.01)
+    return keras.optimizers.Adam(rate, global_clipnorm=training.clip_norm)
+
+
+def _is_done(progress: Progress, training: TrainingRecipe) -> bool:
+    patience = training.early_stopping_epochs
+    waited = progress.epoch - 1 - progress.best_epoch
+    return progress.epoch >= training.epochs or (
+        progress.epoch > 0 and patience is not None and waited >= patience
+    )
+
+
+def _make_deterministic(seed: int) -> None:
+    keras.utils.set_random_seed(seed)
+    # tf.data cannot take a seed that is a tensor while TensorFlow's own seed is 0.
+    tf.random.set_seed(seed + 1)
+    tf.config.experimental.enable_op_determinism()
+
+
+def _check_target(directory: Path, force: bool) -> None:
+    if not directory.exists() or (directory.is_dir() and not any(directory.iterdir())):
+        return
+    if directory.is_dir() and (directory / "recipe.yaml").is_file():
+        if not force:
+            raise UsageError(
+                f"{directory}: a run is there already, expected a new folder. Name another with --run, "
+                f"go on with mrigen fit --resume {directory}, or replace it with --force."
+            )
+        return
+    raise UsageError(
+        f"{directory}: exists and is no run, expected a new folder. Name another with --run; "
+        "--force replaces runs only."
+    )
+
+
+def _describe_grid(recipe: Recipe, dataset: Dataset) -> dict:
+    """Returns where samples are written: the median of the training people's grid centres, and of their scales."""
+    table = dataset.cache.table.iloc[dataset.rows("train")]
+    return {
+        "zooms": list(recipe.preprocess.zooms),
+        "volume_shape": list(dataset.cache.volume_shape),
+        "centre": [float(table[f"centre_{axis}"].median()) for axis in "xyz"],
+        "median_scale": float(table["scale"].median()),
+    }
+
+
+def _report_lost(dataset: Dataset) -> None:
+    lost = dataset.cache.table["lost_fraction"]
+    cut = int((lost > 0).sum())
+    message = "The grid covers every brain" if cut == 0 else f"The grid cuts {cut} of {len(lost)} heads"
+    logger.info("%s (largest loss %.2f %% of the brain or upper head)", message, 100 * lost.max())
+
+
+def _warn_of_collapse(figures: dict) -> None:
+    if figures["kl_nats"] is not None and figures["active_units"] < 0.05 * figures["latent_dim"]:
+        logger.warning(
+            "The posterior collapsed: %d of %d latent variables are active, KL %.3g nats. The latents say next to "
+            "nothing about the people. Use model.objective=elbo with decoder_sigma=optimal.",
+            figures["active_units"], figures["latent_dim"], figures["kl_nats"],
+        )  # fmt: skip
+
+
+def _peak_rss_mb() -> float:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+@contextmanager
+def _log_file(path: Path) -> Iterator[None]:
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    root = logging.getLogger("mrigen")
+    root.addHandler(handler)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+        handler.close()

@@ -1,0 +1,197 @@
+"""The cases of the shared battery: one line for each public layer and model; `test_battery.py` puts all to the test.
+
+A new layer or model adds a case here, and nothing else, to be tested like the others.
+"""
+
+import dataclasses
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from mrigen.distributions import DiagonalGaussianPosterior, GaussianLikelihood
+from mrigen.layers import DecoderBlock, EncoderBlock, FusedBatchNormalization, MeanImage
+from mrigen.models import Autoencoder, VariationalAutoencoder
+
+SIDES = (9, 8, 7)
+PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """How one class is made and fed, and what it returns; `sides` are the (x, y, z) of the input.
+
+    Args:
+        make: from sides, seed and dtype to the layer or model.
+        output: from sides to the output's shape without the batch, or a dict of them.
+        channels: channels of each input.
+        always_float32: whether the output is float32 under any policy.
+    """
+
+    name: str
+    kind: type
+    make: Callable
+    output: Callable
+    channels: tuple[int, ...] = (3,)
+    always_float32: bool = False
+
+    def __str__(self):
+        return self.name
+
+    @property
+    def is_model(self):
+        return issubclass(self.kind, keras.Model)
+
+    def built(self, sides=SIDES, seed=0, dtype="float32"):
+        """Returns the layer or model, built by its input shapes, with no weight at its starting value."""
+        layer = self.make(sides, seed, dtype)
+        layer.build(*[(None, *sides, channels) for channels in self.channels])
+        disturb(layer, seed)
+        return layer
+
+    def inputs(self, sides=SIDES, batch=2, seed=7):
+        """Returns the list of inputs, (batch, *sides, channels) float32, intensities in [0, 1]."""
+        generator = np.random.default_rng(seed)
+        return [
+            tf.constant(generator.uniform(size=(batch, *sides, channels)).astype("float32"))
+            for channels in self.channels
+        ]
+
+    def shapes(self, sides, batch):
+        """Returns the output shapes of a batch, as the output is nested."""
+        output = self.output(sides)
+        return {k: (batch, *v) for k, v in output.items()} if isinstance(output, dict) else (batch, *output)
+
+    def loss(self, layer, inputs):
+        """Returns a scalar that depends on every output: a model's own loss, or a random weighing of the outputs."""
+        outputs = layer(*inputs, training=True) if "training" in layer._call_signature.parameters else layer(*inputs)
+        if self.is_model:
+            return layer.compute_loss(x=inputs[0], y_pred=outputs)
+        generator = np.random.default_rng(3)
+        weigh = [generator.normal(size=output.shape).astype("float32") for output in tf.nest.flatten(outputs)]
+        return sum(
+            tf.reduce_sum(tf.cast(output, tf.float32) * w)
+            for output, w in zip(tf.nest.flatten(outputs), weigh, strict=True)
+        )
+
+
+def disturb(layer, seed=0):
+    """Moves every weight away from its starting value; positive ones stay positive."""
+    generator = np.random.default_rng(seed + 99)
+    for weight in layer.weights:
+        noise = generator.normal(size=weight.shape)
+        weight.assign(weight.numpy() * np.exp(0.2 * noise) + 0.05 * np.abs(generator.normal(size=weight.shape)))
+
+
+def as_model(layer, case, sides=SIDES):
+    """Returns `layer` as a Keras model, through a symbolic call."""
+    if case.is_model:
+        return layer
+    inputs = [keras.Input((*sides, channels)) for channels in case.channels]
+    return keras.Model(inputs, layer(*inputs))
+
+
+def halved(sides, times=1):
+    """Returns the sides after `times` halvings that round up."""
+    for _ in range(times):
+        sides = tuple(-(-side // 2) for side in sides)
+    return sides
+
+
+def save_and_load(source, target):
+    """Copies the weights of a model through a .weights.h5 file."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.weights.h5"
+        source.save_weights(path)
+        target.load_weights(path)
+
+
+def flat(outputs):
+    """Returns the outputs as a flat list of float64 arrays."""
+    return [np.asarray(tf.cast(output, tf.float32), dtype=float) for output in tf.nest.flatten(outputs)]
+
+
+def _model(kind, latent_dim, **options):
+    def make(sides, seed, dtype):
+        return kind(sides, latent_dim=latent_dim, latent_channels=2, channels=(2, 3), seed=seed, dtype=dtype, **options)
+
+    def output(sides):
+        latent = (4,) if latent_dim else (2 * int(np.prod(halved(sides, 2))),)
+        names = ("loc",) if kind is Autoencoder else ("loc", "scale", "z")
+        return {**dict.fromkeys(names, latent), "reconstruction": (*sides, 1)}
+
+    name = "-".join([kind.__name__, "vector" if latent_dim else "spatial", *map(str, options.values())])
+    return Case(name, kind, make, output, channels=(1,), always_float32=True)
+
+
+def _likelihood(sigma):
+    return Case(
+        f"GaussianLikelihood-{sigma}",
+        GaussianLikelihood,
+        make=lambda sides, seed, dtype: GaussianLikelihood(sigma, dtype=dtype),
+        output=lambda sides: {"nll": (), "squared_error": ()},
+        channels=(1, 1),
+        always_float32=True,
+    )
+
+
+CASES = (
+    Case(
+        "FusedBatchNormalization",
+        FusedBatchNormalization,
+        make=lambda sides, seed, dtype: FusedBatchNormalization(0.9, 1e-2, dtype=dtype),
+        output=lambda sides: (*sides, 3),
+    ),
+    Case(
+        "EncoderBlock",
+        EncoderBlock,
+        make=lambda sides, seed, dtype: EncoderBlock(4, seed=seed, dtype=dtype),
+        output=lambda sides: (*halved(sides), 4),
+    ),
+    Case(
+        "DecoderBlock",
+        DecoderBlock,
+        make=lambda sides, seed, dtype: DecoderBlock(4, cropped(sides), seed=seed, dtype=dtype),
+        output=lambda sides: (*cropped(sides), 4),
+    ),
+    Case(
+        "MeanImage",
+        MeanImage,
+        make=lambda sides, seed, dtype: MeanImage(dtype=dtype),
+        output=lambda sides: (*sides, 1),
+        channels=(1,),
+        always_float32=True,
+    ),
+    Case(
+        "DiagonalGaussianPosterior-vector",
+        DiagonalGaussianPosterior,
+        make=lambda sides, seed, dtype: DiagonalGaussianPosterior(5, seed=seed, dtype=dtype),
+        output=lambda sides: {"loc": (5,), "scale": (5,)},
+        always_float32=True,
+    ),
+    Case(
+        "DiagonalGaussianPosterior-spatial",
+        DiagonalGaussianPosterior,
+        make=lambda sides, seed, dtype: DiagonalGaussianPosterior(None, 2, seed=seed, dtype=dtype),
+        output=lambda sides: dict.fromkeys(("loc", "scale"), (2 * int(np.prod(sides)),)),
+        always_float32=True,
+    ),
+    _likelihood("optimal"),
+    _likelihood("learned"),
+    _likelihood(0.3),
+    _model(Autoencoder, 4),
+    _model(Autoencoder, None, mean_image=False),
+    _model(VariationalAutoencoder, 4),
+    _model(VariationalAutoencoder, 4, decoder_sigma="learned", beta=0.5),
+    _model(VariationalAutoencoder, None, objective="paper", mean_image=False),
+)
+MODEL_CASES = tuple(case for case in CASES if case.is_model)
+
+
+def cropped(sides):
+    """Returns 2n, 2n - 1, 2n: what a decoder block may be asked for."""
+    x, y, z = sides
+    return 2 * x, 2 * y - 1, 2 * z
