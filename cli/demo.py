@@ -33,7 +33,11 @@ def demo(overrides, run_directory):
     with progress_bar("Probing", 1, "fits") as advance:
         print_table(probe(run, progress=lambda done, total: advance(0, completed=done, total=total)))
     announce("\nLook at:")
-    for path in (run.directory / "metrics.json", paths[0].parents[2] / "contact_sheet.png", run.directory / "probe_roc.png"):
+    for path in (
+        run.directory / "metrics.json",
+        paths[0].parents[2] / "contact_sheet.png",
+        run.directory / "probe_roc.png",
+    ):
         announce(f"  {path}")
     announce("Next: mrigen fit vae --set data.root=/path/to/your/bids")
     click.echo(run.directory)

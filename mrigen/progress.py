@@ -36,7 +36,6 @@ def progress_bar(description: str, total: int, unit: str = "subjects") -> Iterat
     with progress.Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(description, total=total, note="")
 
-
         def advance(steps: int = 1, **changes) -> None:
             if "completed" not in changes:
                 changes["advance"] = steps

@@ -95,9 +95,7 @@ class Run:
 
         path = self.weights_path
         training = self.recipe.training
-        model = build_model(
-            self.recipe.model, self.grid["volume_shape"], self.facts["precision"], seed=training.seed
-        )
+        model = build_model(self.recipe.model, self.grid["volume_shape"], self.facts["precision"], seed=training.seed)
         try:
             model.load_weights(path)
         except (OSError, ValueError, KeyError) as error:

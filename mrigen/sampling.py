@@ -54,7 +54,9 @@ def sample(
     if num_samples < 1:
         raise UsageError(f"--num: got {num_samples}, expected an integer >= 1. Set -n 10 for a start.")
     if not temperature > 0:
-        raise UsageError(f"--temperature: got {temperature:g}, expected a number > 0. Set 1 for the model's own spread.")
+        raise UsageError(
+            f"--temperature: got {temperature:g}, expected a number > 0. Set 1 for the model's own spread."
+        )
     directory = Path(directory) if directory is not None else run.directory / "samples"
     settings = {
         "seed": seed,

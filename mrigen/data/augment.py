@@ -91,7 +91,7 @@ class Augmenter:
                 phase = math.pi * (tf.range(side, dtype=tf.float32) + 0.5) / side
                 wave = draws[1 + 2 * axis] * tf.cos(phase) + draws[2 + 2 * axis] * tf.cos(2.0 * phase)
                 shape = [side if other == axis else 1 for other in range(3)]
-                # Six waves, each at most a third of the whole, stay below the largest change in all but rare sums.
+                # Six waves of a third each: two fields in three stay below the largest change, none passes its square.
                 field += tf.reshape(wave * math.log1p(settings.bias_field) / 3.0, shape)
         return field
 

@@ -10,7 +10,8 @@ class FusedBatchNormalization(keras.layers.Layer):
 
     The fused kernel takes images of four axes only, so (batch, x, y, z, channels) is seen as
     (batch * x, y, z, channels): the statistics are the same, over everything but the channels.
-    Parameters and statistics stay float32 under any precision policy.
+    Parameters and statistics stay float32 under any precision policy. The moving variance is the unbiased one, as in
+    the paper's algorithm 2: over the N values of a channel it counts N / (N - 1) times that of the Keras layer.
 
     Args:
         momentum: share of the old moving statistics that is kept at each training step.
@@ -20,7 +21,7 @@ class FusedBatchNormalization(keras.layers.Layer):
     Output shape: the same.
 
     References:
-        Ioffe and Szegedy 2015, Batch normalization, algorithm 1.
+        Ioffe and Szegedy 2015, Batch normalization, algorithms 1 and 2.
     """
 
     def __init__(self, momentum: float = 0.95, epsilon: float = 1e-3, **kwargs):

@@ -155,7 +155,7 @@ class PreprocessRecipe(Section):
     centre: Literal["auto", "field_of_view", "head_top", "mask"] = key(
         "auto",
         "one of auto, field_of_view, head_top, mask",
-        "Where the grid is laid. auto: the mask's or the stripped brain's middle; for whole heads the field of view.",
+        "Where the grid is laid. auto: a stripped brain in the middle; a whole head hangs from its top.",
     )
     intensity_percentiles: Annotated[tuple[float, float], Field(strict=False)] = key(
         (0.0, 99.5),

@@ -163,7 +163,7 @@ def _run_epochs(run: Run, model: LatentModel, dataset: Dataset, progress: Progre
         dataset.rows("train"),
         training.batch_size,
         training.seed,
-        training.epochs,
+        training.epochs + 1,  # Keras looks beyond the last epoch, and warns where it sees nothing.
         progress.epoch,
         training.augment,
         recipe.preprocess.zooms,
@@ -189,6 +189,7 @@ def _run_epochs(run: Run, model: LatentModel, dataset: Dataset, progress: Progre
         epochs=training.epochs,
         steps_per_epoch=steps,
         callbacks=callbacks,
+        shuffle=False,
         verbose=0,
     )
 
@@ -210,9 +211,7 @@ def _optimizer(training: TrainingRecipe, steps: int) -> keras.optimizers.Optimiz
 def _is_done(progress: Progress, training: TrainingRecipe) -> bool:
     patience = training.early_stopping_epochs
     waited = progress.epoch - 1 - progress.best_epoch
-    return progress.epoch >= training.epochs or (
-        progress.epoch > 0 and patience is not None and waited >= patience
-    )
+    return progress.epoch >= training.epochs or (progress.epoch > 0 and patience is not None and waited >= patience)
 
 
 def _make_deterministic(seed: int) -> None:

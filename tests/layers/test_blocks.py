@@ -20,7 +20,7 @@ def reached(block, inputs, place):
     """Returns for each axis the (first, last) output voxel that a change of the input at `place` reaches."""
     changed = inputs.copy()
     changed[(0, *place)] += 5.0
-    where = np.argwhere(np.abs(block(changed) - block(inputs)).numpy()[0].max(-1) > 1e-6)
+    where = np.argwhere(np.abs(block(changed) - block(inputs))[0].max(-1) > 1e-6)
     return [(int(low), int(high)) for low, high in zip(where.min(0), where.max(0), strict=True)]
 
 

@@ -13,8 +13,10 @@ NUM_VOXELS = 9 * 8 * 7
 def vae(seed=0, **options):
     model = VariationalAutoencoder(SIDES, latent_dim=3, channels=(2, 2), seed=seed, **options)
     model.build((None, *SIDES, 1))
+    settings = model.kl_warmth.numpy(), model.likelihood.log_sigma.numpy()
     disturb(model)
-    model.kl_warmth.assign(1.0)
+    model.kl_warmth.assign(settings[0])
+    model.likelihood.log_sigma.assign(settings[1])
     return model
 
 

@@ -1,0 +1,178 @@
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from mrigen_cli.main import VERBS, main
+
+
+@pytest.fixture
+def call(capfd, monkeypatch):
+    """Returns a function that runs the command line and returns (status, stdout, stderr)."""
+    monkeypatch.setenv("MRIGEN_QUIET", "")
+    monkeypatch.delenv("MRIGEN_QUIET")
+
+    def run(*arguments):
+        with pytest.raises(SystemExit) as exit_info:
+            main([str(argument) for argument in arguments])
+        captured = capfd.readouterr()
+        return exit_info.value.code, captured.out, captured.err
+
+    return run
+
+
+def test_help_names_every_verb_and_loads_nothing_heavy():
+    code = (
+        "import sys; from mrigen_cli.main import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "heavy = {'tensorflow', 'keras', 'numpy', 'pandas', 'pydantic', 'sklearn', 'nibabel', 'matplotlib'}\n"
+        "sys.exit(len(heavy & set(sys.modules)))"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert ended.returncode == 0
+    assert all(verb in ended.stdout for verb in VERBS)
+
+
+def test_import_mrigen_is_light():
+    code = "import sys, mrigen; sys.exit(any(name in sys.modules for name in ('tensorflow', 'keras', 'numpy')))"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_every_public_name_resolves():
+    import mrigen
+
+    assert all(getattr(mrigen, name) is not None for name in mrigen.__all__)
+    with pytest.raises(AttributeError, match="nonsense"):
+        mrigen.nonsense  # noqa: B018
+
+
+def test_version(call):
+    import mrigen
+
+    assert call("--version") == (0, f"mrigen {mrigen.__version__}\n", "")
+
+
+def test_recipe_show_prints_a_recipe_that_means_the_same(call):
+    from mrigen.recipe import load_recipe, parse_recipe
+
+    status, out, _ = call("recipe", "show", "vae", "--set", "model.latent_dim=3")
+    assert status == 0
+    assert parse_recipe(out) == load_recipe("vae", ["model.latent_dim=3"])
+
+
+def test_recipe_list_and_schema(call):
+    status, out, _ = call("recipe", "list")
+    assert status == 0
+    assert {line.split()[0] for line in out.splitlines()} >= {"smoke", "autoencoder", "vae", "demo"}
+    status, out, _ = call("recipe", "schema")
+    assert "latent_dim" in json.dumps(json.loads(out))
+
+
+def test_five_faults_give_five_lines_and_nothing_is_run(call, tmp_path):
+    path = tmp_path / "bad.yaml"
+    path.write_text(
+        "model: {latent_dim: -3, kind: vea}\ntraining: {epoch: 3, batch_size: '4'}\ndata: {split: {seed: 1.5}}\n"
+    )
+    status, out, err = call("fit", path, "--run", tmp_path / "run")
+    assert status == 2
+    assert out == ""
+    lines = err.strip().splitlines()
+    assert len(lines) == 5
+    assert all(line.startswith(f"mrigen: {path}: ") and "expected" in line or "unknown key" in line for line in lines)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["fit"], "give a RECIPE, or --resume RUN"),
+        (["fit", "vae", "--resume", "x"], "give a RECIPE, or --resume RUN"),
+        (["fit", "--resume", "x", "--set", "a=b"], "drop --set"),
+        (["fit", "vae"], "data.root: got null, expected a cohort"),
+        (["fit", "nothing"], "no such file and no shipped recipe"),
+        (["fit", "vae", "--set", "data.root=/nowhere"], "/nowhere"),
+        (["sample", "--run", "/nowhere"], "/nowhere: no such folder"),
+        (["probe", "--run", "/nowhere"], "/nowhere: no such folder"),
+        (["sample", "-n", "ten"], "'ten' is not a valid integer"),
+        (["dance"], "No such command 'dance'"),
+        (["phantom", "-n", "0", "-o", "x"], "num_subjects"),
+    ],
+)
+def test_bad_usage_exits_with_2_and_says_why(call, arguments, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    status, out, err = call(*arguments)
+    assert status == 2
+    assert out == ""
+    assert message in err
+    assert "Traceback" not in err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_without_weights_is_told_in_one_line(call, run_copy):
+    (run_copy.directory / "model.weights.h5").unlink()
+    for verb in ("sample", "probe"):
+        status, out, err = call(verb, "--run", run_copy.directory)
+        assert (status, out) == (2, "")
+        assert len(err.strip().splitlines()) == 1
+        assert "no model.weights.h5" in err
+
+
+def test_the_session_of_the_readme(call, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    status, out, _ = call("fit", "smoke", "--set", "training.epochs=1")
+    assert status == 0
+    run = Path(out.strip())
+    assert run.parent == Path("runs") and (run / "metrics.json").is_file()
+    status, out, err = call("sample", "-n", "2", "--seed", "7")
+    assert status == 0
+    assert f"Run: {run} (newest)" in err
+    assert [Path(line).is_file() for line in out.splitlines()] == [True, True]
+    status, out, _ = call("probe", "--json", "--quiet")
+    assert status == 0
+    rows = json.loads(out)
+    assert {row["predictor"] for row in rows} >= {"latents", "latents_draw", "dummy", "head_volume", "pca"}
+    assert json.loads((run / "probe.json").read_text())["rows"] == rows
+
+
+def test_the_table_of_a_probe_fits_a_page(call, finished_run, capsys):
+    from mrigen_cli.probe import print_table
+
+    from mrigen.probing import probe
+
+    print_table(probe(finished_run))
+    out = capsys.readouterr().out
+    assert "latents" in out and "voxel_svm_linear" in out and "transductive" in out
+    assert max(map(len, out.splitlines())) <= 100
+
+
+def test_a_full_disk_is_told_in_one_line(call, run_copy, monkeypatch):
+    import errno
+
+    def full(*arguments, **keywords):
+        raise OSError(errno.ENOSPC, "No space left on device", "somewhere")
+
+    monkeypatch.setattr("mrigen.sampling.write_table", full)
+    status, _, err = call("sample", "-n", "1", "--run", run_copy.directory)
+    assert status == 1
+    assert "mrigen: somewhere: No space left on device. Free some space" in err
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_ends_a_fit_and_leaves_a_run_that_resumes(tmp_path, call, number, status):
+    command = [sys.executable, "-c", "from mrigen_cli.main import main; main()"]
+    settings = ["fit", "smoke", "--set", "training.epochs=400", "--run", str(tmp_path / "run")]
+    process = subprocess.Popen([*command, *settings], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "run" / "checkpoint" / "progress.json").exists():
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.1)
+    process.send_signal(number)
+    assert process.wait(60) == status
+    assert not list((tmp_path / "run").rglob(".tmp-*"))
+    recipe = tmp_path / "run" / "recipe.yaml"
+    recipe.write_text(recipe.read_text().replace("epochs: 400", "epochs: 1", 1))
+    assert call("fit", "--resume", tmp_path / "run")[0] == 0

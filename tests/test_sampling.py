@@ -1,0 +1,96 @@
+import json
+
+import nibabel
+import numpy as np
+import pandas as pd
+import pytest
+
+from mrigen.errors import UsageError
+from mrigen.recipe import load_recipe
+from mrigen.sampling import sample
+
+
+def test_samples_are_bids_and_lie_where_the_training_heads_lie(finished_run, tmp_path):
+    paths = sample(finished_run, 3, seed=7, directory=tmp_path / "out")
+    assert paths[0] == tmp_path / "out" / "sub-synth0001" / "anat" / "sub-synth0001_T1w.nii.gz"
+    image = nibabel.load(paths[0])
+    np.testing.assert_allclose(image.affine, finished_run.affine)
+    assert image.header.get_xyzt_units() == ("mm", "sec")
+    assert image.header.get_zooms() == (8.0, 8.0, 8.0)
+    assert image.shape == (24, 28, 24)
+    data = image.get_fdata()
+    assert data.min() >= 0 and data.max() <= 1 and data.std() > 0.05
+    description = json.loads((tmp_path / "out" / "dataset_description.json").read_text())
+    assert description["DatasetType"] == "derivative"
+    manifest = pd.read_csv(tmp_path / "out" / "manifest.tsv", sep="\t")
+    assert list(manifest["seed"]) == [7, 7, 7]
+    assert [(tmp_path / "out" / path).is_file() for path in manifest["path"]] == [True] * 3
+    assert (tmp_path / "out" / "contact_sheet.png").is_file()
+
+
+def test_a_sample_depends_on_seed_and_number_alone(finished_run, tmp_path):
+    few = sample(finished_run, 2, seed=7, directory=tmp_path / "few")
+    many = sample(finished_run, 11, seed=7, directory=tmp_path / "many")
+    assert [path.read_bytes() for path in few] == [path.read_bytes() for path in many[:2]]
+    other = sample(finished_run, 1, seed=8, directory=tmp_path / "other")
+    assert other[0].read_bytes() != few[0].read_bytes()
+    assert few[0].read_bytes() != few[1].read_bytes()
+
+
+def test_native_units_are_the_median_scale_of_the_training_people(finished_run, tmp_path):
+    plain = nibabel.load(sample(finished_run, 1, directory=tmp_path / "plain")[0]).get_fdata()
+    native = nibabel.load(sample(finished_run, 1, directory=tmp_path / "native", native_units=True)[0]).get_fdata()
+    subjects = finished_run.subjects.merge(finished_run.split, on="participant_id").query("split == 'train'")
+    np.testing.assert_allclose(native, plain * subjects["scale"].median(), rtol=1e-5)
+
+
+def test_temperature_scales_the_spread(finished_run, tmp_path):
+    from mrigen.sampling import PriorDensity
+
+    density = PriorDensity(8)
+    warm = density.draw(np.random.default_rng(0), 1.0)
+    np.testing.assert_allclose(density.draw(np.random.default_rng(0), 0.5), warm / 2)
+    with pytest.raises(UsageError, match="--temperature: got 0, expected a number > 0"):
+        sample(finished_run, 1, temperature=0.0, directory=tmp_path / "out")
+    with pytest.raises(UsageError, match="--num: got 0, expected an integer >= 1"):
+        sample(finished_run, 0, directory=tmp_path / "out")
+
+
+def test_other_samples_are_not_overwritten_without_force(finished_run, tmp_path):
+    out = tmp_path / "out"
+    first = sample(finished_run, 1, seed=1, directory=out)[0].read_bytes()
+    assert sample(finished_run, 2, seed=1, directory=out)[0].read_bytes() == first
+    with pytest.raises(UsageError, match=r"holds samples with seed 1, expected none or the same settings"):
+        sample(finished_run, 1, seed=2, directory=out)
+    assert sample(finished_run, 1, seed=2, directory=out, force=True)[0].read_bytes() != first
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("precious")
+    with pytest.raises(UsageError, match="holds files that are no samples"):
+        sample(finished_run, 1, directory=tmp_path / "mine")
+
+
+def test_an_autoencoder_samples_from_its_training_latents(tmp_path):
+    from mrigen.training import fit
+
+    recipe = load_recipe("smoke", ["model.kind=autoencoder", "training.epochs=1", "model.latent_dim=null"])
+    run = fit(recipe, tmp_path / "ae")
+    metrics = run.metrics
+    assert metrics["kl_nats"] is None and metrics["heldout"]["elbo_nats"] is None
+    assert metrics["latent_dim"] == 6 * 7 * 6 * 16
+    paths = sample(run, 2)
+    assert paths[0].parents[2] == run.directory / "samples"
+    manifest = pd.read_csv(run.directory / "samples" / "manifest.tsv", sep="\t")
+    assert set(manifest["density"]) == {"gaussian-mixture"}
+
+
+def test_the_mixture_draws_what_the_training_latents_look_like(finished_run):
+    from mrigen.sampling import MixtureDensity
+
+    density = MixtureDensity.fit(finished_run)
+    draws = np.stack([density.draw(np.random.default_rng([0, index]), 1.0) for index in range(2000)])
+    latents = finished_run.load_latents()
+    training = finished_run.subjects.merge(finished_run.split, on="participant_id")["split"].to_numpy() == "train"
+    loc = latents["loc"][training]
+    np.testing.assert_allclose(draws.mean(axis=0), loc.mean(axis=0), atol=4 * loc.std(axis=0).max() / np.sqrt(2000))
+    # The half of the directions that are kept hold most of the variance.
+    assert 0.5 < draws.var(axis=0).sum() / loc.var(axis=0, ddof=1).sum() < 1.2

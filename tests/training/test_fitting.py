@@ -1,0 +1,117 @@
+import csv
+import shutil
+
+import numpy as np
+import pytest
+
+from mrigen.errors import RunError, TrainingError, UsageError
+from mrigen.recipe import load_recipe
+from mrigen.training import fit, resume
+
+
+def without_performance(metrics):
+    return {name: value for name, value in metrics.items() if name != "performance"}
+
+
+def read_history(run):
+    with open(run.directory / "history.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_one_seed_gives_one_run(finished_run, tmp_path):
+    again = fit(load_recipe("smoke"), tmp_path / "again", "smoke")
+    assert without_performance(again.metrics) == without_performance(finished_run.metrics)
+    assert read_history(again) == read_history(finished_run)
+    np.testing.assert_array_equal(again.load_latents()["loc"], finished_run.load_latents()["loc"])
+
+
+def test_another_seed_gives_another_run(finished_run, tmp_path):
+    other = fit(load_recipe("smoke", ["training.seed=1"]), tmp_path / "other")
+    assert other.metrics["heldout"]["mse"] != finished_run.metrics["heldout"]["mse"]
+    # The split has a seed of its own.
+    assert other.split.equals(finished_run.split)
+
+
+def test_history_has_one_line_an_epoch(finished_run):
+    rows = read_history(finished_run)
+    assert [row["epoch"] for row in rows] == ["0", "1"]
+    assert float(rows[0]["val_elbo_nats"]) == pytest.approx(-float(rows[0]["val_loss"]), rel=1e-5)
+    assert {"loss", "nll_nats", "kl_nats", "elbo_nats", "mse", "decoder_sigma"} <= set(rows[0])
+
+
+def test_a_fit_that_was_interrupted_resumes_to_the_same_weights(tmp_path, monkeypatch):
+    recipe = load_recipe("smoke", ["training.epochs=3", "training.kl_warmup_epochs=2"])
+    whole = fit(recipe, tmp_path / "whole")
+    from mrigen.training import callbacks
+
+    after = callbacks.Checkpoint.on_epoch_end
+
+    def interrupt(self, epoch, logs=None):
+        after(self, epoch, logs)
+        if epoch == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(callbacks.Checkpoint, "on_epoch_end", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        fit(recipe, tmp_path / "broken")
+    monkeypatch.undo()
+    assert not (tmp_path / "broken" / "metrics.json").exists()
+    resumed = resume(tmp_path / "broken")
+    assert [row["epoch"] for row in read_history(resumed)] == ["0", "1", "2"]
+    assert without_performance(resumed.metrics) == without_performance(whole.metrics)
+    np.testing.assert_array_equal(resumed.load_latents()["loc"], whole.load_latents()["loc"])
+
+
+def test_resuming_a_finished_run_changes_nothing(run_copy):
+    before = {path: path.read_bytes() for path in run_copy.directory.rglob("*") if path.is_file()}
+    resume(run_copy.directory)
+    assert {path: path.read_bytes() for path in run_copy.directory.rglob("*") if path.is_file()} == before
+
+
+def test_resume_refuses_what_is_no_run(tmp_path):
+    with pytest.raises(RunError, match="no such folder"):
+        resume(tmp_path / "missing")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(RunError, match=r"no recipe\.yaml"):
+        resume(tmp_path / "empty")
+
+
+def test_a_loss_that_is_no_number_stops_the_fit_and_names_the_step(tmp_path):
+    recipe = load_recipe("smoke", ["training.learning_rate=1e30", "training.epochs=3"])
+    with pytest.raises(TrainingError, match=r"step \d+: the loss is (nan|inf|-inf), expected a number"):
+        fit(recipe, tmp_path / "run")
+
+
+def test_a_run_is_not_overwritten_without_force(run_copy):
+    with pytest.raises(UsageError, match=r"a run is there already.*--force"):
+        fit(load_recipe("smoke"), run_copy.directory)
+
+
+def test_a_folder_that_is_no_run_is_never_overwritten(tmp_path):
+    (tmp_path / "thesis.txt").write_text("precious")
+    with pytest.raises(UsageError, match="exists and is no run"):
+        fit(load_recipe("smoke"), tmp_path, force=True)
+    assert (tmp_path / "thesis.txt").read_text() == "precious"
+
+
+def test_a_faulty_cohort_leaves_no_run_behind(tmp_path):
+    from mrigen.errors import CohortError
+
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "a.nii.gz").write_bytes(b"no image")
+    for name in "bcd":
+        shutil.copy(tmp_path / "data" / "a.nii.gz", tmp_path / "data" / f"{name}.nii.gz")
+    with pytest.raises(CohortError) as error:
+        fit(load_recipe("vae", [f"data.root={tmp_path / 'data'}"]), tmp_path / "run")
+    assert len([fault for fault in error.value.faults if "cannot be read" in fault]) == 4
+    assert not (tmp_path / "run").exists()
+
+
+def test_early_stopping_ends_a_fit_and_keeps_the_best_epoch(tmp_path):
+    # With a vanishing learning rate and no better epoch to come, two epochs without a gain end it.
+    settings = ["training.epochs=30", "training.early_stopping_epochs=2", "training.learning_rate=1"]
+    run = fit(load_recipe("smoke", settings), tmp_path / "run")
+    rows = read_history(run)
+    best = int(np.argmax([float(row["val_elbo_nats"]) for row in rows])) + 1
+    assert run.metrics["best_epoch"] == best
+    assert run.metrics["epochs"] == len(rows) == best + 2
