@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import click
-
 from mrigen_cli.common import announce, common_options, load_tensorflow, set_option
 
 
@@ -17,12 +16,13 @@ def demo(overrides, run_directory):
 
     recipe = load_recipe("demo", overrides)
     load_tensorflow()
+    from mrigen_cli.fit import describe_metrics, new_run_directory
+    from mrigen_cli.probe import print_table
+
     from mrigen.probing import probe
     from mrigen.progress import progress_bar
     from mrigen.sampling import sample
     from mrigen.training import fit
-    from mrigen_cli.fit import describe_metrics, new_run_directory
-    from mrigen_cli.probe import print_table
 
     announce(f"1 of 3: fitting a small VAE to {recipe.data.num_subjects} synthetic people (mrigen fit demo)")
     run = fit(recipe, Path(run_directory) if run_directory else new_run_directory("demo"), "demo")

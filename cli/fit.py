@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import click
-
 from mrigen_cli.common import announce, common_options, load_tensorflow, set_option
 
 

@@ -42,7 +42,7 @@ def _show_version(ctx, option, value):
         ctx.exit()
 
 
-@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(cls=Verbs, context_settings={"max_content_width": 100})
 @click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_show_version, help="Show it.")
 def mrigen():
     """Autoencoders and variational autoencoders of whole 3-D brain MRI.

@@ -1,7 +1,6 @@
 """`mrigen phantom`."""
 
 import click
-
 from mrigen_cli.common import common_options
 
 

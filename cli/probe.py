@@ -1,7 +1,6 @@
 """`mrigen probe`."""
 
 import click
-
 from mrigen_cli.common import announce, common_options, find_run, load_tensorflow, run_option
 
 
@@ -30,9 +29,10 @@ def probe(run_directory, seed, as_json):
 
 def print_table(result) -> None:
     """Prints the rows of a probe as a table, and how the latents compare."""
-    from mrigen.probing.protocol import PROTOCOLS
     from rich.console import Console
     from rich.table import Table
+
+    from mrigen.probing.protocol import PROTOCOLS
 
     console = Console(width=None if Console().is_terminal else 100)
     for protocol, label in PROTOCOLS.items():

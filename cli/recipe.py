@@ -1,7 +1,6 @@
 """`mrigen recipe show | list | schema`."""
 
 import click
-
 from mrigen_cli.common import common_options, set_option
 
 

@@ -1,7 +1,6 @@
 """`mrigen sample`."""
 
 import click
-
 from mrigen_cli.common import announce, common_options, find_run, load_tensorflow, run_option
 
 

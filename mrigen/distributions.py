@@ -6,6 +6,7 @@ import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from mrigen.layers import flat_size, latent_head
 from mrigen.losses import gaussian_nll, squared_error
 
 tfd = tfp.distributions
@@ -130,19 +131,3 @@ class GaussianLikelihood(keras.layers.Layer):
 
     def get_config(self):
         return {**super().get_config(), "sigma": self.sigma, "momentum": self.momentum}
-
-
-def latent_head(latent_dim: int | None, latent_channels: int, seed: int | None, name: str, gain: float = 1.0):
-    """Returns the float32 layer from features to latents: dense, or 1x1x1 convolution for a spatial latent."""
-    initializer = keras.initializers.VarianceScaling(gain, mode="fan_in", distribution="normal", seed=seed)
-    if latent_dim is None:
-        return keras.layers.Conv3D(latent_channels, 1, kernel_initializer=initializer, dtype="float32", name=name)
-    return keras.layers.Dense(latent_dim, kernel_initializer=initializer, dtype="float32", name=name)
-
-
-def flat_size(sides) -> int:
-    """Returns the product of `sides`."""
-    size = 1
-    for side in sides:
-        size *= int(side)
-    return size

@@ -92,7 +92,9 @@ def _reconstruct(model, dataset: Dataset, rows: np.ndarray, mean_image, num_draw
             if num_draws:
                 nll = tf.zeros_like(terms["kl"])
                 for draw in range(num_draws):
-                    z = model.to_posterior.draw(posterior["loc"], posterior["scale"], draw_seed + [0, draw])
+                    z = model.to_posterior.draw(
+                        posterior["loc"], posterior["scale"], draw_seed + tf.constant([0, draw])
+                    )
                     nll += model.likelihood(volumes, model.decode(z))["nll"] / num_draws
                 terms["elbo"] = -(nll + terms["kl"])
         if mean_image is not None:

@@ -141,7 +141,7 @@ class Run:
             table = pd.read_csv(
                 path,
                 sep="\t",
-                dtype={column: str for column in ("scan_id", "participant_id", "session_id", "site", "family", "sex")},
+                dtype=dict.fromkeys(("scan_id", "participant_id", "session_id", "site", "family", "sex"), str),
                 na_values=["n/a"],
                 keep_default_na=False,
             )

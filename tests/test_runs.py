@@ -79,7 +79,7 @@ def test_damaged_weights_and_latents_are_told(run_copy):
 def test_weights_of_another_model_are_told(run_copy):
     recipe = run_copy.directory / "recipe.yaml"
     recipe.write_text(recipe.read_text().replace("latent_dim: 8", "latent_dim: 9"))
-    with pytest.raises(RunError, match="expected weights of the model in recipe.yaml"):
+    with pytest.raises(RunError, match=r"expected weights of the model in recipe\.yaml"):
         run_copy.load_model()
 
 

@@ -94,7 +94,7 @@ def open_cache(
     builder = _Builder(cohort.table, settings, apply_mask, directory, progress, num_workers)
     builder.raise_known_faults()
     key = builder.key()
-    if key is not None and (directory / key / "manifest.json").is_file():
+    if key is not None and _is_cache(directory / key):
         builder.repair(directory / key)
     else:
         key = builder.build()
@@ -173,7 +173,7 @@ class _Builder:
             )
             key = self.key()
             finished = self.directory / key
-            if (finished / "manifest.json").is_file():  # Another process was faster, or the memo was lost.
+            if _is_cache(finished):  # Another process was faster, or the memo was lost.
                 self.repair(finished)
             else:
                 shutil.rmtree(finished, ignore_errors=True)  # A folder without a manifest is no cache.
@@ -284,6 +284,15 @@ def _encode(row: int, array: np.ndarray) -> bytes:
 
 def _describe_shard(path: Path, rows: range) -> dict:
     return {"name": path.name, "digest": file_digest(path), "num_records": len(rows)}
+
+
+def _is_cache(directory: Path) -> bool:
+    """Whether a folder holds a cache whose description can be read."""
+    try:
+        manifest = read_json(directory / "manifest.json")
+    except (OSError, ValueError):
+        return False
+    return {"volume_shape", "shards"} <= set(manifest) and (directory / "facts.tsv").is_file()
 
 
 def _load(path: Path, table: pd.DataFrame) -> VolumeCache:

@@ -56,10 +56,10 @@ def open_cohort(data: DataRecipe, directory: Path | None = None) -> Cohort:
                 "or use the synthetic cohort (--set data.source=phantom)."
             )
         return index_cohort(data)
-    from mrigen.data.phantom import PhantomSettings, write_phantom_cohort
+    from mrigen.data.phantom import PHANTOM_VERSION, PhantomSettings, write_phantom_cohort
 
     settings = PhantomSettings(num_subjects=data.num_subjects, **data.phantom.model_dump())
-    name = hashlib.blake2b(repr(settings).encode(), digest_size=8).hexdigest()
+    name = hashlib.blake2b(f"{PHANTOM_VERSION} {settings}".encode(), digest_size=8).hexdigest()
     root = Path(directory or default_cache_directory()) / f"phantom-{name}"
     if not (root / "participants.tsv").is_file():
         logger.info("Synthetic cohort: making %d people in %s", data.num_subjects, root)

@@ -23,8 +23,10 @@ from mrigen.errors import UsageError
 from mrigen.files import atomic_directory, write_json, write_table, write_text
 from mrigen.volumes import write_volume
 
-__all__ = ["PhantomSettings", "draw_factors", "write_phantom_cohort"]
+__all__ = ["PHANTOM_VERSION", "PhantomSettings", "draw_factors", "write_phantom_cohort"]
 
+# Increase when the images that come out change, so that cached cohorts are made anew.
+PHANTOM_VERSION = 1
 BIDS_VERSION = "1.9.0"
 DERIVATIVES = "derivatives/phantom"
 

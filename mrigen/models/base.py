@@ -5,8 +5,7 @@ import abc
 import keras
 import tensorflow as tf
 
-from mrigen.distributions import flat_size
-from mrigen.layers import DecoderBlock, EncoderBlock, MeanImage
+from mrigen.layers import DecoderBlock, EncoderBlock, MeanImage, flat_size
 from mrigen.recipe import ModelRecipe
 
 

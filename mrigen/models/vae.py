@@ -31,7 +31,8 @@ class VariationalAutoencoder(LatentModel):
             self.latent_dim, self.latent_channels, seed=self.seed + 400, name="posterior"
         )
         self.likelihood = GaussianLikelihood(decoder_sigma, name="likelihood")
-        self.noise = keras.random.SeedGenerator(self.seed)
+        # Keys the noise of a training step, and is saved with the weights, so a resumed fit draws what it would have.
+        self.step = self.add_weight(name="step", shape=(), initializer="zeros", trainable=False, dtype="int32")
         # Rises from 0 to 1 during the KL warm-up; set before each epoch by training.
         self.kl_warmth = self.add_weight(
             name="kl_warmth", shape=(), initializer="ones", trainable=False, dtype="float32", autocast=False
@@ -63,7 +64,11 @@ class VariationalAutoencoder(LatentModel):
 
     def call(self, volumes, training=False):
         posterior = self.posterior(volumes, training)
-        z = self.to_posterior.draw(posterior["loc"], posterior["scale"], self.noise.next())
+        # Outside training the noise is always the same: epochs are compared on equal draws.
+        step = tf.convert_to_tensor(self.step) if training else tf.constant(-1)
+        if training:
+            self.step.assign_add(1)
+        z = self.to_posterior.draw(posterior["loc"], posterior["scale"], tf.stack([tf.constant(self.seed), step]))
         return {**posterior, "z": z, "reconstruction": self.decode(z, training)}
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):

@@ -160,7 +160,7 @@ class PreprocessRecipe(Section):
     intensity_percentiles: Annotated[tuple[float, float], Field(strict=False)] = key(
         (0.0, 99.5),
         "two percentiles, low and high, from 0 to 100",
-        "Intensities of the head that become 0 and 1; what lies outside is clipped.",
+        "Intensities that become 0 (percentile of the whole image) and 1 (of the head); the rest is clipped.",
     )
 
     @model_validator(mode="after")
@@ -195,7 +195,9 @@ class AugmentRecipe(Section):
         "Mirror left and right at random. Off by default: it erases asymmetry from the latents.",
     )
     intensity: float = key(0.08, "a fraction from 0 to 0.5", "Largest change of gain.", ge=0, le=0.5)
-    bias_field: float = key(0.08, "a fraction from 0 to 0.5", "Largest smooth change of gain.", ge=0, le=0.5)
+    bias_field: float = key(
+        0.08, "a fraction from 0 to 0.5", "Strength of a smooth change of gain, (1 + it) squared at most.", ge=0, le=0.5
+    )
     noise: float = key(
         0.01, "a number from 0 to 0.5", "Largest standard deviation of added noise, [0, 1] scale.", ge=0, le=0.5
     )
@@ -290,7 +292,16 @@ class TrainingRecipe(Section):
 
 
 class Recipe(Section):
+    """Everything a fit needs."""
+
     data: DataRecipe = key(DataRecipe, "a block of keys", "Who is in the cohort, and how it is divided.")
     preprocess: PreprocessRecipe = key(PreprocessRecipe, "a block of keys", "What an image becomes.")
     model: ModelRecipe = key(ModelRecipe, "a block of keys", "The network and its objective.")
     training: TrainingRecipe = key(TrainingRecipe, "a block of keys", "How the network is trained.")
+
+    @model_validator(mode="after")
+    def _centre_has_a_mask(self):
+        masks = [cohort.mask for cohort in self.data.cohorts] or [self.data.mask]
+        if self.preprocess.centre == "mask" and self.data.source == "files" and None in masks:
+            raise _fault("got preprocess.centre: mask without a mask, expected data.mask. Name the masks, or set auto.")
+        return self

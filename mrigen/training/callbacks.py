@@ -68,7 +68,7 @@ class History(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         row = {"epoch": epoch, **{name: f"{float(value):.8g}" for name, value in (logs or {}).items()}}
         if self.file is None:
-            self.file = open(self.path, "w", newline="")
+            self.file = open(self.path, "w", newline="")  # noqa: SIM115 (open until the fit ends)
             self.writer = csv.DictWriter(self.file, list(row))
             self.writer.writeheader()
             self.writer.writerows(self.rows)
@@ -87,16 +87,18 @@ class Checkpoint(keras.callbacks.Callback):
         directory: of `last-<epoch>.weights.h5` (weights and optimizer), `best.weights.h5` and `progress.json`.
         progress: where the fit stands.
         patience: epochs without a better figure before stopping, or None.
+        watched: what makes an epoch the best: "elbo_nats" (where the model has one) or "loss".
     """
 
-    def __init__(self, directory: Path, progress: Progress, patience: int | None):
+    def __init__(self, directory: Path, progress: Progress, patience: int | None, watched: str = "elbo_nats"):
         super().__init__()
+        self.watched = watched
         self.directory = directory
         self.progress = progress
         self.patience = patience
 
     def on_epoch_end(self, epoch, logs=None):
-        figure = watched_figure(logs or {})
+        figure = watched_figure(logs or {}, self.watched)
         if figure > self.progress.best:
             self.progress.best, self.progress.best_epoch = figure, epoch
             save_weights(self.model, self.directory / "best.weights.h5")
@@ -129,15 +131,21 @@ def save_weights(model: keras.Model, path: Path) -> None:
         model.save_weights(temporary, overwrite=True)
 
 
-def watched_figure(logs: dict[str, Any]) -> float:
+def watched_figure(logs: dict[str, Any], watched: str) -> float:
     """Returns what early stopping and the choice of the best epoch look at; larger is better.
 
-    The validation ELBO (without the weight of the KL term), the validation loss of a model that has none, and the
-    training figures where nobody is in the validation split.
+    The validation ELBO (without the weight of the KL term), the validation loss of a model that has none or that has
+    another objective, and the training figures where nobody is in the validation split.
+
+    Example:
+        >>> watched_figure({"loss": 2.0, "val_loss": 3.0, "val_elbo_nats": -4.0}, "elbo_nats")
+        -4.0
+        >>> watched_figure({"loss": 2.0, "val_loss": 3.0, "val_elbo_nats": -4.0}, "loss")
+        -3.0
     """
-    for name, sign in (("val_elbo_nats", 1.0), ("val_loss", -1.0), ("elbo_nats", 1.0), ("loss", -1.0)):
+    for name in ("val_" + watched, "val_loss", watched, "loss"):
         if name in logs:
-            return sign * float(logs[name])
+            return float(logs[name]) * (-1.0 if name.endswith("loss") else 1.0)
     return -math.inf
 
 

@@ -82,7 +82,7 @@ def test_five_faults_give_five_lines_and_nothing_is_run(call, tmp_path):
     assert out == ""
     lines = err.strip().splitlines()
     assert len(lines) == 5
-    assert all(line.startswith(f"mrigen: {path}: ") and "expected" in line or "unknown key" in line for line in lines)
+    assert all((line.startswith(f"mrigen: {path}: ") and "expected" in line) or "unknown key" in line for line in lines)
     assert not (tmp_path / "run").exists()
 
 
@@ -138,12 +138,12 @@ def test_the_session_of_the_readme(call, tmp_path, monkeypatch):
     assert json.loads((run / "probe.json").read_text())["rows"] == rows
 
 
-def test_the_table_of_a_probe_fits_a_page(call, finished_run, capsys):
+def test_the_table_of_a_probe_fits_a_page(run_copy, capsys):
     from mrigen_cli.probe import print_table
 
     from mrigen.probing import probe
 
-    print_table(probe(finished_run))
+    print_table(probe(run_copy))
     out = capsys.readouterr().out
     assert "latents" in out and "voxel_svm_linear" in out and "transductive" in out
     assert max(map(len, out.splitlines())) <= 100

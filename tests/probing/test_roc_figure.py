@@ -5,8 +5,8 @@ import pytest
 from sklearn.metrics import auc, roc_auc_score
 
 from mrigen.errors import UsageError
-from mrigen.probing.roc import draw_roc, roc_curve
 from mrigen.probing.protocol import run_probe
+from mrigen.probing.roc import draw_roc, roc_curve
 
 
 @pytest.mark.parametrize("decimals", [6, 0], ids=["no ties", "ties"])

@@ -115,3 +115,15 @@ def test_early_stopping_ends_a_fit_and_keeps_the_best_epoch(tmp_path):
     best = int(np.argmax([float(row["val_elbo_nats"]) for row in rows])) + 1
     assert run.metrics["best_epoch"] == best
     assert run.metrics["epochs"] == len(rows) == best + 2
+
+
+def test_the_optimal_sigma_is_the_residual_of_the_training_people(finished_run):
+    # Under one draw from each posterior the residual is a little larger than that of the posterior means.
+    metrics = finished_run.metrics
+    assert metrics["residual_rmse"] <= metrics["decoder_sigma"] < 1.1 * metrics["residual_rmse"]
+
+
+def test_the_papers_objective_is_watched_by_its_own_loss(tmp_path):
+    run = fit(load_recipe("smoke", ["model.objective=paper", "training.epochs=3"]), tmp_path / "run")
+    losses = [float(row["val_loss"]) for row in read_history(run)]
+    assert run.metrics["best_epoch"] == int(np.argmin(losses)) + 1
