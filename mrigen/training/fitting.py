@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from mrigen.data.dataset import Dataset, open_dataset
