@@ -30,6 +30,17 @@ set_option = click.option(
 )
 
 
+class _Stderr(logging.StreamHandler):
+    """Writes to whatever stderr is at the moment: a progress bar takes its place for a while, to stay below."""
+
+    def __init__(self):
+        logging.Handler.__init__(self)
+
+    @property
+    def stream(self):
+        return sys.stderr
+
+
 def set_up_logging(quiet: bool, debug: bool) -> None:
     """Sends the library's log lines to stderr, and silences TensorFlow unless asked otherwise."""
     if not debug:
@@ -39,7 +50,7 @@ def set_up_logging(quiet: bool, debug: bool) -> None:
         warnings.filterwarnings("ignore", module="keras")
     logger = logging.getLogger("mrigen")
     logger.setLevel(logging.DEBUG if debug else logging.INFO)
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _Stderr()
     handler.setLevel(logging.WARNING if quiet else logging.DEBUG if debug else logging.INFO)
     handler.setFormatter(logging.Formatter("%(message)s"))
     logger.handlers = [handler]

@@ -20,7 +20,6 @@ def demo(overrides, run_directory):
     from mrigen_cli.probe import print_table
 
     from mrigen.probing import probe
-    from mrigen.progress import progress_bar
     from mrigen.sampling import sample
     from mrigen.training import fit
 
@@ -30,8 +29,7 @@ def demo(overrides, run_directory):
     announce("2 of 3: ten synthetic heads (mrigen sample -n 10)")
     paths = sample(run, 10)
     announce("3 of 3: sex from the latents, beside baselines (mrigen probe)")
-    with progress_bar("Probing", 1, "fits") as advance:
-        print_table(probe(run, progress=lambda done, total: advance(0, completed=done, total=total)))
+    print_table(probe(run))
     announce("\nLook at:")
     for path in (
         run.directory / "metrics.json",

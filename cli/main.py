@@ -2,6 +2,7 @@
 
 import errno
 import importlib
+import os
 import signal
 import sys
 
@@ -90,6 +91,16 @@ def main(arguments: list[str] | None = None) -> None:
             errno.EROFS: "Name a folder that you may write to.",
         }.get(error.errno, "Check the path.")
         click.echo(f"mrigen: {error.filename or 'writing'}: {error.strerror or error}. {hint}", err=True)
+        sys.exit(1)
+    except Exception as error:  # The border to the user: whatever else goes wrong is one line, too.
+        if debug:
+            raise
+        reason = " ".join(str(error).split())[:300]
+        if os.strerror(errno.ENOSPC) in reason:  # TensorFlow has errors of its own for a full disk.
+            line = f"{os.strerror(errno.ENOSPC)}. Free some space; what was finished is kept. ({reason})"
+        else:
+            line = f"{type(error).__name__}: {reason}. This was not foreseen: run again with --debug and report it."
+        click.echo(f"mrigen: {line}", err=True)
         sys.exit(1)
 
 

@@ -14,10 +14,8 @@ def probe(run_directory, seed, as_json):
     run = find_run(run_directory)
     load_tensorflow()
     from mrigen.probing import probe as classify
-    from mrigen.progress import progress_bar
 
-    with progress_bar("Probing", 1, "fits") as advance:
-        result = classify(run, seed, progress=lambda done, total: advance(0, completed=done, total=total))
+    result = classify(run, seed)
     if as_json:
         import json
 

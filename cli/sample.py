@@ -17,11 +17,9 @@ def sample(num_samples, run_directory, seed, out, temperature, native_units, for
     """Write synthetic heads of a run as NIfTI, and print their paths."""
     run = find_run(run_directory)
     load_tensorflow()
-    from mrigen.progress import progress_bar
     from mrigen.sampling import sample as draw
 
-    with progress_bar("Sampling", num_samples, "heads") as advance:
-        paths = draw(run, num_samples, seed, temperature, out, native_units, force, advance)
+    paths = draw(run, num_samples, seed, temperature, out, native_units, force)
     announce(f"Picture: {paths[0].parents[2] / 'contact_sheet.png'}")
     for path in paths:
         click.echo(path)

@@ -1,6 +1,7 @@
 """Files that appear whole or not at all: written under a temporary name, then renamed."""
 
 import contextlib
+import errno
 import json
 import os
 import shutil
@@ -61,6 +62,16 @@ def atomic_directory(path: str | os.PathLike) -> Iterator[Path]:
         except OSError:
             if not path.is_dir() or not any(path.iterdir()):
                 raise
+
+
+def ensure_space(path: str | os.PathLike, num_bytes: int) -> None:
+    """Makes sure that a file of `num_bytes` fits beside `path`, for writers that break badly on a full disk.
+
+    Raises:
+        OSError: ENOSPC, naming `path`.
+    """
+    if shutil.disk_usage(Path(path).parent).free < num_bytes:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 def progress_bar(description: str, total: int, unit: str = "subjects") -> Iterator[Callable[..., None]]:
     """Yields a function that advances the bar by a number of steps; it may be called from any thread.
 
-    The function also takes `note=` (a few words shown after the bar), `completed=` and `total=` (absolute). Nothing is
-    drawn when stderr is no terminal, or when MRIGEN_QUIET is set.
+    The function also takes `completed=` and `total=` (absolute). Lines written to stderr meanwhile appear above the
+    bar. Nothing is drawn when stderr is no terminal, or when MRIGEN_QUIET is set.
     """
     if not sys.stderr.isatty() or os.environ.get("MRIGEN_QUIET"):
         yield lambda steps=1, **changes: None
@@ -31,10 +31,9 @@ def progress_bar(description: str, total: int, unit: str = "subjects") -> Iterat
         progress.MofNCompleteColumn(),
         Rate(),
         progress.TimeRemainingColumn(),
-        progress.TextColumn("{task.fields[note]}"),
     )
     with progress.Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(description, total=total, note="")
+        task = bar.add_task(description, total=total)
 
         def advance(steps: int = 1, **changes) -> None:
             if "completed" not in changes:

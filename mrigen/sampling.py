@@ -3,7 +3,6 @@
 import concurrent.futures
 import json
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,7 @@ from mrigen.encoding import BATCH_SIZE, decode_latents
 from mrigen.errors import UsageError
 from mrigen.figures import draw_contact_sheet
 from mrigen.files import write_json, write_table
+from mrigen.progress import progress_bar
 from mrigen.runs import Run
 from mrigen.volumes import write_volume
 
@@ -31,7 +31,6 @@ def sample(
     directory: str | os.PathLike | None = None,
     native_units: bool = False,
     force: bool = False,
-    progress: Callable[[int], None] | None = None,
 ) -> list[Path]:
     """Writes synthetic heads and returns their paths.
 
@@ -46,7 +45,6 @@ def sample(
         directory: where to write; RUN/samples by default.
         native_units: whether intensities are multiplied by the training cohort's median scale.
         force: whether samples that were made with other settings are replaced.
-        progress: called with the number of samples decoded.
 
     Raises:
         UsageError: a number out of range, or samples of other settings are there already.
@@ -70,7 +68,10 @@ def sample(
     factor = run.grid["median_scale"] if native_units else 1.0
     paths, pictures = [], []
     _describe(directory, run, settings)
-    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+    with (
+        concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool,
+        progress_bar("Sampling", num_samples) as advance,
+    ):
         written = []
         for start in range(0, num_samples, BATCH_SIZE):
             indices = range(start, min(start + BATCH_SIZE, num_samples))
@@ -83,8 +84,7 @@ def sample(
                 paths.append(path)
                 if len(pictures) < MOST_PICTURES:
                     pictures.append(volume)
-            if progress is not None:
-                progress(len(indices))
+            advance(len(indices))
         for future in written:
             future.result()
     manifest = pd.DataFrame(

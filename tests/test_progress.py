@@ -16,12 +16,13 @@ class Terminal(io.StringIO):
 def work():
     with progress_bar("Preparing", 3, unit="images") as advance:
         advance()
-        advance(2, note="almost")
+        print("a line meanwhile", file=sys.stderr)
+        advance(0, completed=3, total=3)
 
 
 def test_progress_is_silent_without_a_terminal(capfd):
     work()
-    assert capfd.readouterr() == ("", "")
+    assert capfd.readouterr() == ("", "a line meanwhile\n")
 
 
 def test_progress_is_drawn_on_stderr_of_a_terminal(monkeypatch, capsys):
@@ -31,7 +32,7 @@ def test_progress_is_drawn_on_stderr_of_a_terminal(monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", "120")
     work()
     drawn = terminal.getvalue()
-    for text in ("Preparing", "3/3", "images/s", "almost"):
+    for text in ("Preparing", "3/3", "images/s", "a line meanwhile"):
         assert text in drawn
     assert capsys.readouterr().out == ""
 

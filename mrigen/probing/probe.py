@@ -1,7 +1,6 @@
 """The probe of a run: gathers what the protocol needs and writes what it found."""
 
 import logging
-from collections.abc import Callable
 
 import numpy as np
 
@@ -11,12 +10,13 @@ from mrigen.errors import CohortError, RunError
 from mrigen.files import write_json, write_table
 from mrigen.probing.protocol import PROTOCOLS, ProbeInputs, ProbeResult, run_probe
 from mrigen.probing.roc import draw_roc
+from mrigen.progress import progress_bar
 from mrigen.runs import Run
 
 logger = logging.getLogger(__name__)
 
 
-def probe(run: Run, seed: int = 0, progress: Callable[[int, int], None] | None = None) -> ProbeResult:
+def probe(run: Run, seed: int = 0) -> ProbeResult:
     """Classifies sex from the latents of a run, beside baselines in the same folds.
 
     Writes probe.json (rows and paired comparisons), probe_scores.tsv, probe_folds.tsv and probe_roc.png to the run.
@@ -24,7 +24,6 @@ def probe(run: Run, seed: int = 0, progress: Callable[[int, int], None] | None =
     Args:
         run: a finished run.
         seed: of folds, posterior draws and bootstrap.
-        progress: called with (fits done, all fits).
 
     Raises:
         CohortError: the cohort is not that of the run, or has too few people of either sex.
@@ -32,7 +31,8 @@ def probe(run: Run, seed: int = 0, progress: Callable[[int, int], None] | None =
     """
     dataset = open_dataset(run.recipe, run.split)
     inputs = gather_inputs(run, dataset, seed)
-    result = run_probe(inputs, seed=seed, progress=progress)
+    with progress_bar("Probing", 1, "fits") as advance:
+        result = run_probe(inputs, seed=seed, progress=lambda done, total: advance(0, completed=done, total=total))
     draw_roc(result, run.directory / "probe_roc.png")
     write_table(run.directory / "probe_scores.tsv", result.scores)
     write_table(run.directory / "probe_folds.tsv", result.folds)

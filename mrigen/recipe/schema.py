@@ -82,10 +82,14 @@ class PhantomRecipe(Section):
     sex_effect: Literal["none", "size", "shape", "both"] = key(
         "both", "one of none, size, shape, both", "What differs between the sexes: head size, local shape, or both."
     )
-    sex_effect_strength: float = key(1.0, "a number >= 0", "Strength of the sex effect; 1 is life-like.", ge=0)
+    sex_effect_strength: float = key(
+        1.0, "a number from 0 to 2", "Strength of the sex effect; 1 is life-like.", ge=0, le=2
+    )
     num_sites: int = key(2, "an integer from 1 to 20", "Number of scanners.", ge=1, le=20)
-    site_effect_strength: float = key(1.0, "a number >= 0", "Strength of the scanner differences.", ge=0)
-    age_effect_strength: float = key(1.0, "a number >= 0", "Strength of ageing (ventricles, cortex).", ge=0)
+    site_effect_strength: float = key(1.0, "a number from 0 to 2", "Strength of the scanner differences.", ge=0, le=2)
+    age_effect_strength: float = key(
+        1.0, "a number from 0 to 2", "Strength of ageing (ventricles, cortex).", ge=0, le=2
+    )
 
 
 class DataRecipe(Section):

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 
 from mrigen.errors import TrainingError
-from mrigen.files import atomic_path, read_json, write_json
+from mrigen.files import atomic_path, ensure_space, read_json, write_json
 
 
 @dataclasses.dataclass
@@ -52,32 +52,36 @@ class StopAtNaN(keras.callbacks.Callback):
 
 
 class History(keras.callbacks.Callback):
-    """Appends one flushed line an epoch to history.csv; lines from `first_epoch` on (of a broken fit) are dropped."""
+    """Appends one flushed line an epoch to history.csv.
+
+    Args:
+        path: of the file.
+        first_epoch: lines from this epoch on (of a fit that broke off) are dropped first.
+    """
 
     def __init__(self, path: Path, first_epoch: int):
         super().__init__()
         self.path = path
-        self.rows: list[dict[str, Any]] = []
-        if first_epoch and path.is_file():
-            with open(path, newline="") as file:
-                self.rows = [row for row in csv.DictReader(file) if int(row["epoch"]) < first_epoch]
+        self.first_epoch = first_epoch
 
     def on_train_begin(self, logs=None):
-        self.file = None
+        if not self.path.is_file():
+            return
+        with open(self.path, newline="") as file:
+            rows = [row for row in csv.DictReader(file) if int(row["epoch"]) < self.first_epoch]
+        with atomic_path(self.path) as temporary, open(temporary, "w", newline="") as file:
+            if rows:
+                writer = csv.DictWriter(file, list(rows[0]))
+                writer.writeheader()
+                writer.writerows(rows)
 
     def on_epoch_end(self, epoch, logs=None):
         row = {"epoch": epoch, **{name: f"{float(value):.8g}" for name, value in (logs or {}).items()}}
-        if self.file is None:
-            self.file = open(self.path, "w", newline="")  # noqa: SIM115 (open until the fit ends)
-            self.writer = csv.DictWriter(self.file, list(row))
-            self.writer.writeheader()
-            self.writer.writerows(self.rows)
-        self.writer.writerow(row)
-        self.file.flush()
-
-    def on_train_end(self, logs=None):
-        if self.file is not None:
-            self.file.close()
+        with open(self.path, "a", newline="") as file:
+            writer = csv.DictWriter(file, list(row))
+            if file.tell() == 0:
+                writer.writeheader()
+            writer.writerow(row)
 
 
 class Checkpoint(keras.callbacks.Callback):
@@ -127,6 +131,9 @@ def last_weights(directory: Path, progress: Progress) -> Path:
 
 def save_weights(model: keras.Model, path: Path) -> None:
     """Writes the weights (and the optimizer's, if the model is compiled) to `path`, whole or not at all."""
+    variables = [*model.variables, *(model.optimizer.variables if model.optimizer else ())]
+    size = sum(variable.numpy().nbytes for variable in variables)
+    ensure_space(path, int(1.2 * size) + 2**20)  # HDF5 takes the whole process with it when the disk is full.
     with atomic_path(path) as temporary:
         model.save_weights(temporary, overwrite=True)
 
@@ -150,19 +157,14 @@ def watched_figure(logs: dict[str, Any], watched: str) -> float:
 
 
 class ProgressLine(keras.callbacks.Callback):
-    """Advances a progress bar by steps, with the figures of the last epoch beside it."""
+    """Advances a progress bar by one at each step."""
 
     def __init__(self, advance):
         super().__init__()
         self.advance = advance
-        self.note = ""
 
     def on_train_batch_end(self, batch, logs=None):
-        self.advance(1, note=self.note)
-
-    def on_epoch_end(self, epoch, logs=None):
-        self.note = describe_epoch(epoch, logs or {})
-        self.advance(0, note=self.note)
+        self.advance(1)
 
 
 class EpochLog(keras.callbacks.Callback):

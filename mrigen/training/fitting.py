@@ -104,6 +104,8 @@ def resume(directory: str | os.PathLike) -> Run:
             f"{directory}: got images that differ from those of the run (fingerprint {dataset.cache.key}, expected "
             f"{facts['data_fingerprint']}). Restore the data, or fit again."
         )
+    for leftover in run.directory.rglob(".tmp-*"):  # Of a process that was killed while writing.
+        leftover.unlink()
     progress = load_progress(run.directory / "checkpoint")
     with _log_file(run.directory / "log.txt"):
         logger.info("Resuming %s after epoch %d", directory, progress.epoch)

@@ -161,6 +161,26 @@ def test_a_full_disk_is_told_in_one_line(call, run_copy, monkeypatch):
     assert "mrigen: somewhere: No space left on device. Free some space" in err
 
 
+def test_what_nobody_foresaw_is_one_line_too(call, run_copy, monkeypatch):
+    monkeypatch.setattr("mrigen.sampling.sample", lambda *arguments: 1 / 0)
+    status, out, err = call("sample", "--run", run_copy.directory)
+    assert (status, out) == (1, "")
+    assert err == (
+        "mrigen: ZeroDivisionError: division by zero. This was not foreseen: run again with --debug and report it.\n"
+    )
+
+
+def test_a_disk_too_full_for_weights_is_told_before_hdf5_sees_it(call, tmp_path, monkeypatch):
+    import shutil
+
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr("mrigen.files.shutil.disk_usage", lambda path: usage._replace(free=1000))
+    status, out, err = call("fit", "smoke", "--run", tmp_path / "run", "--quiet")
+    assert (status, out) == (1, "")
+    assert len(err.splitlines()) == 1
+    assert "best.weights.h5: No space left on device. Free some space" in err
+
+
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_ends_a_fit_and_leaves_a_run_that_resumes(tmp_path, call, number, status):
     command = [sys.executable, "-c", "from mrigen_cli.main import main; main()"]

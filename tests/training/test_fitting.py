@@ -127,3 +127,23 @@ def test_the_papers_objective_is_watched_by_its_own_loss(tmp_path):
     run = fit(load_recipe("smoke", ["model.objective=paper", "training.epochs=3"]), tmp_path / "run")
     losses = [float(row["val_loss"]) for row in read_history(run)]
     assert run.metrics["best_epoch"] == int(np.argmin(losses)) + 1
+
+
+def test_history_keeps_earlier_epochs_and_drops_those_to_be_repeated(tmp_path):
+    from mrigen.training.callbacks import History
+
+    path = tmp_path / "history.csv"
+    path.write_text("epoch,loss\n0,3\n1,2\n2,1\n")
+    history = History(path, first_epoch=2)
+    history.on_train_begin()
+    history.on_epoch_end(2, {"loss": 0.5})
+    assert path.read_text().split() == ["epoch,loss", "0,3", "1,2", "2,0.5"]
+
+
+def test_resume_clears_what_a_killed_process_left(run_copy):
+    (run_copy.directory / "metrics.json").unlink()
+    leftover = run_copy.directory / ".tmp-abc-model.weights.h5"
+    leftover.write_bytes(b"half")
+    (run_copy.directory / "checkpoint").mkdir()
+    resume(run_copy.directory)
+    assert run_copy.is_complete and not leftover.exists()
