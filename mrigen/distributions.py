@@ -53,8 +53,11 @@ class DiagonalGaussianPosterior(keras.layers.Layer):
         features = tf.cast(features, tf.float32)
         if self.latent_dim is not None:
             features = self.flatten(features)
+        features *= features.shape[-1] ** -0.5  # See latent_head.
         loc = self.flatten(self.loc(features))
-        scale = tf.nn.softplus(self.flatten(self.raw_scale(features)) - 0.433) + SMALLEST_SCALE
+        # The inverse hyperbolic sine grows like a logarithm: whatever the first steps do, no scale is so small or so
+        # large that its gradient dies there (softplus with a floor did, and the posterior stayed stuck at it).
+        scale = tf.exp(tf.math.asinh(self.flatten(self.raw_scale(features)) - 0.75))
         return {"loc": loc, "scale": scale}
 
     @staticmethod

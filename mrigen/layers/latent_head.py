@@ -4,8 +4,16 @@ import keras
 
 
 def latent_head(latent_dim: int | None, latent_channels: int, seed: int | None, name: str, gain: float = 1.0):
-    """Returns the float32 layer from features to latents: dense, or 1x1x1 convolution for a spatial latent."""
-    initializer = keras.initializers.VarianceScaling(gain, mode="fan_in", distribution="normal", seed=seed)
+    """Returns the float32 layer from features to latents: dense, or 1x1x1 convolution for a spatial latent.
+
+    The caller divides the features by the square root of their number, and the weights start with variance `gain`, not
+    `gain` / number: Adam moves every weight alike, and with thousands of features a step of all of them at once would
+    throw the latents far off.
+
+    References:
+        Karras et al. 2018, Progressive growing of GANs, section 4.1 (equalised learning rate).
+    """
+    initializer = keras.initializers.RandomNormal(stddev=gain**0.5, seed=seed)
     if latent_dim is None:
         return keras.layers.Conv3D(latent_channels, 1, kernel_initializer=initializer, dtype="float32", name=name)
     return keras.layers.Dense(latent_dim, kernel_initializer=initializer, dtype="float32", name=name)

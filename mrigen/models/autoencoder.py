@@ -49,6 +49,7 @@ class Autoencoder(LatentModel):
         features = tf.cast(self.features(volumes, training), tf.float32)
         if self.latent_dim is not None:
             features = self.flatten(features)
+        features *= features.shape[-1] ** -0.5  # See latent_head.
         return {"loc": self.flatten(self.to_latent(features))}
 
     def call(self, volumes, training=False):
