@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from mrigen.layers import flat_size, latent_head
+from mrigen.layers.latent_head import flat_size, latent_head
 from mrigen.losses import gaussian_nll, squared_error
 
 tfd = tfp.distributions

@@ -99,7 +99,8 @@ def test_precision_policies_are_finite_and_near_float32(case, precision):
         assert np.linalg.norm(got - wanted) <= tolerance * np.linalg.norm(wanted)
     compute = "float32" if case.always_float32 else keras.dtype_policies.get(precision).compute_dtype
     assert {output.dtype.name for output in tf.nest.flatten(outputs)} == {compute}
-    assert {weight.dtype for weight in layer.weights} == {"float32"}
+    # Whole numbers are counters.
+    assert {weight.dtype for weight in layer.weights if "int" not in weight.dtype} == {"float32"}
 
 
 @every_model

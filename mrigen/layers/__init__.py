@@ -2,7 +2,6 @@
 
 from mrigen.layers.batch_norm import FusedBatchNormalization
 from mrigen.layers.blocks import DecoderBlock, EncoderBlock
-from mrigen.layers.latent_head import flat_size, latent_head
 from mrigen.layers.mean_image import MeanImage
 
-__all__ = ["DecoderBlock", "EncoderBlock", "FusedBatchNormalization", "MeanImage", "flat_size", "latent_head"]
+__all__ = ["DecoderBlock", "EncoderBlock", "FusedBatchNormalization", "MeanImage"]

@@ -3,7 +3,7 @@
 import keras
 import tensorflow as tf
 
-from mrigen.layers import flat_size, latent_head
+from mrigen.layers.latent_head import flat_size, latent_head
 from mrigen.losses import squared_error
 from mrigen.models.base import LatentModel
 from mrigen.recipe import ModelRecipe

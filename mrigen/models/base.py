@@ -5,7 +5,8 @@ import abc
 import keras
 import tensorflow as tf
 
-from mrigen.layers import DecoderBlock, EncoderBlock, MeanImage, flat_size
+from mrigen.layers import DecoderBlock, EncoderBlock, MeanImage
+from mrigen.layers.latent_head import flat_size
 from mrigen.recipe import ModelRecipe
 
 
