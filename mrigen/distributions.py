@@ -40,8 +40,8 @@ class DiagonalGaussianPosterior(keras.layers.Layer):
         self.latent_channels = latent_channels
         self.seed = seed
         self.flatten = keras.layers.Flatten(dtype="float32")
-        self.loc = latent_head(latent_dim, latent_channels, seed, "loc")
-        # Starts with a scale near 0.5: neither deaf nor deterministic.
+        # Both start small, so the posterior starts near the prior, and says more only where the likelihood pays for it.
+        self.loc = latent_head(latent_dim, latent_channels, seed, "loc", 0.01)
         self.raw_scale = latent_head(latent_dim, latent_channels, None if seed is None else seed + 1, "raw_scale", 0.01)
 
     def build(self, input_shape):
@@ -57,7 +57,7 @@ class DiagonalGaussianPosterior(keras.layers.Layer):
         loc = self.flatten(self.loc(features))
         # The inverse hyperbolic sine grows like a logarithm: whatever the first steps do, no scale is so small or so
         # large that its gradient dies there (softplus with a floor did, and the posterior stayed stuck at it).
-        scale = tf.exp(tf.math.asinh(self.flatten(self.raw_scale(features)) - 0.75))
+        scale = tf.exp(tf.math.asinh(self.flatten(self.raw_scale(features))))
         return {"loc": loc, "scale": scale}
 
     @staticmethod
