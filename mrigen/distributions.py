@@ -11,7 +11,7 @@ from mrigen.losses import gaussian_nll, squared_error
 
 tfd = tfp.distributions
 
-# Keeps every scale away from zero, where densities are infinite.
+# Keeps the decoder's sigma away from zero, where the density is infinite.
 SMALLEST_SCALE = 1e-4
 
 

@@ -37,7 +37,7 @@ def evaluate(model: LatentModel, dataset: Dataset, latents: dict[str, np.ndarray
     """
     train, heldout = dataset.rows("train"), dataset.rows("heldout")
     training = _reconstruct(model, dataset, train, None, 0, seed)
-    mean_image = _mean_image(dataset, train)
+    mean_image = mean_training_volume(dataset)
     scored = _reconstruct(model, dataset, heldout, mean_image, NUM_DRAWS, seed)
     num_voxels = model.num_voxels
     figures = dict.fromkeys(("mse", "psnr", "explained_variance", "elbo_nats"))
@@ -62,17 +62,13 @@ def evaluate(model: LatentModel, dataset: Dataset, latents: dict[str, np.ndarray
     }
 
 
-def _mean_image(dataset: Dataset, rows: np.ndarray) -> np.ndarray:
-    """Returns the mean volume (x, y, z) of `rows`, float32, without holding them all."""
+def mean_training_volume(dataset: Dataset) -> np.ndarray:
+    """Returns the mean (x, y, z) of the training volumes, float32, intensities in [0, 1], without holding them all."""
+    rows = dataset.rows("train")
     total = np.zeros(dataset.cache.volume_shape, dtype=np.float64)
     for _, volumes in inference_dataset(dataset.cache, rows, BATCH_SIZE).as_numpy_iterator():
         total += volumes[..., 0].sum(axis=0, dtype=np.float64)
     return (total / len(rows)).astype(np.float32)
-
-
-def mean_training_volume(dataset: Dataset) -> np.ndarray:
-    """Returns the mean (x, y, z) of the training volumes, float32, intensities in [0, 1]."""
-    return _mean_image(dataset, dataset.rows("train"))
 
 
 def _reconstruct(model, dataset: Dataset, rows: np.ndarray, mean_image, num_draws: int, seed: int) -> dict:
