@@ -14,9 +14,9 @@ from mrigen.volumes import Volume, apply_affine
 # A brain is at most about 150 mm tall; whatever is taller than this is a whole head with a neck.
 WHOLE_HEAD_HEIGHT = 160.0
 # Air left above the vertex when the grid hangs from the top of the head.
-MARGIN_ABOVE_HEAD = 8.0
+MARGIN_ABOVE_HEAD = 2.0
 # Increase when the numbers that come out change, so that caches are built anew.
-PREPROCESS_VERSION = 1
+PREPROCESS_VERSION = 2
 
 
 @dataclasses.dataclass(frozen=True)
