@@ -11,8 +11,8 @@ class Augmenter:
     """Changes volumes at random; the same seed gives the same change.
 
     Args:
-        settings: the largest change of each kind. Shifts, rotations, scaling and flip move the head (one linear
-            interpolation); intensity, bias field and noise change its brightness.
+        settings: the largest change of each kind. Shifts, rotations, scaling and flip move the head (one
+            interpolation, by Bessel's formula); intensity, bias field and noise change its brightness.
         volume_shape: (x, y, z) in voxels.
         zooms: voxel size in mm.
     """
@@ -71,15 +71,19 @@ class Augmenter:
         padded = tf.pad(volume, [[1, 1]] * 3)
         _, stride_x, stride_y = (side + 2 for side in self.volume_shape)
         strides = (stride_x * stride_y, stride_y, 1)
-        flat = tf.reshape(padded, [-1])
+        flat = tf.reshape(tf.stack([padded, *_second_differences(padded)], axis=-1), [-1, 4])
         base = lower[0] * strides[0] + lower[1] * strides[1] + lower[2]
+        weight = [values[..., None] for values in weight]
 
         def corner(x, y, z):
             return tf.gather(flat, base + (x * strides[0] + y * strides[1] + z))
 
         along_z = [[corner(x, y, 0) + weight[2] * (corner(x, y, 1) - corner(x, y, 0)) for y in (0, 1)] for x in (0, 1)]
         along_y = [row[0] + weight[1] * (row[1] - row[0]) for row in along_z]
-        return along_y[0] + weight[0] * (along_y[1] - along_y[0])
+        linear = along_y[0] + weight[0] * (along_y[1] - along_y[0])
+        # Bessel's formula: linear interpolation, less what it flattens along each axis.
+        bent = tf.concat([values * (1.0 - values) * 0.5 for values in weight], axis=-1)
+        return linear[..., 0] - tf.reduce_sum(bent * linear[..., 1:], axis=-1)
 
     def _log_gain(self, seed):
         """Returns the log of a smooth gain field: a constant and the lowest cosines along each axis."""
@@ -94,6 +98,17 @@ class Augmenter:
                 # Six waves of a third each: two fields in three stay below the largest change, none passes its square.
                 field += tf.reshape(wave * math.log1p(settings.bias_field) / 3.0, shape)
         return field
+
+
+def _second_differences(volume):
+    """Returns the three second differences of `volume` (x, y, z), one for each axis; its border counts as repeated."""
+    differences = []
+    for axis in range(3):
+        before, after = [[0, 0]] * 3, [[0, 0]] * 3
+        before[axis], after[axis] = [1, 0], [0, 1]
+        step = tf.experimental.numpy.diff(volume, axis=axis)
+        differences.append(tf.pad(step, after) - tf.pad(step, before))
+    return differences
 
 
 def _rotation(angles):
