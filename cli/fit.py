@@ -69,8 +69,10 @@ def describe_metrics(metrics: dict) -> str:
             f"decoder sigma {metrics['decoder_sigma']:.4f} (residual {metrics['residual_rmse']:.4f})"
         )
     performance = metrics["performance"]
+    share = performance.get("data_wait_share")
+    waiting = "" if share is None else f" ({100 * share:.1f} % of it waiting for data)"
     lines.append(
-        f"{performance['seconds']:.0f} s in all, {performance['volumes_per_second'] or 0:.1f} volumes/s in training, "
-        f"peak memory {performance['peak_rss_mb'] / 1024:.1f} GB"
+        f"{performance['seconds']:.0f} s in all, {performance['volumes_per_second'] or 0:.1f} volumes/s in "
+        f"training{waiting}, peak memory {performance['peak_rss_mb'] / 1024:.1f} GB"
     )
     return "\n".join(lines)

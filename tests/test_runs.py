@@ -96,4 +96,4 @@ def test_metrics_are_plain_json(finished_run):
     assert set(metrics["heldout"]) == {"mse", "psnr", "explained_variance", "elbo_nats"}
     assert {"mse", "loglik_nats", "num_components"} <= set(metrics["pca"])
     assert {"kl_nats", "active_units", "latent_dim", "decoder_sigma", "residual_rmse", "precision"} <= set(metrics)
-    assert set(metrics["performance"]) == {"volumes_per_second", "peak_rss_mb", "seconds"}
+    assert set(metrics["performance"]) == {"volumes_per_second", "data_wait_share", "peak_rss_mb", "seconds"}

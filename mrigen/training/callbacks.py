@@ -3,10 +3,12 @@
 import csv
 import dataclasses
 import math
+import time
 from pathlib import Path
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 from mrigen.errors import TrainingError
 from mrigen.files import atomic_path, ensure_space, read_json, write_json
@@ -154,6 +156,49 @@ def watched_figure(logs: dict[str, Any], watched: str) -> float:
         if name in logs:
             return float(logs[name]) * (-1.0 if name.endswith("loss") else 1.0)
     return -math.inf
+
+
+class DataWait(keras.callbacks.Callback):
+    """Measures how long steps wait for data: from the call of a step until its batch arrives.
+
+    Attributes:
+        waited: seconds of waiting so far, but for the first step (it also traces the graph).
+        passed: seconds of training steps so far, waiting included, but for the first.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.waited = 0.0
+        self.passed = 0.0
+        self._arrived = 0.0
+        self._began = 0.0
+        self._steps = 0
+
+    def watch(self, batches: tf.data.Dataset) -> tf.data.Dataset:
+        """Returns `batches` (prefetched, without a stage behind), each noting the time when it is handed over."""
+
+        def note(volumes):
+            tf.numpy_function(self._note, [], [])  # TensorFlow's own clock is refused where ops are deterministic.
+            return volumes
+
+        return batches.map(note)
+
+    @property
+    def share(self) -> float | None:
+        """The share of the time of training steps that went into waiting; None before the second step."""
+        return self.waited / self.passed if self.passed else None
+
+    def on_train_batch_begin(self, batch, logs=None):
+        self._began = time.time()
+
+    def on_train_batch_end(self, batch, logs=None):
+        self._steps += 1
+        if self._steps > 1:
+            self.waited += max(0.0, self._arrived - self._began)
+            self.passed += time.time() - self._began
+
+    def _note(self):
+        self._arrived = time.time()
 
 
 class ProgressLine(keras.callbacks.Callback):

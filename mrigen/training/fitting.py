@@ -26,6 +26,7 @@ from mrigen.recipe import Recipe, TrainingRecipe, dump_recipe
 from mrigen.runs import WEIGHTS, Run, write_facts
 from mrigen.training.callbacks import (
     Checkpoint,
+    DataWait,
     EpochLog,
     History,
     KLWarmup,
@@ -134,11 +135,12 @@ def _train(run: Run, dataset: Dataset, progress: Progress, started: float) -> Ru
     if progress.epoch:
         model.optimizer.build(model.trainable_variables)
         model.load_weights(last_weights(checkpoint, progress))
+    wait = DataWait()
     fitting = time.monotonic()
     first_epoch = progress.epoch
     if not _is_done(progress, training):
         with progress_bar("Fitting", (training.epochs - progress.epoch) * steps, "steps") as advance:
-            _run_epochs(run, model, dataset, progress, steps, advance)
+            _run_epochs(run, model, dataset, progress, steps, advance, wait)
     seconds = time.monotonic() - fitting
     model.load_weights(checkpoint / "best.weights.h5")
     if isinstance(model, VariationalAutoencoder):
@@ -150,6 +152,7 @@ def _train(run: Run, dataset: Dataset, progress: Progress, started: float) -> Ru
     figures |= {"precision": precision, "epochs": progress.epoch, "best_epoch": progress.best_epoch + 1}
     figures["performance"] = {
         "volumes_per_second": round(seen / seconds, 3) if seconds > 0 else None,
+        "data_wait_share": None if wait.share is None else round(wait.share, 4),
         "peak_rss_mb": round(_peak_rss_mb(), 1),
         "seconds": round(time.monotonic() - started, 1),
     }
@@ -159,7 +162,9 @@ def _train(run: Run, dataset: Dataset, progress: Progress, started: float) -> Ru
     return run
 
 
-def _run_epochs(run: Run, model: LatentModel, dataset: Dataset, progress: Progress, steps: int, advance) -> None:
+def _run_epochs(
+    run: Run, model: LatentModel, dataset: Dataset, progress: Progress, steps: int, advance, wait: DataWait
+) -> None:
     recipe = run.recipe
     training = recipe.training
     batches = training_dataset(
@@ -187,12 +192,13 @@ def _run_epochs(run: Run, model: LatentModel, dataset: Dataset, progress: Progre
         ),
         keras.callbacks.TensorBoard(str(run.directory / "tensorboard"), write_graph=False),
         ProgressLine(advance),
+        wait,
         EpochLog(logger),
     ]
     if hasattr(model, "kl_warmth"):
         callbacks = [KLWarmup(training.kl_warmup_epochs), *callbacks]
     model.fit(
-        batches,
+        wait.watch(batches),
         validation_data=validation,
         initial_epoch=progress.epoch,
         epochs=training.epochs,
