@@ -11,6 +11,7 @@ import click
 # verb -> (module, one line of help); modules are imported when their verb is used.
 VERBS = {
     "demo": "Fit, sample and probe on the built-in synthetic cohort: no data, no network.",
+    "check": "Say what a fit of a recipe will take: people, memory, disk and time.",
     "fit": "Train the model of a recipe and write a run.",
     "sample": "Write synthetic heads of a run as NIfTI.",
     "probe": "Classify sex from the latents of a run, beside baselines.",

@@ -13,7 +13,14 @@ import numpy as np
 import tensorflow as tf
 
 from mrigen.distributions import DiagonalGaussianPosterior, GaussianLikelihood
-from mrigen.layers import DecoderBlock, EncoderBlock, FusedBatchNormalization, MeanImage
+from mrigen.layers import (
+    DecoderBlock,
+    EncoderBlock,
+    FusedBatchNormalization,
+    MeanImage,
+    PatchEmbedding,
+    PatchExpansion,
+)
 from mrigen.models import Autoencoder, VariationalAutoencoder
 
 SIDES = (9, 8, 7)
@@ -119,7 +126,8 @@ def _model(kind, latent_dim, **options):
         return kind(sides, latent_dim=latent_dim, latent_channels=2, channels=(2, 3), seed=seed, dtype=dtype, **options)
 
     def output(sides):
-        latent = (4,) if latent_dim else (2 * int(np.prod(halved(sides, 2))),)
+        patches = [-(-side // options.get("patch", 1)) for side in sides]
+        latent = (4,) if latent_dim else (2 * int(np.prod(halved(patches, 2))),)
         names = ("loc",) if kind is Autoencoder else ("loc", "scale", "z")
         return {**dict.fromkeys(names, latent), "reconstruction": (*sides, 1)}
 
@@ -158,6 +166,20 @@ CASES = (
         output=lambda sides: (*cropped(sides), 4),
     ),
     Case(
+        "PatchEmbedding",
+        PatchEmbedding,
+        make=lambda sides, seed, dtype: PatchEmbedding(4, 3, seed=seed, dtype=dtype),
+        output=lambda sides: (*[-(-side // 3) for side in sides], 4),
+    ),
+    Case(
+        "PatchExpansion",
+        PatchExpansion,
+        make=lambda sides, seed, dtype: PatchExpansion(
+            2, 3, [3 * side - 1 for side in sides], keras.initializers.HeNormal(seed=seed), dtype=dtype
+        ),
+        output=lambda sides: (*[3 * side - 1 for side in sides], 2),
+    ),
+    Case(
         "MeanImage",
         MeanImage,
         make=lambda sides, seed, dtype: MeanImage(dtype=dtype),
@@ -187,6 +209,8 @@ CASES = (
     _model(VariationalAutoencoder, 4),
     _model(VariationalAutoencoder, 4, decoder_sigma="learned", beta=0.5),
     _model(VariationalAutoencoder, None, objective="paper", mean_image=False),
+    _model(Autoencoder, 4, patch=2),
+    _model(VariationalAutoencoder, None, patch=3),
 )
 MODEL_CASES = tuple(case for case in CASES if case.is_model)
 

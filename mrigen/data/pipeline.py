@@ -21,6 +21,16 @@ def steps_per_epoch(num_subjects: int, batch_size: int) -> int:
     return max(1, num_subjects // batch_size)
 
 
+def shuffle_buffer(num_subjects: int, volume_shape) -> int:
+    """Returns how many records (one byte a voxel) wait in memory to be shuffled.
+
+    Example:
+        >>> shuffle_buffer(89, (48, 56, 48)), shuffle_buffer(20000, (160, 192, 160))
+        (89, 218)
+    """
+    return min(num_subjects, max(1, SHUFFLE_BYTES // int(np.prod(volume_shape))))
+
+
 def training_dataset(
     cache: VolumeCache,
     rows: np.ndarray,
@@ -48,7 +58,7 @@ def training_dataset(
     """
     batch_size = min(batch_size, len(rows))
     steps = steps_per_epoch(len(rows), batch_size)
-    buffer = min(len(rows), max(1, SHUFFLE_BYTES // int(np.prod(cache.volume_shape))))
+    buffer = shuffle_buffer(len(rows), cache.volume_shape)
     augmenter = None if augment is None else Augmenter(augment, cache.volume_shape, zooms)
     shards = tf.constant([str(path) for path in cache.shards])
 

@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from mrigen.layers.latent_head import flat_size, latent_head
 from mrigen.losses import squared_error
-from mrigen.models.base import LatentModel
+from mrigen.models.base import LatentModel, choose_patch
 from mrigen.recipe import ModelRecipe
 
 
@@ -35,6 +35,7 @@ class Autoencoder(LatentModel):
             latent_dim=recipe.latent_dim,
             latent_channels=recipe.latent_channels,
             channels=recipe.block_channels,
+            patch=choose_patch(recipe.patch, volume_shape),
             mean_image=recipe.mean_image,
             seed=seed,
             dtype=precision,

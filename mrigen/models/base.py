@@ -5,9 +5,12 @@ import abc
 import keras
 import tensorflow as tf
 
-from mrigen.layers import DecoderBlock, EncoderBlock, MeanImage
+from mrigen.layers import DecoderBlock, EncoderBlock, MeanImage, PatchEmbedding, PatchExpansion
 from mrigen.layers.latent_head import flat_size
 from mrigen.recipe import ModelRecipe
+
+# Patches along the longest side that "auto" allows.
+MOST_PATCHES = 80
 
 
 class LatentModel(keras.Model, abc.ABC):
@@ -21,6 +24,7 @@ class LatentModel(keras.Model, abc.ABC):
         latent_dim: number of latent variables, or None for a spatial latent.
         latent_channels: channels of a spatial latent.
         channels: channels of each block, from full resolution down.
+        patch: voxels along each side of the patches that the first block is given; 1 gives it every voxel.
         mean_image: whether a learned image, started at the training mean, is added to what is decoded.
         seed: seed of weights and noise.
         dtype: Keras dtype policy of the convolutions; latents, likelihood and losses are float32 under any.
@@ -35,6 +39,7 @@ class LatentModel(keras.Model, abc.ABC):
         latent_dim: int | None = 64,
         latent_channels: int = 16,
         channels=(32, 32, 32),
+        patch: int = 1,
         mean_image: bool = True,
         seed: int = 0,
         **kwargs,
@@ -44,13 +49,17 @@ class LatentModel(keras.Model, abc.ABC):
         self.latent_dim = latent_dim
         self.latent_channels = latent_channels
         self.channels = tuple(channels)
+        self.patch = patch
         self.mean_image = mean_image
         self.seed = seed
-        sides = [self.volume_shape]
+        sides = [tuple(-(-side // patch) for side in self.volume_shape)]
         for _ in self.channels:
             sides.append(tuple(-(-side // 2) for side in sides[-1]))
         self.grid = sides[-1]
         policy = self.dtype_policy
+        self.take_in = (
+            PatchEmbedding(self.channels[0], patch, seed + 600, dtype=policy, name="take_in") if patch > 1 else None
+        )
         self.encoder_blocks = [
             EncoderBlock(width, seed=seed + 10 * index, dtype=policy, name=f"encoder_{index}")
             for index, width in enumerate(self.channels)
@@ -62,9 +71,12 @@ class LatentModel(keras.Model, abc.ABC):
         ]
         # Starts at zero where a mean image is added: the first reconstruction is the mean.
         start = "zeros" if mean_image else keras.initializers.GlorotUniform(seed=seed + 2000)
-        self.to_volume = keras.layers.Conv3D(
-            1, 3, padding="same", kernel_initializer=start, dtype=policy, name="to_volume"
-        )
+        if patch > 1:
+            self.to_volume = PatchExpansion(1, patch, self.volume_shape, start, dtype=policy, name="to_volume")
+        else:
+            self.to_volume = keras.layers.Conv3D(
+                1, 3, padding="same", kernel_initializer=start, dtype=policy, name="to_volume"
+            )
         self.mean = MeanImage(name="mean") if mean_image else None
         self.trackers: dict[str, keras.metrics.Metric] = {}
 
@@ -85,6 +97,9 @@ class LatentModel(keras.Model, abc.ABC):
 
     def build(self, input_shape):
         shape = tuple(input_shape)
+        if self.take_in is not None:
+            self.take_in.build(shape)
+            shape = self.take_in.compute_output_shape(shape)
         for block in self.encoder_blocks:
             block.build(shape)
             shape = block.compute_output_shape(shape)
@@ -108,6 +123,8 @@ class LatentModel(keras.Model, abc.ABC):
 
     def features(self, volumes, training=False):
         """Returns what the convolutions of the encoder see, (batch, *grid, channels)."""
+        if self.take_in is not None:
+            volumes = self.take_in(volumes)
         for block in self.encoder_blocks:
             volumes = block(volumes, training=training)
         return volumes
@@ -145,10 +162,26 @@ class LatentModel(keras.Model, abc.ABC):
             "latent_dim": self.latent_dim,
             "latent_channels": self.latent_channels,
             "channels": self.channels,
+            "patch": self.patch,
             "mean_image": self.mean_image,
             "seed": self.seed,
             "dtype": keras.dtype_policies.serialize(self.dtype_policy),
         }
+
+
+def choose_patch(patch: int | str, volume_shape) -> int:
+    """Returns the patch size of a recipe: the number as it is, or for "auto" the power of two that suits the volume.
+
+    Example:
+        >>> [choose_patch("auto", shape) for shape in ((58, 70, 58), (96, 112, 96), (160, 192, 160))]
+        [1, 2, 4]
+    """
+    if patch != "auto":
+        return int(patch)
+    patch = 1
+    while max(volume_shape) > MOST_PATCHES * patch:
+        patch *= 2
+    return patch
 
 
 def latent_expansion(grid, latent_dim: int | None, channels: int, seed: int) -> keras.Sequential:

@@ -4,7 +4,7 @@ import keras
 import tensorflow as tf
 
 from mrigen.distributions import DiagonalGaussianPosterior, GaussianLikelihood
-from mrigen.models.base import LatentModel
+from mrigen.models.base import LatentModel, choose_patch
 from mrigen.recipe import ModelRecipe
 
 
@@ -46,6 +46,7 @@ class VariationalAutoencoder(LatentModel):
             latent_dim=recipe.latent_dim,
             latent_channels=recipe.latent_channels,
             channels=recipe.block_channels,
+            patch=choose_patch(recipe.patch, volume_shape),
             mean_image=recipe.mean_image,
             seed=seed,
             objective=recipe.objective,

@@ -223,6 +223,12 @@ class ModelRecipe(Section):
     channels: int | list[Annotated[int, Field(ge=1, le=4096)]] = key(
         32, "an integer >= 1, or one for each block", "Channels of the blocks, from full resolution down."
     )
+    patch: Annotated[int, Field(ge=1, le=16)] | Literal["auto"] = key(
+        "auto",
+        "auto, or an integer from 1 to 16",
+        "Voxels a side of what the first block sees as one place: each doubling costs an eighth of the time and "
+        "memory. auto keeps every side at 80 places or fewer.",
+    )
     mean_image: bool = key(
         True, "true or false", "Add a learned image, started at the training mean, to what is decoded."
     )

@@ -1,5 +1,6 @@
 """Training: from a recipe to a finished run."""
 
 from mrigen.training.fitting import fit, resume
+from mrigen.training.planning import Plan, plan_fit
 
-__all__ = ["fit", "resume"]
+__all__ = ["Plan", "fit", "plan_fit", "resume"]

@@ -128,7 +128,7 @@ def _train(run: Run, dataset: Dataset, progress: Progress, started: float) -> Ru
     model = build_model(recipe.model, dataset.cache.volume_shape, precision, training.seed)
     model.start_at_mean(mean_training_volume(dataset))
     steps = steps_per_epoch(len(rows), min(training.batch_size, len(rows)))
-    model.compile(optimizer=_optimizer(training, steps), jit_compile=False)
+    model.compile(optimizer=make_optimizer(training, steps), jit_compile=False)
     logger.info("%s: %d parameters, %d latent variables", recipe.model.kind, model.count_params(), model.latent_size)
     checkpoint = run.directory / "checkpoint"
     checkpoint.mkdir(exist_ok=True)
@@ -153,7 +153,7 @@ def _train(run: Run, dataset: Dataset, progress: Progress, started: float) -> Ru
     figures["performance"] = {
         "volumes_per_second": round(seen / seconds, 3) if seconds > 0 else None,
         "data_wait_share": None if wait.share is None else round(wait.share, 4),
-        "peak_rss_mb": round(_peak_rss_mb(), 1),
+        "peak_rss_mb": round(peak_rss_mb(), 1),
         "seconds": round(time.monotonic() - started, 1),
     }
     write_json(run.directory / "metrics.json", figures)
@@ -226,7 +226,8 @@ def _finish(run: Run, model: LatentModel, progress: Progress) -> None:
     logger.info("Best epoch %d of %d", progress.best_epoch + 1, progress.epoch)
 
 
-def _optimizer(training: TrainingRecipe, steps: int) -> keras.optimizers.Optimizer:
+def make_optimizer(training: TrainingRecipe, steps: int) -> keras.optimizers.Optimizer:
+    """Returns the optimizer of a recipe; `steps` are those of an epoch."""
     rate = training.learning_rate
     if training.schedule == "cosine":
         rate = keras.optimizers.schedules.CosineDecay(rate, steps * training.epochs, alpha=0.01)
@@ -287,7 +288,8 @@ def _warn_of_collapse(figures: dict) -> None:
         )  # fmt: skip
 
 
-def _peak_rss_mb() -> float:
+def peak_rss_mb() -> float:
+    """Returns the most main memory that this process ever held, MiB."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (2**20 if sys.platform == "darwin" else 2**10)
 

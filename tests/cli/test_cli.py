@@ -196,3 +196,22 @@ def test_a_signal_ends_a_fit_and_leaves_a_run_that_resumes(tmp_path, call, numbe
     recipe = tmp_path / "run" / "recipe.yaml"
     recipe.write_text(recipe.read_text().replace("epochs: 400", "epochs: 1", 1))
     assert call("fit", "--resume", tmp_path / "run")[0] == 0
+
+
+def test_check_says_what_a_fit_takes(call):
+    status, out, err = call("check", "smoke")
+    assert status == 0
+    assert [line.split()[0] for line in out.splitlines()] == [
+        "Images", "Grid", "Model", "Precision", "Cache", "Memory", "Step",
+    ]  # fmt: skip
+    assert "24, 17 of them for training" in out
+    assert err == ""
+    status, out, _ = call("check", "smoke", "--set", "training.batch_size=4", "--json")
+    assert status == 0
+    assert json.loads(out)["batch_size"] == 4
+
+
+def test_check_of_a_wrong_recipe_is_refused(call):
+    status, out, err = call("check", "smoke", "--set", "model.patch=0")
+    assert (status, out) == (2, "")
+    assert err.startswith("mrigen: --set model.patch=0: model.patch: got 0, expected auto, or an integer from 1 to 16.")

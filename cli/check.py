@@ -1,0 +1,76 @@
+"""`mrigen check`."""
+
+import click
+from mrigen_cli.common import announce, common_options, load_tensorflow, set_option
+
+
+@click.command()
+@click.argument("recipe")
+@set_option
+@click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
+@common_options
+def check(recipe, overrides, as_json):
+    """Say what a fit of RECIPE will take, before it starts: a few steps on random volumes are measured.
+
+    Nothing is written, and no image is read.
+    """
+    from mrigen.recipe import load_recipe
+
+    resolved = load_recipe(recipe, overrides)
+    load_tensorflow()
+    import dataclasses
+
+    from mrigen.training import plan_fit
+
+    plan = plan_fit(resolved)
+    if as_json:
+        import json
+
+        click.echo(json.dumps(dataclasses.asdict(plan), indent=2))
+    else:
+        click.echo(describe_plan(plan, resolved))
+    for warning in plan.warnings:
+        announce(f"Warning: {warning}")
+
+
+def describe_plan(plan, recipe) -> str:
+    """Returns the plan in a few lines."""
+    zooms = [f"{zoom:g}" for zoom in recipe.preprocess.zooms]
+    zooms = zooms[0] if len(set(zooms)) == 1 else "x".join(zooms)
+    shape = "x".join(map(str, plan.volume_shape))
+    images = "no cohort is named: set data.root, or data.source=phantom"
+    cache = f"one byte a voxel, in {plan.cache_directory}"
+    if plan.num_images is not None:
+        images = f"{plan.num_images}, {plan.num_train} of them for training"
+        cache = f"{_size(plan.cache_bytes)} in {plan.cache_directory}"
+    patch = "" if plan.patch == 1 else f", in patches of {plan.patch} voxels a side"
+    step = "not tried"
+    if plan.step_seconds is not None:
+        step = f"{plan.step_seconds:.2f} s for {plan.batch_size} volumes (measured)"
+        if plan.steps is not None:
+            step += (
+                f"; an epoch of {plan.steps} steps {_time(plan.epoch_seconds)}, "
+                f"{recipe.training.epochs} epochs {_time(plan.fit_seconds)}"
+            )
+    peak = "peak not tried" if plan.peak_bytes is None else f"{_size(plan.peak_bytes)} at the peak (measured)"
+    available = "" if plan.available_bytes is None else f"; {_size(plan.available_bytes)} available"
+    rows = {
+        "Images": images,
+        "Grid": f"{shape} voxels of {zooms} mm{patch}",
+        "Model": f"{recipe.model.kind}: {plan.num_parameters:,} parameters, {plan.latent_size} latent variables",
+        "Precision": f"{plan.precision}: {plan.precision_reason}",
+        "Cache": cache,
+        "Memory": f"{peak}, about {_size(plan.activation_bytes)} of it activations{available}",
+        "Step": step,
+    }
+    return "\n".join(f"{name:10} {text}" for name, text in rows.items())
+
+
+def _size(number: int) -> str:
+    return f"{number / 2**30:.1f} GiB" if number >= 2**30 else f"{number / 2**20:.1f} MiB"
+
+
+def _time(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

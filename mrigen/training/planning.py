@@ -1,0 +1,192 @@
+"""What a fit will take, before it starts: people, cache, parameters, memory and time."""
+
+import dataclasses
+import math
+import statistics
+import time
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from mrigen.data.cache import default_cache_directory
+from mrigen.data.cohort import index_cohort
+from mrigen.data.pipeline import shuffle_buffer, steps_per_epoch
+from mrigen.data.splits import split_subjects
+from mrigen.machine import available_memory
+from mrigen.models import build_model
+from mrigen.models.base import LatentModel
+from mrigen.recipe import Recipe
+from mrigen.training.fitting import make_optimizer, peak_rss_mb
+from mrigen.training.precision import choose_precision
+
+# Training steps that are timed, after one that also traces the graph.
+TIMED_STEPS = 3
+# Operations that hand on what they were given, or whose output nobody keeps for the way back.
+_NOT_KEPT = {"BiasAdd", "Const", "Conv3D", "ExpandDims", "Identity", "NoOp", "ReadVariableOp", "Reshape", "Squeeze"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What a fit of a recipe takes on this machine; None where it could not be known.
+
+    Attributes:
+        num_images: images of train, validation and heldout together; num_train: of those, for training.
+        volume_shape: the model's grid, voxels. patch: voxels along each side of the patches of the first block.
+        num_parameters: weights of the model, moving statistics included.
+        latent_size: length of the latent vector.
+        precision, precision_reason: the Keras policy and why.
+        batch_size: subjects a step. steps: training steps an epoch.
+        cache_bytes: what the cache takes on disk; cache_directory: where.
+        activation_bytes: estimate of what one step keeps for the way back.
+        step_seconds: measured, median of a few steps on random volumes.
+        epoch_seconds: of training steps alone, without validation.
+        fit_seconds: of all epochs (early stopping may end it before).
+        peak_bytes: measured peak memory of the process (on a GPU, of the device), with the shuffle buffer of a fit.
+        available_bytes: what the machine had left when the plan was made.
+        warnings: what will not work, in words.
+    """
+
+    num_images: int | None
+    num_train: int | None
+    volume_shape: tuple[int, int, int]
+    patch: int
+    num_parameters: int
+    latent_size: int
+    precision: str
+    precision_reason: str
+    batch_size: int
+    steps: int | None
+    cache_bytes: int | None
+    cache_directory: str
+    activation_bytes: int
+    step_seconds: float | None
+    epoch_seconds: float | None
+    fit_seconds: float | None
+    peak_bytes: int | None
+    available_bytes: int | None
+    warnings: tuple[str, ...]
+
+
+def plan_fit(recipe: Recipe) -> Plan:
+    """Returns what a fit of `recipe` will take, by names and tables of the cohort and a few steps on random volumes.
+
+    Nothing is written. Where the estimate says that the memory does not suffice, no step is tried.
+
+    Raises:
+        CohortError: the cohort's tables or names have faults.
+    """
+    num_images, num_train = _count_images(recipe)
+    training = recipe.training
+    shape = recipe.preprocess.volume_shape
+    precision, reason = choose_precision(training.precision)
+    batch_size = training.batch_size if num_train is None else max(1, min(training.batch_size, num_train))
+    model = build_model(recipe.model, shape, precision, training.seed)
+    activations = activation_bytes(model, batch_size)
+    available = _available_bytes()
+    warnings = []
+    seconds = peak = None
+    steps = None if num_train is None else steps_per_epoch(num_train, batch_size)
+    # On the way back, the gradients of the largest layers come on top; half as much again covers them.
+    needed = int(1.5 * activations) + 16 * model.count_params()
+    if available is not None and needed > available:
+        warnings.append(
+            f"memory: a step needs about {_gigabytes(needed)}, and {_gigabytes(available)} are available; no step was "
+            "tried. Lower training.batch_size, raise model.patch or preprocess.zooms, or use fewer model.channels."
+        )
+    else:
+        seconds, peak = _measure(model, recipe, batch_size, steps or 1)
+        peak += shuffle_buffer(num_train or 0, shape) * math.prod(shape)
+        if available is not None and peak > available:
+            warnings.append(
+                f"memory: a fit needs about {_gigabytes(peak)}, and {_gigabytes(available)} are available. "
+                "Lower training.batch_size, or raise model.patch or preprocess.zooms."
+            )
+    epoch_seconds = None if steps is None or seconds is None else steps * seconds
+    return Plan(
+        num_images=num_images,
+        num_train=num_train,
+        volume_shape=tuple(shape),
+        patch=model.patch,
+        num_parameters=model.count_params(),
+        latent_size=model.latent_size,
+        precision=precision,
+        precision_reason=reason,
+        batch_size=batch_size,
+        steps=steps,
+        cache_bytes=None if num_images is None else num_images * math.prod(shape),
+        cache_directory=str(default_cache_directory()),
+        activation_bytes=activations,
+        step_seconds=seconds,
+        epoch_seconds=epoch_seconds,
+        fit_seconds=None if epoch_seconds is None else training.epochs * epoch_seconds,
+        peak_bytes=peak,
+        available_bytes=available,
+        warnings=tuple(warnings),
+    )
+
+
+def activation_bytes(model: LatentModel, batch_size: int) -> int:
+    """Returns about how many bytes the forward pass of one training step leaves for the backward pass."""
+    volumes = tf.TensorSpec((batch_size, *model.volume_shape, 1), tf.float32)
+    graph = tf.function(lambda volumes: model(volumes, training=True)).get_concrete_function(volumes).graph
+    total = 0
+    for operation in graph.get_operations():
+        if operation.type not in _NOT_KEPT:
+            for output in operation.outputs:
+                if output.shape.is_fully_defined() and output.dtype.size:
+                    total += output.shape.num_elements() * output.dtype.size
+    return total
+
+
+def _count_images(recipe: Recipe) -> tuple[int | None, int | None]:
+    """Returns the images of the cohort and of its training people; None where no cohort is named."""
+    data = recipe.data
+    if data.source == "phantom":
+        return data.num_subjects, round(data.num_subjects * data.split.train)
+    if data.root is None and not data.cohorts:
+        return None, None
+    table = index_cohort(data).table
+    split = split_subjects(table, data.split)
+    people = split.loc[split["split"] == "train", "participant_id"]
+    return len(table), int(table["participant_id"].isin(people).sum())
+
+
+def _measure(model: LatentModel, recipe: Recipe, batch_size: int, steps: int) -> tuple[float, int]:
+    """Returns the median seconds of a training step, and the peak memory in bytes."""
+    model.compile(optimizer=make_optimizer(recipe.training, steps), jit_compile=False)
+    volumes = np.random.default_rng(0).random((batch_size, *model.volume_shape, 1), dtype=np.float32)
+    batches = tf.data.Dataset.from_tensors(volumes).repeat()
+    timer = _StepTimer()
+    model.fit(batches, steps_per_epoch=TIMED_STEPS + 1, callbacks=[timer], shuffle=False, verbose=0)
+    return statistics.median(timer.seconds[1:]), _peak_bytes()
+
+
+class _StepTimer(keras.callbacks.Callback):
+    def __init__(self):
+        super().__init__()
+        self.seconds = []
+
+    def on_train_batch_begin(self, batch, logs=None):
+        self._began = time.perf_counter()
+
+    def on_train_batch_end(self, batch, logs=None):
+        _ = float(logs["loss"])  # Waits for the device.
+        self.seconds.append(time.perf_counter() - self._began)
+
+
+def _peak_bytes() -> int:
+    if tf.config.list_physical_devices("GPU"):
+        return int(tf.config.experimental.get_memory_info("GPU:0")["peak"])
+    return int(peak_rss_mb() * 2**20)
+
+
+def _available_bytes() -> int | None:
+    if tf.config.list_physical_devices("GPU"):
+        details = tf.config.experimental.get_device_details(tf.config.list_physical_devices("GPU")[0])
+        return details.get("memory_limit")
+    return available_memory()
+
+
+def _gigabytes(number: int) -> str:
+    return f"{number / 2**30:.1f} GiB"
