@@ -1,5 +1,8 @@
 """The fused layer against the formula in NumPy and against the plain Keras layer."""
 
+import subprocess
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -93,3 +96,41 @@ def test_one_value_a_channel_gives_finite_statistics():
     layer = FusedBatchNormalization()
     assert np.isfinite(layer(np.ones((1, 1, 1, 1, 2), "float32"), training=True)).all()
     assert np.isfinite(layer.moving_variance).all()
+
+
+TWO_REPLICAS = """
+import numpy as np, tensorflow as tf, sys
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+from mrigen.layers import FusedBatchNormalization
+x = np.random.default_rng(0).normal(3.0, 2.0, (4, 5, 6, 7, 2)).astype("float32")
+x[:2] += 5.0  # The replicas differ.
+strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+
+def run(layer, values):
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(values)
+        outputs = layer(values, training=True)
+        loss = tf.reduce_sum(tf.sin(outputs))
+    return outputs, tape.gradient(loss, values)
+
+alone = FusedBatchNormalization(0.9)
+alone.build(x.shape)
+expected = run(alone, tf.constant(x))
+with strategy.scope():
+    layer = FusedBatchNormalization(0.9)
+    layer.build(x.shape)
+parts = strategy.experimental_distribute_values_from_function(
+    lambda c: tf.constant(x[2 * c.replica_id_in_sync_group:][:2])
+)
+outputs, gradients = strategy.run(tf.function(lambda v: run(layer, v)), args=(parts,))
+for got, want in zip((outputs, gradients), expected):
+    np.testing.assert_allclose(np.concatenate(strategy.experimental_local_results(got)), want, atol=2e-4)
+np.testing.assert_allclose(layer.moving_mean, alone.moving_mean, rtol=1e-4)
+np.testing.assert_allclose(layer.moving_variance, alone.moving_variance, rtol=1e-4)
+"""
+
+
+def test_two_replicas_equal_one_device():
+    ended = subprocess.run([sys.executable, "-c", TWO_REPLICAS], capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr[-2000:]
