@@ -20,7 +20,7 @@ def describe_machine() -> dict[str, str]:
         "CPU": f"{_cpu_model()}, {num_cores()} cores, {', '.join(_cpu_flags()) or 'none of ' + ', '.join(CPU_FLAGS)}",
         "Memory": f"{_memory_mb('MemTotal') / 2**10:.1f} GiB, {available_mb() / 2**10:.1f} GiB of it free",
         "GPU": ", ".join(gpus()) or "none",
-        "Load before": f"{os.getloadavg()[0]:.1f} (above 0: other work was running, and the figures suffer)",
+        "Load before": _load(),
         "System": f"{platform.platform()}, Python {platform.python_version()}",
         "Libraries": ", ".join(f"{name} {version(name)}" for name in LIBRARIES),
     }
@@ -56,6 +56,14 @@ def version(library: str) -> str:
         return importlib.metadata.version(library)
     except importlib.metadata.PackageNotFoundError:
         return "not installed"
+
+
+def _load() -> str:
+    load = os.getloadavg()[0]
+    if load < 0.5:
+        return f"{load:.1f}"
+    # Threads that wait for each other (OpenMP, as in PyTorch) lose more to other work than a pool of tasks does.
+    return f"{load:.1f}: other work was running, so times are too long and their ratios uncertain"
 
 
 def _cpu_model() -> str:

@@ -15,7 +15,7 @@ def measure(quick: bool = False) -> list[Section]:
     measured = one_by_one([trainer(name, task, precision) for name in NAMES for precision in (LOW, FULL)])
     section = Section(
         "memory: one training step at full resolution",
-        f"Batch {task.batch_size} of {shape_name(task.volume_shape)} voxels (1 mm), blocks of "
+        f"Batch {task.batch_size} of {shape_name(task.volume_shape)} voxels, blocks of "
         f"{', '.join(map(str, task.channels))} channels each way. Each in a fresh process of its own: largest "
         f"resident memory, libraries included, and the median of {task.num_steps} steps after {task.num_warm_up}.",
         ["", "parameters", "peak memory, MiB", "peak GPU memory, MiB", "seconds"],

@@ -39,5 +39,10 @@ def peak_rss_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
+def without_tensorflow() -> None:
+    """Hides TensorFlow from this process: MONAI loads it through tensorboard, where a user of PyTorch has none."""
+    sys.modules["tensorflow"] = None
+
+
 if __name__ == "__main__":
     main()

@@ -1,11 +1,13 @@
 """MONAI's datasets, and plain nibabel with SciPy."""
 
 import concurrent.futures
+import itertools
 
 import numpy as np
 
 from benchmarks.loaders import PERCENTILES, VOLUME_SHAPE, ZOOMS, image_paths, timed_epochs
 from benchmarks.machine import num_cores
+from benchmarks.worker import without_tensorflow
 
 # Before halving the resolution, what takes a voxel's width (as a Gaussian's) from 2 to 4 mm; in voxels of 2 mm.
 SIGMA = float(np.sqrt((ZOOMS[0] / 2.0) ** 2 - 1.0) / np.sqrt(8.0 * np.log(2.0)))
@@ -13,6 +15,7 @@ SIGMA = float(np.sqrt((ZOOMS[0] / 2.0) ** 2 - 1.0) / np.sqrt(8.0 * np.log(2.0)))
 
 def monai_persistent(files, folder, batch_size, min_seconds):
     """PersistentDataset: prepared by the workers of the first epoch, then read from disk."""
+    without_tensorflow()
     from monai.data import PersistentDataset
 
     def dataset(paths, transform, fresh):
@@ -23,6 +26,7 @@ def monai_persistent(files, folder, batch_size, min_seconds):
 
 def monai_cached(files, folder, batch_size, min_seconds):
     """CacheDataset: prepared before the first epoch, then held in memory."""
+    without_tensorflow()
     from monai.data import CacheDataset
 
     def dataset(paths, transform, fresh):
@@ -40,7 +44,7 @@ def nibabel_scipy(files, folder, batch_size, min_seconds):
             with concurrent.futures.ThreadPoolExecutor(num_cores()) as pool:
                 volumes = pool.map(_prepare, paths)
                 for _ in range(0, len(paths), batch_size):
-                    yield np.stack([volume for volume, _ in zip(volumes, range(batch_size), strict=False)])
+                    yield np.stack(list(itertools.islice(volumes, batch_size)))
 
         return batches
 
@@ -48,6 +52,7 @@ def nibabel_scipy(files, folder, batch_size, min_seconds):
 
 
 def _monai(make_dataset, files, folder, batch_size, min_seconds):
+    without_tensorflow()
     from monai import transforms
     from monai.data import DataLoader
 
@@ -65,7 +70,7 @@ def _monai(make_dataset, files, folder, batch_size, min_seconds):
 
     def open_epochs(fresh):
         dataset = make_dataset(paths, transform, fresh)
-        loader = DataLoader(dataset, batch_size, shuffle=True, num_workers=num_cores(), persistent_workers=True)
+        loader = DataLoader(dataset, num_cores(), batch_size=batch_size, shuffle=True, persistent_workers=True)
         return lambda: loader
 
     return timed_epochs(open_epochs, len(paths), folder, min_seconds)

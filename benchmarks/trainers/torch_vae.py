@@ -1,13 +1,13 @@
 """The paper's VAE in PyTorch, and its like in MONAI and pythae."""
 
 import math
-import sys
 
 import torch
 from torch import nn
 from torch.nn import functional
 
 from benchmarks.trainers import Task, timed_steps
+from benchmarks.worker import without_tensorflow
 
 
 def plain(**task):
@@ -72,11 +72,6 @@ def pythae(**task):
 
     model = Trained(VAEConfig(input_dim=(1, *task.volume_shape), latent_dim=task.latent_dim), Encoder(), Decoder())
     return _trained(model, lambda outputs, x: outputs.loss, task)
-
-
-def without_tensorflow() -> None:
-    """Hides TensorFlow from this process: MONAI loads it through tensorboard, where a user of PyTorch has none."""
-    sys.modules["tensorflow"] = None
 
 
 class PlainEncoder(nn.Module):
