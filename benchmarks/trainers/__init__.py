@@ -49,11 +49,17 @@ def timed_steps(task: Task, step: Callable[[], object], gpu_peak_mb: Callable[[]
         step()
 
     def run_round() -> dict[str, float | None]:
-        seconds = []
+        seconds, core_seconds = [], []
         while len(seconds) < task.num_steps or sum(seconds) < task.min_seconds:
-            started = time.perf_counter()
+            started, core_started = time.perf_counter(), time.process_time()
             step()
             seconds.append(time.perf_counter() - started)
-        return {"seconds": statistics.median(seconds), "steps": len(seconds), "peak_gpu_mb": gpu_peak_mb()}
+            core_seconds.append(time.process_time() - core_started)
+        return {
+            "seconds": statistics.median(seconds),
+            "core_seconds": statistics.median(core_seconds),
+            "steps": len(seconds),
+            "peak_gpu_mb": gpu_peak_mb(),
+        }
 
     return run_round
