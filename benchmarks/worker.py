@@ -5,8 +5,6 @@ not change (a dict), and a function without arguments that does one round and re
 on stdin asks for a round; each reply is a line of JSON on stdout.
 """
 
-import contextlib
-import ctypes
 import importlib
 import json
 import os
@@ -27,11 +25,9 @@ def main() -> None:
     except ModuleNotFoundError as error:
         print(json.dumps({"problem": f"not installed: {error.name}"}), file=replies)
         return
-    release_memory()
     print(json.dumps({"facts": facts}), file=replies)
     for _ in sys.stdin:
         figures = run_round()
-        release_memory()
         print(json.dumps({"figures": {"peak_rss_mb": peak_rss_mb(), **figures}}), file=replies)
 
 
@@ -41,13 +37,6 @@ def peak_rss_mb() -> float:
     if status.is_file():  # getrusage() begins with the size of the process that started this one.
         return int(status.read_text().split("VmHWM:")[1].split()[0]) / 2**10
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-
-
-def release_memory() -> None:
-    """Gives memory that is free back to the system (glibc keeps it), since others work while this process waits."""
-    if sys.platform == "linux":
-        with contextlib.suppress(AttributeError):
-            ctypes.CDLL(None).malloc_trim(0)
 
 
 def without_tensorflow() -> None:
