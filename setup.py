@@ -43,6 +43,7 @@ setup(
         "threadpoolctl>=3.1",
     ],
     extras_require={
+        "bench": ["monai>=1.4", "pythae>=0.1.2", "torch>=2.4"],
         "cuda": ["tensorflow[and-cuda]>=2.21"],
         "test": ["import-linter>=2.3", "pytest>=8", "ruff>=0.9"],
     },

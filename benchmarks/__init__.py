@@ -1,1 +1,1 @@
-"""Figures that do not belong in the test suite: they need a fitted run, root, or a quiet machine."""
+"""mrigen beside its peers: `python -m benchmarks` measures, on this machine, in one run, and writes a table."""

@@ -1,0 +1,38 @@
+"""`python -m benchmarks [PART ...]`, from the root of the repository."""
+
+import importlib
+from pathlib import Path
+
+import click
+
+from benchmarks.machine import describe_machine
+from benchmarks.report import markdown_report
+from mrigen.files import write_text
+
+# In the order of the report; each is a module with `measure(quick) -> list[Section]`.
+PARTS = ("step", "loader", "memory", "sample", "scaling")
+RESULTS = Path(__file__).parent / "results.md"
+
+
+@click.command()
+@click.argument("parts", nargs=-1, type=click.Choice(PARTS))
+@click.option("-o", "--out", type=click.Path(path_type=Path), help=f"Report to write.  [default: {RESULTS.name} here]")
+@click.option("--quick", is_flag=True, help="A few tiny steps of each part; writes a report only with --out.")
+def main(parts: tuple[str, ...], out: Path | None, quick: bool) -> None:
+    """Measure mrigen beside its peers on this machine, and print the tables as Markdown.
+
+    PARTS are any of step, loader, memory, sample and scaling; all by default.
+    """
+    if out is None and not quick:
+        out = RESULTS
+    machine, sections = describe_machine(), []
+    for part in dict.fromkeys(parts or PARTS):
+        click.echo(f"{part}:", err=True)
+        sections += importlib.import_module(f"benchmarks.{part}").measure(quick)
+        if out is not None:  # After every part: what was measured is kept, whatever happens to the next.
+            write_text(out, markdown_report(machine, sections, quick))
+    click.echo(markdown_report(machine, sections, quick), nl=False)
+
+
+if __name__ == "__main__":
+    main()
