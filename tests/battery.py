@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from mrigen.distributions import DiagonalGaussianPosterior, GaussianLikelihood
-from mrigen.layers import DecoderBlock, EncoderBlock, FusedBatchNormalization, MeanImage
+from mrigen.layers import DecoderBlock, EncoderBlock, FusedBatchNormalization, MeanImage, WarpedTemplate
 from mrigen.models import Autoencoder, VariationalAutoencoder
 
 SIDES = (9, 8, 7)
@@ -163,6 +163,13 @@ CASES = (
         make=lambda sides, seed, dtype: MeanImage(dtype=dtype),
         output=lambda sides: (*sides, 1),
         channels=(1,),
+        always_float32=True,
+    ),
+    Case(
+        "WarpedTemplate",
+        WarpedTemplate,
+        make=lambda sides, seed, dtype: WarpedTemplate(dtype=dtype),
+        output=lambda sides: (*sides, 1),
         always_float32=True,
     ),
     Case(

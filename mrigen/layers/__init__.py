@@ -1,7 +1,30 @@
-"""Keras 3 layers for volumes of shape (batch, x, y, z, channels)."""
+"""Keras 3 layers for volumes of shape (batch, x, y, z, channels), and functions of volumes and vector fields."""
 
 from mrigen.layers.batch_norm import FusedBatchNormalization
 from mrigen.layers.blocks import DecoderBlock, EncoderBlock
+from mrigen.layers.fields import (
+    bending,
+    compose_displacements,
+    integrate_velocity,
+    jacobian_determinant,
+    upsample,
+    upsample_displacement,
+)
 from mrigen.layers.mean_image import MeanImage
+from mrigen.layers.warp import warp
+from mrigen.layers.warped_template import WarpedTemplate
 
-__all__ = ["DecoderBlock", "EncoderBlock", "FusedBatchNormalization", "MeanImage"]
+__all__ = [
+    "DecoderBlock",
+    "EncoderBlock",
+    "FusedBatchNormalization",
+    "MeanImage",
+    "WarpedTemplate",
+    "bending",
+    "compose_displacements",
+    "integrate_velocity",
+    "jacobian_determinant",
+    "upsample",
+    "upsample_displacement",
+    "warp",
+]
