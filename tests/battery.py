@@ -13,8 +13,15 @@ import numpy as np
 import tensorflow as tf
 
 from mrigen.distributions import DiagonalGaussianPosterior, GaussianLikelihood
-from mrigen.layers import DecoderBlock, EncoderBlock, FusedBatchNormalization, MeanImage, WarpedTemplate
-from mrigen.models import Autoencoder, VariationalAutoencoder
+from mrigen.layers import (
+    ConvolutionBlock,
+    DecoderBlock,
+    EncoderBlock,
+    FusedBatchNormalization,
+    MeanImage,
+    WarpedTemplate,
+)
+from mrigen.models import Autoencoder, MorphingAutoencoder, VariationalAutoencoder
 
 SIDES = (9, 8, 7)
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
@@ -121,7 +128,11 @@ def _model(kind, latent_dim, **options):
     def output(sides):
         latent = (4,) if latent_dim else (2 * int(np.prod(halved(sides, 2))),)
         names = ("loc",) if kind is Autoencoder else ("loc", "scale", "z")
-        return {**dict.fromkeys(names, latent), "reconstruction": (*sides, 1)}
+        parts = {"reconstruction": (*sides, 1)}
+        if kind is MorphingAutoencoder:
+            coarse = tuple(-(-side // options.get("field_spacing", 4)) for side in sides)
+            parts |= {"velocity": (*coarse, 3), "displacement": (*sides, 3), "gain": (*sides, 1), "offset": (*sides, 1)}
+        return {**dict.fromkeys(names, latent), **parts}
 
     name = "-".join([kind.__name__, "vector" if latent_dim else "spatial", *map(str, options.values())])
     return Case(name, kind, make, output, channels=(1,), always_float32=True)
@@ -150,6 +161,12 @@ CASES = (
         EncoderBlock,
         make=lambda sides, seed, dtype: EncoderBlock(4, seed=seed, dtype=dtype),
         output=lambda sides: (*halved(sides), 4),
+    ),
+    Case(
+        "ConvolutionBlock",
+        ConvolutionBlock,
+        make=lambda sides, seed, dtype: ConvolutionBlock(4, seed=seed, dtype=dtype),
+        output=lambda sides: (*sides, 4),
     ),
     Case(
         "DecoderBlock",
@@ -194,6 +211,8 @@ CASES = (
     _model(VariationalAutoencoder, 4),
     _model(VariationalAutoencoder, 4, decoder_sigma="learned", beta=0.5),
     _model(VariationalAutoencoder, None, objective="paper", mean_image=False),
+    _model(MorphingAutoencoder, 4, field_channels=3),
+    _model(MorphingAutoencoder, None, field_spacing=3, integration_steps=3, velocity_smoothness=0.1),
 )
 MODEL_CASES = tuple(case for case in CASES if case.is_model)
 

@@ -1,7 +1,7 @@
 """Keras 3 layers for volumes of shape (batch, x, y, z, channels), and functions of volumes and vector fields."""
 
 from mrigen.layers.batch_norm import FusedBatchNormalization
-from mrigen.layers.blocks import DecoderBlock, EncoderBlock
+from mrigen.layers.blocks import ConvolutionBlock, DecoderBlock, EncoderBlock
 from mrigen.layers.fields import (
     bending,
     compose_displacements,
@@ -15,6 +15,7 @@ from mrigen.layers.warp import warp
 from mrigen.layers.warped_template import WarpedTemplate
 
 __all__ = [
+    "ConvolutionBlock",
     "DecoderBlock",
     "EncoderBlock",
     "FusedBatchNormalization",
