@@ -11,8 +11,8 @@ from mrigen.layers.fields import (
     upsample_displacement,
 )
 from mrigen.layers.mean_image import MeanImage
-from mrigen.layers.warp import warp
 from mrigen.layers.warped_template import WarpedTemplate
+from mrigen.layers.warping import warp
 
 __all__ = [
     "ConvolutionBlock",

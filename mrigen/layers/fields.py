@@ -10,7 +10,7 @@ import functools
 import numpy as np
 import tensorflow as tf
 
-from mrigen.layers.warp import warp
+from mrigen.layers.warping import warp
 
 
 def compose_displacements(outer, inner):

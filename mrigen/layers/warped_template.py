@@ -3,7 +3,7 @@
 import keras
 
 from mrigen.layers.mean_image import MeanImage
-from mrigen.layers.warp import warp
+from mrigen.layers.warping import warp
 
 
 @keras.saving.register_keras_serializable(package="mrigen")
