@@ -7,8 +7,8 @@ def warp(volumes, displacement):
     """Returns `volumes` moved by `displacement`: output(p) = volumes(p + displacement(p)), float32.
 
     Between voxels the interpolation is linear; beyond the edge the nearest voxel counts. One gather fetches each place
-    with its eight corners, and the gradient in closed form comes from the same eight, so that a training step takes
-    about half the time of eight gathers that are differentiated one by one.
+    with its eight corners, and the gradient in closed form comes from the same eight: forward and backward that is two
+    thirds of the time of eight gathers that are differentiated one by one.
 
     Args:
         volumes: (batch, x, y, z, channels), or a template for the whole batch: (1, x, y, z, channels) or
@@ -17,8 +17,8 @@ def warp(volumes, displacement):
             the zooms, turned by the rotation of the affine.
 
     Returns:
-        (batch, x, y, z, channels) float32; differentiable in both. On a voxel the derivative by the displacement is that
-        towards the next one (at the last, from the one before), and beyond the edge it is 0.
+        (batch, x, y, z, channels) float32; differentiable in both. On a voxel the derivative by the displacement is
+        that towards the next one (at the last, from the one before), and beyond the edge it is 0.
 
     References:
         Jaderberg et al. 2015, Spatial transformer networks, equation 5.
