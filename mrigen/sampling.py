@@ -13,6 +13,7 @@ from mrigen.encoding import BATCH_SIZE, decode_latents
 from mrigen.errors import UsageError
 from mrigen.figures import draw_contact_sheet
 from mrigen.files import write_json, write_table
+from mrigen.models import VariationalAutoencoder
 from mrigen.progress import progress_bar
 from mrigen.runs import Run
 from mrigen.volumes import write_volume
@@ -64,7 +65,8 @@ def sample(
     }
     _check_target(directory, settings, force)
     model = run.load_model()
-    density = PriorDensity(model.latent_size) if run.recipe.model.kind == "vae" else MixtureDensity.fit(run, seed)
+    has_prior = isinstance(model, VariationalAutoencoder)
+    density = PriorDensity(model.latent_size) if has_prior else MixtureDensity.fit(run, seed)
     factor = run.grid["median_scale"] if native_units else 1.0
     paths, pictures = [], []
     _describe(directory, run, settings)

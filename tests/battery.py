@@ -14,14 +14,16 @@ import tensorflow as tf
 
 from mrigen.distributions import DiagonalGaussianPosterior, GaussianLikelihood
 from mrigen.layers import (
+    ConvolutionBlock,
     DecoderBlock,
     EncoderBlock,
     FusedBatchNormalization,
     MeanImage,
     PatchEmbedding,
     PatchExpansion,
+    WarpedTemplate,
 )
-from mrigen.models import Autoencoder, VariationalAutoencoder
+from mrigen.models import Autoencoder, MorphingAutoencoder, VariationalAutoencoder
 
 SIDES = (9, 8, 7)
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
@@ -129,7 +131,11 @@ def _model(kind, latent_dim, **options):
         patches = [-(-side // options.get("patch", 1)) for side in sides]
         latent = (4,) if latent_dim else (2 * int(np.prod(halved(patches, 2))),)
         names = ("loc",) if kind is Autoencoder else ("loc", "scale", "z")
-        return {**dict.fromkeys(names, latent), "reconstruction": (*sides, 1)}
+        parts = {"reconstruction": (*sides, 1)}
+        if kind is MorphingAutoencoder:
+            coarse = tuple(-(-side // options.get("field_spacing", 4)) for side in sides)
+            parts |= {"velocity": (*coarse, 3), "displacement": (*sides, 3), "gain": (*sides, 1), "offset": (*sides, 1)}
+        return {**dict.fromkeys(names, latent), **parts}
 
     name = "-".join([kind.__name__, "vector" if latent_dim else "spatial", *map(str, options.values())])
     return Case(name, kind, make, output, channels=(1,), always_float32=True)
@@ -160,6 +166,12 @@ CASES = (
         output=lambda sides: (*halved(sides), 4),
     ),
     Case(
+        "ConvolutionBlock",
+        ConvolutionBlock,
+        make=lambda sides, seed, dtype: ConvolutionBlock(4, seed=seed, dtype=dtype),
+        output=lambda sides: (*sides, 4),
+    ),
+    Case(
         "DecoderBlock",
         DecoderBlock,
         make=lambda sides, seed, dtype: DecoderBlock(4, cropped(sides), seed=seed, dtype=dtype),
@@ -188,6 +200,13 @@ CASES = (
         always_float32=True,
     ),
     Case(
+        "WarpedTemplate",
+        WarpedTemplate,
+        make=lambda sides, seed, dtype: WarpedTemplate(dtype=dtype),
+        output=lambda sides: (*sides, 1),
+        always_float32=True,
+    ),
+    Case(
         "DiagonalGaussianPosterior-vector",
         DiagonalGaussianPosterior,
         make=lambda sides, seed, dtype: DiagonalGaussianPosterior(5, seed=seed, dtype=dtype),
@@ -211,6 +230,9 @@ CASES = (
     _model(VariationalAutoencoder, None, objective="paper", mean_image=False),
     _model(Autoencoder, 4, patch=2),
     _model(VariationalAutoencoder, None, patch=3),
+    _model(MorphingAutoencoder, 4, field_channels=3),
+    _model(MorphingAutoencoder, 4, field_channels=3, patch=2),
+    _model(MorphingAutoencoder, None, field_spacing=3, integration_steps=3, velocity_smoothness=0.1),
 )
 MODEL_CASES = tuple(case for case in CASES if case.is_model)
 

@@ -1,8 +1,34 @@
-"""Keras 3 layers for volumes of shape (batch, x, y, z, channels)."""
+"""Keras 3 layers for volumes of shape (batch, x, y, z, channels), and functions of volumes and vector fields."""
 
 from mrigen.layers.batch_norm import FusedBatchNormalization
-from mrigen.layers.blocks import DecoderBlock, EncoderBlock
+from mrigen.layers.blocks import ConvolutionBlock, DecoderBlock, EncoderBlock
+from mrigen.layers.fields import (
+    bending,
+    compose_displacements,
+    integrate_velocity,
+    jacobian_determinant,
+    upsample,
+    upsample_displacement,
+)
 from mrigen.layers.mean_image import MeanImage
 from mrigen.layers.patches import PatchEmbedding, PatchExpansion
+from mrigen.layers.warped_template import WarpedTemplate
+from mrigen.layers.warping import warp
 
-__all__ = ["DecoderBlock", "EncoderBlock", "FusedBatchNormalization", "MeanImage", "PatchEmbedding", "PatchExpansion"]
+__all__ = [
+    "ConvolutionBlock",
+    "DecoderBlock",
+    "EncoderBlock",
+    "FusedBatchNormalization",
+    "MeanImage",
+    "PatchEmbedding",
+    "PatchExpansion",
+    "WarpedTemplate",
+    "bending",
+    "compose_displacements",
+    "integrate_velocity",
+    "jacobian_determinant",
+    "upsample",
+    "upsample_displacement",
+    "warp",
+]

@@ -30,8 +30,30 @@ class _ConvolutionPair(keras.layers.Layer):
             outputs = step(outputs, training=training) if isinstance(step, FusedBatchNormalization) else step(outputs)
         return outputs
 
+    def build(self, input_shape):
+        self._build_pair(tuple(input_shape))
+
     def get_config(self):
         return {**super().get_config(), "channels": self.channels, "seed": self.seed}
+
+
+@keras.saving.register_keras_serializable(package="mrigen")
+class ConvolutionBlock(_ConvolutionPair):
+    """(Convolution - ReLU - normalisation) x 2 at one resolution.
+
+    Args:
+        channels: channels of both convolutions.
+        seed: seed of the weights.
+
+    Input shape: (batch, x, y, z, any).
+    Output shape: (batch, x, y, z, channels).
+    """
+
+    def call(self, inputs, training=False):
+        return self._call_pair(inputs, training)
+
+    def compute_output_shape(self, input_shape):
+        return (*input_shape[:-1], self.channels)
 
 
 @keras.saving.register_keras_serializable(package="mrigen")
@@ -51,9 +73,6 @@ class EncoderBlock(_ConvolutionPair):
         # TensorFlow pools no float16 volumes on CPU; the largest value is the same in float32.
         pool_dtype = "float32" if self.compute_dtype == "float16" else self.dtype_policy
         self.pool = keras.layers.MaxPooling3D(2, padding="same", dtype=pool_dtype)
-
-    def build(self, input_shape):
-        self._build_pair(tuple(input_shape))
 
     def call(self, inputs, training=False):
         return keras.ops.cast(self.pool(self._call_pair(inputs, training)), self.compute_dtype)

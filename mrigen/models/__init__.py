@@ -2,12 +2,17 @@
 
 from mrigen.models.autoencoder import Autoencoder
 from mrigen.models.base import LatentModel
+from mrigen.models.morph import MorphingAutoencoder
 from mrigen.models.vae import VariationalAutoencoder
 from mrigen.recipe import ModelRecipe
 
-MODELS: dict[str, type[LatentModel]] = {"autoencoder": Autoencoder, "vae": VariationalAutoencoder}
+MODELS: dict[str, type[LatentModel]] = {
+    "autoencoder": Autoencoder,
+    "vae": VariationalAutoencoder,
+    "morph": MorphingAutoencoder,
+}
 
-__all__ = ["MODELS", "Autoencoder", "LatentModel", "VariationalAutoencoder", "build_model"]
+__all__ = ["MODELS", "Autoencoder", "LatentModel", "MorphingAutoencoder", "VariationalAutoencoder", "build_model"]
 
 
 def build_model(recipe: ModelRecipe, volume_shape, precision: str = "float32", seed: int = 0) -> LatentModel:

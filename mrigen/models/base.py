@@ -65,19 +65,7 @@ class LatentModel(keras.Model, abc.ABC):
             for index, width in enumerate(self.channels)
         ]
         self.expand = latent_expansion(self.grid, latent_dim, self.channels[-1], seed + 500)
-        self.decoder_blocks = [
-            DecoderBlock(width, sides[index], seed=seed + 1000 + 10 * index, dtype=policy, name=f"decoder_{index}")
-            for index, width in reversed(list(enumerate(self.channels)))
-        ]
-        # Starts at zero where a mean image is added: the first reconstruction is the mean.
-        start = "zeros" if mean_image else keras.initializers.GlorotUniform(seed=seed + 2000)
-        if patch > 1:
-            self.to_volume = PatchExpansion(1, patch, self.volume_shape, start, dtype=policy, name="to_volume")
-        else:
-            self.to_volume = keras.layers.Conv3D(
-                1, 3, padding="same", kernel_initializer=start, dtype=policy, name="to_volume"
-            )
-        self.mean = MeanImage(name="mean") if mean_image else None
+        self.make_decoder(sides)
         self.trackers: dict[str, keras.metrics.Metric] = {}
 
     @classmethod
@@ -105,7 +93,27 @@ class LatentModel(keras.Model, abc.ABC):
             shape = block.compute_output_shape(shape)
         self.build_latent(shape)
         self.expand.build((None, self.latent_size))
-        shape = (None, *self.grid, self.channels[-1])
+        self.build_decoder((None, *self.grid, self.channels[-1]))
+
+    def make_decoder(self, sides):
+        """Makes the layers after `expand`; `sides` are those of the volume and of each block's output, down to z."""
+        policy = self.dtype_policy
+        self.decoder_blocks = [
+            DecoderBlock(width, sides[index], seed=self.seed + 1000 + 10 * index, dtype=policy, name=f"decoder_{index}")
+            for index, width in reversed(list(enumerate(self.channels)))
+        ]
+        # Starts at zero where a mean image is added: the first reconstruction is the mean.
+        start = "zeros" if self.mean_image else keras.initializers.GlorotUniform(seed=self.seed + 2000)
+        if self.patch > 1:
+            self.to_volume = PatchExpansion(1, self.patch, self.volume_shape, start, dtype=policy, name="to_volume")
+        else:
+            self.to_volume = keras.layers.Conv3D(
+                1, 3, padding="same", kernel_initializer=start, dtype=policy, name="to_volume"
+            )
+        self.mean = MeanImage(name="mean") if self.mean_image else None
+
+    def build_decoder(self, shape):
+        """Builds the layers of `make_decoder`; `shape` is that of what `expand` returns."""
         for block in self.decoder_blocks:
             block.build(shape)
             shape = block.compute_output_shape(shape)
@@ -135,11 +143,15 @@ class LatentModel(keras.Model, abc.ABC):
 
     def decode(self, z, training=False):
         """Returns the volumes that latents `z` (batch, latent) stand for, (batch, x, y, z, 1) float32."""
+        return self.decode_parts(z, training)["reconstruction"]
+
+    def decode_parts(self, z, training=False) -> dict:
+        """Returns {"reconstruction": what `decode` returns} and what else the decoder makes of `z` on the way."""
         outputs = self.expand(z)
         for block in self.decoder_blocks:
             outputs = block(outputs, training=training)
         outputs = tf.cast(self.to_volume(outputs), tf.float32)
-        return outputs if self.mean is None else self.mean(outputs)
+        return {"reconstruction": outputs if self.mean is None else self.mean(outputs)}
 
     def start_at_mean(self, mean_volume) -> None:
         """Sets the decoder's image to the training mean (x, y, z), where the model has one."""

@@ -40,7 +40,9 @@ class VariationalAutoencoder(LatentModel):
         self.add_trackers("nll_nats", "kl_nats", "elbo_nats", "mse", "decoder_sigma")
 
     @classmethod
-    def from_recipe(cls, recipe: ModelRecipe, volume_shape, precision: str, seed: int) -> "VariationalAutoencoder":
+    def from_recipe(
+        cls, recipe: ModelRecipe, volume_shape, precision: str, seed: int, **options
+    ) -> "VariationalAutoencoder":
         return cls(
             volume_shape,
             latent_dim=recipe.latent_dim,
@@ -53,7 +55,8 @@ class VariationalAutoencoder(LatentModel):
             decoder_sigma=recipe.decoder_sigma,
             beta=recipe.beta,
             dtype=precision,
-            name="vae",
+            name=recipe.kind,
+            **options,
         )
 
     def build_latent(self, features_shape):
@@ -70,7 +73,7 @@ class VariationalAutoencoder(LatentModel):
         if training:
             self.step.assign_add(1)
         z = self.to_posterior.draw(posterior["loc"], posterior["scale"], tf.stack([tf.constant(self.seed), step]))
-        return {**posterior, "z": z, "reconstruction": self.decode(z, training)}
+        return {**posterior, "z": z, **self.decode_parts(z, training)}
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         likelihood = self.likelihood(x, y_pred["reconstruction"], training=training)

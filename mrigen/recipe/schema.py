@@ -207,8 +207,19 @@ class AugmentRecipe(Section):
     )
 
 
+# Keys that only some kinds of model have.
+KEYS_OF_KINDS = (
+    (("objective", "decoder_sigma", "beta"), ("vae", "morph")),
+    (("field_spacing", "field_channels", "integration_steps", "velocity_smoothness"), ("morph",)),
+)
+
+
 class ModelRecipe(Section):
-    kind: Literal["autoencoder", "vae"] = key("vae", "one of autoencoder, vae", "The model family.")
+    kind: Literal["autoencoder", "vae", "morph"] = key(
+        "vae",
+        "one of autoencoder, vae, morph",
+        "The model family; morph is a vae whose decoder warps a learned template.",
+    )
     latent_dim: int | None = key(
         64,
         "an integer >= 1, or null",
@@ -243,6 +254,22 @@ class ModelRecipe(Section):
         "vae: noise of the decoder. optimal: the residual's root mean square; learned: a trained weight; or fixed.",
     )
     beta: float = key(1.0, "a number >= 0", "vae: weight of the KL term in the loss.", ge=0)
+    field_spacing: int = key(
+        4,
+        "an integer from 1 to 16",
+        "morph: voxels from one point of the velocity and gain fields to the next.",
+        ge=1,
+        le=16,
+    )
+    field_channels: int = key(
+        32, "an integer >= 1", "morph: channels of the convolutions at that spacing.", ge=1, le=4096
+    )
+    integration_steps: int = key(
+        6, "an integer from 0 to 12", "morph: squarings that integrate the velocity; 0 adds it as it is.", ge=0, le=12
+    )
+    velocity_smoothness: float = key(
+        1.0, "a number >= 0", "morph: weight of half the summed squared second differences of the velocity.", ge=0
+    )
 
     @model_validator(mode="after")
     def _consistent(self):
@@ -255,17 +282,17 @@ class ModelRecipe(Section):
             raise _fault(f"got channels {self.channels}, expected an integer from 1 to 4096. Set 32 for a start.")
         if isinstance(self.decoder_sigma, float) and self.decoder_sigma <= 0:
             raise _fault(f"got decoder_sigma {self.decoder_sigma:g}, expected a number > 0. Use optimal.")
-        if self.kind == "autoencoder":
-            given = [
-                name
-                for name in ("objective", "decoder_sigma", "beta")
-                if getattr(self, name) != type(self).model_fields[name].default
-            ]
-            if given:
+        for names, kinds in KEYS_OF_KINDS:
+            given = [name for name in names if getattr(self, name) != type(self).model_fields[name].default]
+            if given and self.kind not in kinds:
                 raise _fault(
-                    f"got {', '.join(given)} for kind: autoencoder, expected these for kind: vae only. "
-                    "Remove them, or set model.kind=vae."
+                    f"got {', '.join(given)} for kind: {self.kind}, expected these for kind: {' or '.join(kinds)} "
+                    f"only. Remove them, or set model.kind={kinds[0]}."
                 )
+        if self.kind == "morph" and not self.mean_image:
+            raise _fault(
+                "got mean_image: false for kind: morph, expected true: it warps that image. Remove mean_image."
+            )
         return self
 
     @property

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 from battery import MODEL_CASES, SIDES
 
-from mrigen.models import Autoencoder, VariationalAutoencoder
+from mrigen.models import Autoencoder, MorphingAutoencoder, VariationalAutoencoder
 
 every_model = pytest.mark.parametrize("case", MODEL_CASES, ids=str)
 # One case of each kind and objective: tracing a training step takes seconds.
@@ -17,6 +17,7 @@ NAMES = {
     Autoencoder: {"loss", "mse"},
     VariationalAutoencoder: {"loss", "nll_nats", "kl_nats", "elbo_nats", "mse", "decoder_sigma"},
 }
+NAMES[MorphingAutoencoder] = NAMES[VariationalAutoencoder] | {"smoothness_nats"}
 
 
 def heads(count=5):
@@ -57,7 +58,7 @@ def expected_loss(model, terms):
         return 0.5 * model.num_voxels * terms["val_mse"]
     if model.objective == "paper":
         return terms["val_mse"] + terms["val_kl_nats"]
-    return terms["val_nll_nats"] + model.beta * terms["val_kl_nats"]
+    return terms["val_nll_nats"] + model.beta * terms["val_kl_nats"] + terms.get("val_smoothness_nats", 0.0)
 
 
 @every_model

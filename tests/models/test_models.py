@@ -131,7 +131,7 @@ def test_first_reconstruction_is_the_mean_image(kind):
     np.testing.assert_array_equal(model(volumes(2))["reconstruction"][1, ..., 0], mean)
 
 
-@pytest.mark.parametrize("kind", MODELS)
+@pytest.mark.parametrize("kind", ["autoencoder", "vae"])
 def test_a_model_without_mean_image_starts_from_noise(kind):
     model = build_model(ModelRecipe(kind=kind, latent_dim=3, blocks=2, channels=2, mean_image=False), SIDES)
     model.start_at_mean(np.ones(SIDES, "float32"))

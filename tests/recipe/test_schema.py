@@ -72,6 +72,8 @@ def test_block_channels_are_one_for_each_block():
         ("model.channels=5000", r"model: got channels 5000, expected an integer from 1 to 4096"),
         ("model.decoder_sigma=-0.5", r"model: got decoder_sigma -0.5, expected a number > 0"),
         ("model.kind=autoencoder model.beta=2", r"model: got beta for kind: autoencoder, expected these for kind: vae"),
+        ("model.field_spacing=2", r"model: got field_spacing for kind: vae, expected these for kind: morph only"),
+        ("model.kind=morph model.mean_image=false", r"model: got mean_image: false for kind: morph, expected true"),
     ],
 )
 def test_rules_between_keys(text, message):

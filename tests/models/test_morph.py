@@ -1,0 +1,132 @@
+"""The morphing decoder: what it makes of z, and what its smoothness costs."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from battery import SIDES, disturb
+from scipy.ndimage import map_coordinates
+
+from mrigen.layers import bending, integrate_velocity, jacobian_determinant, upsample_displacement
+from mrigen.models import MorphingAutoencoder, VariationalAutoencoder
+
+
+def morph(sides=SIDES, **options):
+    model = MorphingAutoencoder(sides, latent_dim=3, channels=(2, 2), field_channels=4, **options)
+    model.build((None, *sides, 1))
+    return model
+
+
+def disturbed(**options):
+    model = morph(**options)
+    disturb(model)
+    model.kl_warmth.assign(1.0)
+    return model
+
+
+@pytest.fixture
+def volumes():
+    return tf.constant(np.random.default_rng(0).uniform(size=(4, *SIDES, 1)).astype("float32"))
+
+
+@pytest.fixture
+def z():
+    return tf.constant(np.random.default_rng(1).normal(size=(2, 3)).astype("float32"))
+
+
+@pytest.mark.parametrize("spacing, coarse", [(1, (9, 8, 7)), (3, (3, 3, 3)), (4, (3, 2, 2)), (16, (1, 1, 1))])
+def test_fields_cover_the_volume_at_their_spacing(z, spacing, coarse):
+    parts = morph(field_spacing=spacing).decode_parts(z)
+    assert parts["velocity"].shape == (2, *coarse, 3)
+    assert parts["displacement"].shape == (2, *SIDES, 3)
+
+
+def test_every_decoding_starts_at_the_template(z):
+    model, template = morph(), np.random.default_rng(0).uniform(size=SIDES).astype("float32")
+    model.start_at_mean(template)
+    parts = model.decode_parts(z)
+    for name, value in (("velocity", 0), ("displacement", 0), ("gain", 1), ("offset", 0)):
+        np.testing.assert_array_equal(parts[name], np.full(parts[name].shape, value))
+    np.testing.assert_array_equal(parts["reconstruction"][1, ..., 0], template)
+
+
+def test_reconstruction_is_the_warped_template_shaded(z):
+    model = disturbed()
+    parts = model.decode_parts(z)
+    template = model.mean.image.numpy()[..., 0]
+    for n in range(2):
+        places = np.moveaxis(parts["displacement"][n].numpy() + np.stack(np.indices(SIDES), axis=-1), -1, 0)
+        moved = map_coordinates(template.astype(float), places, order=1, mode="nearest")
+        shaded = moved * parts["gain"][n, ..., 0] + parts["offset"][n, ..., 0]
+        np.testing.assert_allclose(parts["reconstruction"][n, ..., 0], shaded, rtol=1e-4, atol=1e-4)
+    assert np.abs(parts["displacement"]).max() > 0.1
+
+
+@pytest.mark.parametrize("steps", [0, 5])
+def test_displacement_is_the_integrated_velocity_in_fine_voxels(z, steps):
+    parts = disturbed(integration_steps=steps).decode_parts(z)
+    expected = upsample_displacement(integrate_velocity(parts["velocity"], steps), SIDES)
+    np.testing.assert_allclose(parts["displacement"], expected, atol=1e-5)
+    if steps == 0:
+        np.testing.assert_allclose(parts["displacement"], upsample_displacement(parts["velocity"], SIDES), atol=1e-5)
+
+
+def test_a_bias_of_the_velocity_moves_the_template_whole(z):
+    model, template = morph(), np.random.default_rng(0).uniform(size=SIDES).astype("float32")
+    model.start_at_mean(template)
+    model.to_fields.bias.assign([2 * 3 / 9, 0, 0, 0, 0])  # Two voxels along x, in coarse voxels of 9 / 3.
+    moved = model.decode(z)[0, ..., 0].numpy()
+    np.testing.assert_allclose(moved[:7], template[2:], atol=1e-5)
+
+
+def test_gain_stays_positive_and_finite(z):
+    model = morph()
+    for bias, low, high in ((100.0, 100, 300), (-100.0, 1e-3, 0.1), (0.1, 1.1, 1.11), (1e10, 1e9, 1e12)):
+        model.to_fields.bias.assign([0, 0, 0, bias, 0])
+        gain = model.decode_parts(z)["gain"].numpy()
+        assert low < gain.min() <= gain.max() < high
+
+
+@pytest.mark.parametrize("weight", [0.0, 2.5])
+def test_the_loss_adds_half_the_weighted_bending_and_the_elbo_does_not(volumes, weight):
+    model = disturbed(velocity_smoothness=weight)
+    outputs = model(volumes)
+    loss = model.compute_loss(x=volumes, y_pred=outputs, training=False)
+    terms = {name: float(tracker.result()) for name, tracker in model.trackers.items()}
+    bent = bending(outputs["velocity"]).numpy().mean()
+    assert bent > 1e-3
+    assert terms["smoothness_nats"] == pytest.approx(0.5 * weight * bent, rel=1e-5)
+    plain = VariationalAutoencoder.compute_loss(model, volumes, None, outputs, training=False)
+    assert float(loss) == pytest.approx(float(plain) + terms["smoothness_nats"], rel=1e-5)
+    assert terms["elbo_nats"] == pytest.approx(-(terms["nll_nats"] + terms["kl_nats"]), rel=1e-5)
+
+
+def test_a_moved_head_is_found_by_moving_the_template():
+    sides = (24, 20, 22)
+    grid = np.stack(np.indices(sides), axis=-1) - (np.array(sides) - 1) / 2
+    heads = [1 / (1 + np.exp(np.linalg.norm((grid - shift) / (7, 6, 5), axis=-1) * 6 - 6)) for shift in ([2, 0, 0], 0)]
+    volumes = np.stack(heads)[..., None].astype("float32")
+    model = morph(sides, decoder_sigma=0.1)
+    model.start_at_mean(heads[1].astype("float32"))
+    z = tf.constant([[3.0, 0, 0], [-3.0, 0, 0]])
+    weights = [*model.expand.trainable_weights, *model.refine.trainable_weights, *model.to_fields.trainable_weights]
+
+    @tf.function
+    def step():
+        with tf.GradientTape() as tape:
+            parts = model.decode_parts(z, training=True)
+            # Without shading.
+            error = tf.reduce_sum(tf.square(volumes - model.mean(parts["displacement"])))
+            loss = error + 0.01 * tf.reduce_sum(bending(parts["velocity"]))
+        values = [weight.value for weight in weights]
+        gradients = tape.gradient(loss, values, unconnected_gradients="zero")
+        for value, gradient in zip(weights, gradients, strict=True):
+            value.assign_sub(0.02 * gradient / (tf.norm(gradient) + 1e-6))
+        return error, parts["displacement"]
+
+    first, _ = step()
+    for _ in range(80):
+        last, displacement = step()
+    assert last < 0.3 * first
+    inside = np.linalg.norm(grid / (7, 6, 5), axis=-1) < 1.2
+    assert displacement[0].numpy()[inside].mean(axis=0) == pytest.approx([-2, 0, 0], abs=0.7)
+    assert jacobian_determinant(displacement).numpy().min() > 0
