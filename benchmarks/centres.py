@@ -35,7 +35,7 @@ def main() -> None:
     prepared = zip(read_volumes(dataset.cache, rows), places, strict=True)
     centres = {
         "native heads": np.median([centre_of_mass(volume.array, volume.affine) for volume in native], axis=0),
-        "prepared heads": np.median([centre_of_mass(v[..., 0], grid_affine(c, zooms, shape)) for v, c in prepared], 0),
+        "prepared heads": np.median([centre_of_mass(v, grid_affine(c, zooms, shape)) for v, c in prepared], 0),
         "samples": np.mean([centre_of_mass(volume.array, volume.affine) for volume in samples], axis=0),
     }
     for name, centre in centres.items():

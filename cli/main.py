@@ -14,6 +14,7 @@ VERBS = {
     "check": "Say what a fit of a recipe will take: people, memory, disk and time.",
     "fit": "Train the model of a recipe and write a run.",
     "sample": "Write synthetic heads of a run as NIfTI.",
+    "template": "Write the mean head of a run, or of each group, as NIfTI.",
     "probe": "Classify sex from the latents of a run, beside baselines.",
     "phantom": "Write the built-in synthetic cohort as a BIDS folder.",
     "recipe": "Show, list or describe recipes.",

@@ -11,15 +11,16 @@ from mrigen_cli.common import announce, common_options, find_run, load_tensorflo
 @click.option("-o", "--out", type=click.Path(), help="Folder to write to.  [default: RUN/samples]")
 @click.option("--temperature", type=float, default=1.0, show_default=True, help="Factor on the spread of the draws.")
 @click.option("--native-units", is_flag=True, help="Intensities in the training cohort's own units, not 0 to 1.")
+@click.option("--fields", is_flag=True, help="morph: also the displacement into the template, and its log-Jacobian.")
 @click.option("--force", is_flag=True, help="Replace samples that were made with other settings.")
 @common_options
-def sample(num_samples, run_directory, seed, out, temperature, native_units, force):
+def sample(num_samples, run_directory, seed, out, temperature, native_units, fields, force):
     """Write synthetic heads of a run as NIfTI, and print their paths."""
     run = find_run(run_directory)
     load_tensorflow()
     from mrigen.sampling import sample as draw
 
-    paths = draw(run, num_samples, seed, temperature, out, native_units, force)
+    paths = draw(run, num_samples, seed, temperature, out, native_units, force, fields)
     announce(f"Picture: {paths[0].parents[2] / 'contact_sheet.png'}")
     for path in paths:
         click.echo(path)

@@ -17,6 +17,7 @@ _LAZY = {
     "probe": "mrigen.probing",
     "sample": "mrigen.sampling",
     "write_phantom_cohort": "mrigen.data.phantom",
+    "write_templates": "mrigen.templates",
 }
 
 __all__ = ["__version__", *sorted(_LAZY)]

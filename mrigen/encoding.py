@@ -1,5 +1,7 @@
 """From volumes to latents and back, with a trained model, subject by subject."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import tensorflow as tf
 
@@ -32,12 +34,15 @@ def decode_latents(model: LatentModel, latents: np.ndarray) -> np.ndarray:
 
     Batches have a constant size, so a latent gives the same volume whoever is decoded with it.
     """
-    decode = tf.function(lambda z: model.decode(z))
-    volumes = []
+    return np.concatenate([parts["reconstruction"] for parts in decode_batches(model, latents)])[..., 0]
+
+
+def decode_batches(model: LatentModel, latents: np.ndarray) -> Iterator[dict[str, np.ndarray]]:
+    """Yields what the decoder makes of `latents` (n, latent), `BATCH_SIZE` at a time; see `decode_parts`."""
+    decode = tf.function(lambda z: model.decode_parts(z))
     for start in range(0, len(latents), BATCH_SIZE):
         z = tf.constant(latents[start : start + BATCH_SIZE], tf.float32)
-        volumes.append(decode(pad_batch(z)).numpy()[: len(z), ..., 0])
-    return np.concatenate(volumes)
+        yield {name: value.numpy()[: len(z)] for name, value in decode(pad_batch(z)).items()}
 
 
 def pad_batch(batch: tf.Tensor) -> tf.Tensor:

@@ -9,14 +9,15 @@ import numpy as np
 import pandas as pd
 
 import mrigen
-from mrigen.encoding import BATCH_SIZE, decode_latents
+from mrigen.encoding import decode_batches
 from mrigen.errors import UsageError
 from mrigen.figures import draw_contact_sheet
 from mrigen.files import write_json, write_table
-from mrigen.models import VariationalAutoencoder
+from mrigen.layers import jacobian_determinant
+from mrigen.models import MorphingAutoencoder, VariationalAutoencoder
 from mrigen.progress import progress_bar
 from mrigen.runs import Run
-from mrigen.volumes import write_volume
+from mrigen.volumes import write_displacement, write_volume
 
 # Mixtures up to this many components are tried; the Bayesian information criterion chooses.
 MOST_COMPONENTS = 8
@@ -32,6 +33,7 @@ def sample(
     directory: str | os.PathLike | None = None,
     native_units: bool = False,
     force: bool = False,
+    fields: bool = False,
 ) -> list[Path]:
     """Writes synthetic heads and returns their paths.
 
@@ -46,9 +48,12 @@ def sample(
         directory: where to write; RUN/samples by default.
         native_units: whether intensities are multiplied by the training cohort's median scale.
         force: whether samples that were made with other settings are replaced.
+        fields: whether a run of a morphing model also writes, beside each head, the displacement that leads from it
+            into the template (see `write_displacement`), and the logarithm of its Jacobian determinant: negative
+            where the head is larger than the template.
 
     Raises:
-        UsageError: a number out of range, or samples of other settings are there already.
+        UsageError: a number out of range, fields of a model that has none, or samples of other settings are there.
     """
     if num_samples < 1:
         raise UsageError(f"--num: got {num_samples}, expected an integer >= 1. Set -n 10 for a start.")
@@ -65,6 +70,11 @@ def sample(
     }
     _check_target(directory, settings, force)
     model = run.load_model()
+    if fields and not isinstance(model, MorphingAutoencoder):
+        raise UsageError(
+            f"--fields: got a run of kind {run.recipe.model.kind}, expected kind morph: only that moves a template. "
+            "Leave --fields out, or name another run with --run."
+        )
     has_prior = isinstance(model, VariationalAutoencoder)
     density = PriorDensity(model.latent_size) if has_prior else MixtureDensity.fit(run, seed)
     factor = run.grid["median_scale"] if native_units else 1.0
@@ -75,18 +85,19 @@ def sample(
         progress_bar("Sampling", num_samples) as advance,
     ):
         written = []
-        for start in range(0, num_samples, BATCH_SIZE):
-            indices = range(start, min(start + BATCH_SIZE, num_samples))
-            latents = np.stack([density.draw(np.random.default_rng([seed, index]), temperature) for index in indices])
-            for index, volume in zip(indices, decode_latents(model, latents), strict=True):
-                volume = np.clip(volume, 0.0, 1.0)
-                name = f"sub-synth{index + 1:04d}"
+        latents = np.stack([density.draw(np.random.default_rng([seed, k]), temperature) for k in range(num_samples)])
+        for parts in decode_batches(model, latents):
+            heads = np.clip(parts["reconstruction"][..., 0], 0.0, 1.0)
+            for row, volume in enumerate(heads):
+                name = f"sub-synth{len(paths) + 1:04d}"
                 path = directory / name / "anat" / f"{name}_T1w.nii.gz"
                 written.append(pool.submit(write_volume, path, volume * np.float32(factor), run.affine))
+                if fields:
+                    written.append(pool.submit(_write_fields, path.parent, name, parts["displacement"][row], run))
                 paths.append(path)
                 if len(pictures) < MOST_PICTURES:
                     pictures.append(volume)
-            advance(len(indices))
+            advance(len(heads))
         for future in written:
             future.result()
     manifest = pd.DataFrame(
@@ -154,6 +165,13 @@ class MixtureDensity:
         spread = np.sqrt(self.mixture.covariances_[component])
         scores = self.mixture.means_[component] + temperature * spread * generator.standard_normal(len(spread))
         return self.pca.inverse_transform(scores[None])[0].astype(np.float32)
+
+
+def _write_fields(directory: Path, name: str, displacement: np.ndarray, run: Run) -> None:
+    determinant = jacobian_determinant(displacement[None]).numpy()[0]
+    logarithm = np.log(np.maximum(determinant, np.float32(1e-6)))  # A fold has no logarithm.
+    write_displacement(directory / f"{name}_from-T1w_to-template_mode-image_xfm.nii.gz", displacement, run.affine)
+    write_volume(directory / f"{name}_desc-logjacobian_map.nii.gz", logarithm, run.affine)
 
 
 def _fingerprint(run: Run) -> str:

@@ -114,7 +114,31 @@ def write_volume(path: str | os.PathLike, array: np.ndarray, affine: np.ndarray)
     The header carries `affine` as both sform and qform (code 1, scanner), zooms in mm, and the array's own type.
     The bytes depend on `array` and `affine` only (the gzip header holds no time and no name).
     """
-    image = nibabel.Nifti1Image(np.asarray(array), affine)
+    _write_image(path, nibabel.Nifti1Image(np.asarray(array), affine), affine)
+
+
+def write_displacement(path: str | os.PathLike, displacement: np.ndarray, affine: np.ndarray) -> None:
+    """Writes a displacement field as ITK and ANTs read it, whole or not at all.
+
+    For each voxel of the grid of `affine`, where to look in the moving image: NIfTI-1 of five axes (x, y, z, 1, 3) with
+    the intent "vector", in mm along the axes of ITK's world (LPS: the first two point the other way than in RAS+).
+
+    Args:
+        path: of the file.
+        displacement: (x, y, z, 3) in voxels, along the axes of the array.
+        affine: (4, 4) voxel-to-world map in mm, RAS+.
+
+    References:
+        ANTs, antsApplyTransforms; ITK, DisplacementFieldTransform.
+    """
+    world = np.asarray(displacement, dtype=np.float64) @ np.asarray(affine)[:3, :3].T
+    field = (world * (-1.0, -1.0, 1.0)).astype(np.float32)[:, :, :, None, :]
+    image = nibabel.Nifti1Image(field, affine)
+    image.header.set_intent("vector")
+    _write_image(path, image, affine)
+
+
+def _write_image(path: str | os.PathLike, image: nibabel.Nifti1Image, affine: np.ndarray) -> None:
     image.header.set_xyzt_units("mm", "sec")
     image.set_sform(affine, code=1)
     image.set_qform(affine, code=1)

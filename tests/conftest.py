@@ -29,6 +29,16 @@ def finished_run(tmp_path_factory, cache_directory):
     return fit(load_recipe("smoke"), tmp_path_factory.mktemp("runs") / "smoke", "smoke")
 
 
+@pytest.fixture(scope="session")
+def morph_run(tmp_path_factory, cache_directory):
+    """A run of a small morphing model; treat it as read-only."""
+    from mrigen.recipe import load_recipe
+    from mrigen.training import fit
+
+    recipe = load_recipe("smoke", ["model.kind=morph", "model.field_channels=8", "training.learning_rate=1e-2"])
+    return fit(recipe, tmp_path_factory.mktemp("runs") / "morph", "smoke")
+
+
 @pytest.fixture
 def run_copy(finished_run, tmp_path):
     """A copy of the finished run that a test may damage."""

@@ -4,10 +4,11 @@ import nibabel
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import ndimage
 
 from mrigen.errors import UsageError
 from mrigen.recipe import load_recipe
-from mrigen.sampling import sample
+from mrigen.sampling import PriorDensity, sample
 
 
 def test_samples_are_bids_and_lie_where_the_training_heads_lie(finished_run, tmp_path):
@@ -94,3 +95,31 @@ def test_the_mixture_draws_what_the_training_latents_look_like(finished_run):
     np.testing.assert_allclose(draws.mean(axis=0), loc.mean(axis=0), atol=4 * loc.std(axis=0).max() / np.sqrt(2000))
     # The half of the directions that are kept hold most of the variance.
     assert 0.5 < draws.var(axis=0).sum() / loc.var(axis=0, ddof=1).sum() < 1.2
+
+
+def test_fields_lead_from_a_head_into_the_template(morph_run, tmp_path):
+    """ITK's convention: at each place of the head, in LPS millimetres, where to look in the template."""
+    (path,) = sample(morph_run, 1, seed=7, directory=tmp_path / "out", fields=True)
+    image = nibabel.load(path.parent / "sub-synth0001_from-T1w_to-template_mode-image_xfm.nii.gz")
+    assert image.shape == (24, 28, 24, 1, 3)
+    assert image.header.get_intent()[0] == "vector"
+    np.testing.assert_allclose(image.affine, morph_run.affine)
+    moved = np.moveaxis(np.asarray(image.dataobj)[:, :, :, 0] * (-1, -1, 1), -1, 0) / 8.0  # RAS, voxels of 8 mm
+    assert np.abs(moved).max() > 0.01
+    model = morph_run.load_model()
+    template = model.mean.image.numpy()[..., 0]
+    places = np.indices(template.shape) + moved
+    parts = model.decode_parts(PriorDensity(8).draw(np.random.default_rng([7, 0]), 1.0)[None])
+    expected = ndimage.map_coordinates(template, places, order=1, mode="nearest")
+    expected = expected * parts["gain"][0, ..., 0] + parts["offset"][0, ..., 0]
+    np.testing.assert_allclose(nibabel.load(path).get_fdata(), np.clip(expected, 0, 1), atol=1e-3)
+    logarithm = nibabel.load(path.parent / "sub-synth0001_desc-logjacobian_map.nii.gz").get_fdata()
+    assert logarithm.shape == template.shape
+    determinant = np.linalg.det(np.eye(3) + np.stack(np.gradient(moved, axis=(1, 2, 3)), -1).transpose(1, 2, 3, 0, 4))
+    np.testing.assert_allclose(np.exp(logarithm), determinant, atol=1e-3)
+
+
+def test_fields_of_a_model_without_a_template_are_refused(finished_run, tmp_path):
+    with pytest.raises(UsageError, match="--fields: got a run of kind vae, expected kind morph"):
+        sample(finished_run, 1, directory=tmp_path / "out", fields=True)
+    assert not (tmp_path / "out").exists()

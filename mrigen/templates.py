@@ -1,0 +1,66 @@
+"""The mean heads of a run: what its model takes for an average person, of all or of each group."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from mrigen.encoding import decode_latents
+from mrigen.errors import UsageError
+from mrigen.figures import draw_contact_sheet
+from mrigen.runs import Run
+from mrigen.volumes import write_volume
+
+
+def write_templates(
+    run: Run, by: str | None = None, directory: str | os.PathLike | None = None, force: bool = False
+) -> list[Path]:
+    """Writes mean heads as NIfTI, with a picture beside them, and returns their paths.
+
+    A mean head is the decoded mean of the latents of training people, so it is as sharp as the model's other heads: an
+    average of people, not of images.
+
+    Args:
+        run: a finished run.
+        by: a column of the run's subjects.tsv, such as sex; a head for each of its values. None: one head of all.
+        directory: where to write `template.nii.gz` or `template_<column>-<value>.nii.gz`; RUN/templates by default.
+        force: whether files of that name are replaced.
+
+    Raises:
+        UsageError: no such column, too many values for groups, or a file is there already.
+    """
+    latents = run.load_latents()
+    people = pd.DataFrame({"scan_id": latents["scan_id"], "row": np.arange(len(latents["scan_id"]))})
+    table = run.subjects.merge(run.split, on="participant_id").query("split == 'train'").merge(people, on="scan_id")
+    groups = {"template": table["row"]} if by is None else _groups(table, by, run)
+    directory = Path(directory) if directory is not None else run.directory / "templates"
+    paths = [directory / f"{name}.nii.gz" for name in groups]
+    taken = [path for path in paths if path.exists()]
+    if taken and not force:
+        raise UsageError(
+            f"{taken[0]}: is there already, expected a new file. Name a folder with --out, or use --force."
+        )
+    means = np.stack([latents["loc"][rows.to_numpy()].mean(axis=0) for rows in groups.values()])
+    volumes = np.clip(decode_latents(run.load_model(), means), 0.0, 1.0)
+    for path, volume in zip(paths, volumes, strict=True):
+        write_volume(path, volume, run.affine)
+    titles = [f"{name} (n = {len(rows)})" for name, rows in groups.items()]
+    picture = directory / (f"{'template' if by is None else f'template_{by}'}.png")
+    draw_contact_sheet(list(volumes), titles, picture, run.grid["zooms"])
+    return paths
+
+
+def _groups(table: pd.DataFrame, by: str, run: Run) -> dict[str, pd.Series]:
+    """Returns the rows of the latents of each group, by the name of its file."""
+    if by not in table:
+        known = ", ".join(sorted(set(run.subjects) - {"path", "mask_path", "scan_id", "participant_id"}))
+        raise UsageError(f"--by: got {by}, expected a column of {run.directory}/subjects.tsv. Known: {known}.")
+    labels = table[by].dropna()
+    if not 1 <= labels.nunique() <= 20:
+        raise UsageError(
+            f"--by: column {by} has {labels.nunique()} values among the training people, expected 1 to 20. "
+            "Name a column of groups, such as sex or site."
+        )
+    names = {label: "".join(c for c in str(label) if c.isalnum()) for label in sorted(labels.unique())}
+    return {f"template_{by}-{name}": table.loc[table[by] == label, "row"] for label, name in names.items()}
