@@ -9,6 +9,7 @@ import pandas as pd
 from mrigen.encoding import decode_latents
 from mrigen.errors import UsageError
 from mrigen.figures import draw_contact_sheet
+from mrigen.models import MorphingAutoencoder
 from mrigen.runs import Run
 from mrigen.volumes import write_volume
 
@@ -19,7 +20,8 @@ def write_templates(
     """Writes mean heads as NIfTI, with a picture beside them, and returns their paths.
 
     A mean head is the decoded mean of the latents of training people, so it is as sharp as the model's other heads: an
-    average of people, not of images.
+    average of people, not of images. The one head of all of a morphing model is its learned template, into which the
+    displacements of `sample` lead.
 
     Args:
         run: a finished run.
@@ -42,7 +44,12 @@ def write_templates(
             f"{taken[0]}: is there already, expected a new file. Name a folder with --out, or use --force."
         )
     means = np.stack([latents["loc"][rows.to_numpy()].mean(axis=0) for rows in groups.values()])
-    volumes = np.clip(decode_latents(run.load_model(), means), 0.0, 1.0)
+    model = run.load_model()
+    if by is None and isinstance(model, MorphingAutoencoder):
+        volumes = model.mean.image.numpy()[None, ..., 0]
+    else:
+        volumes = decode_latents(model, means)
+    volumes = np.clip(volumes, 0.0, 1.0)
     for path, volume in zip(paths, volumes, strict=True):
         write_volume(path, volume, run.affine)
     titles = [f"{name} (n = {len(rows)})" for name, rows in groups.items()]

@@ -22,6 +22,12 @@ def test_the_template_is_the_decoded_mean_of_the_training_people(finished_run, t
     assert (tmp_path / "template.png").is_file()
 
 
+def test_the_template_of_a_morphing_model_is_the_one_it_learned(morph_run, tmp_path):
+    (path,) = write_templates(morph_run, directory=tmp_path)
+    learned = morph_run.load_model().mean.image.numpy()[..., 0]
+    np.testing.assert_allclose(nibabel.load(path).get_fdata(), np.clip(learned, 0, 1), atol=1e-6)
+
+
 def test_a_template_of_each_group(morph_run, tmp_path):
     paths = write_templates(morph_run, "sex", tmp_path)
     assert [path.name for path in paths] == ["template_sex-F.nii.gz", "template_sex-M.nii.gz"]
