@@ -52,7 +52,9 @@ def describe_plan(plan, recipe) -> str:
                 f"; an epoch of {plan.steps} steps {_time(plan.epoch_seconds)}, "
                 f"{recipe.training.epochs} epochs {_time(plan.fit_seconds)}"
             )
-    peak = "peak not tried" if plan.peak_bytes is None else f"{_size(plan.peak_bytes)} at the peak (measured)"
+    memory = f"about {_size(plan.activation_bytes)} of activations in a step (estimated)"
+    if plan.peak_bytes is not None:
+        memory = f"{_size(plan.peak_bytes)} at the peak (measured)"
     available = "" if plan.available_bytes is None else f"; {_size(plan.available_bytes)} available"
     rows = {
         "Images": images,
@@ -60,7 +62,7 @@ def describe_plan(plan, recipe) -> str:
         "Model": f"{recipe.model.kind}: {plan.num_parameters:,} parameters, {plan.latent_size} latent variables",
         "Precision": f"{plan.precision}: {plan.precision_reason}",
         "Cache": cache,
-        "Memory": f"{peak}, about {_size(plan.activation_bytes)} of it activations{available}",
+        "Memory": memory + available,
         "Step": step,
     }
     return "\n".join(f"{name:10} {text}" for name, text in rows.items())
