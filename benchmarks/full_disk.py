@@ -29,7 +29,7 @@ def _fit_on(disk: Path, size: int) -> None:
     earlier.write_text("precious")
     run = disk / "run"
     command = [sys.executable, "-c", PROGRAM, "fit", "smoke", "--run", str(run), "-q"]
-    ended = subprocess.run(command, capture_output=True, text=True)
+    ended = subprocess.run(command, capture_output=True, text=True, cwd=disk)
     halves = [path.name for path in disk.rglob(".tmp-*")]
     print(f"{size} kB: status {ended.returncode}; {len(ended.stderr.splitlines())} line(s): {ended.stderr.strip()}")
     print(f"    run: {sorted(path.name for path in run.glob('*'))}; half-written: {halves}")

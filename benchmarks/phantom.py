@@ -8,16 +8,16 @@ import tempfile
 import time
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
+from mrigen.data.dataset import open_dataset
 from mrigen.data.phantom import PhantomSettings, write_phantom_cohort
-from mrigen.volumes import read_volume
+from mrigen.data.pipeline import read_volumes
+from mrigen.recipe import load_recipe
 
 
 def main() -> None:
@@ -27,21 +27,17 @@ def main() -> None:
         write_phantom_cohort(Path(folder) / "timed", PhantomSettings(num_subjects=100))
         print(f"100 people at 4 mm: {time.perf_counter() - started:.1f} s")
         for effect in ("none", "size", "shape", "both"):
-            root = Path(folder) / effect
-            write_phantom_cohort(root, PhantomSettings(num_subjects=200, sex_effect=effect))
-            print(f"sex_effect {effect}: AUC {_auc_of_voxels(root):.3f}")
+            print(f"sex_effect {effect}: AUC {_auc_of_voxels(effect, Path(folder)):.3f}")
 
 
-def _auc_of_voxels(root: Path) -> float:
-    people = pd.read_csv(root / "participants.tsv", sep="\t")
-    volumes = [read_volume(root / name / "anat" / f"{name}_T1w.nii.gz").array for name in people["participant_id"]]
-    # Every other voxel is enough, and scans differ by a voxel in shape.
-    shape = np.min([volume.shape for volume in volumes], axis=0)
-    corner = tuple(slice(0, side, 2) for side in shape)
-    voxels = np.stack([volume[corner].ravel() for volume in volumes])
-    sex = (people["sex"] == people["sex"].iloc[0]).to_numpy()
+def _auc_of_voxels(effect: str, folder: Path) -> float:
+    overrides = ["data.source=phantom", "data.num_subjects=200", f"data.phantom.sex_effect={effect}"]
+    dataset = open_dataset(load_recipe("vae", overrides), directory=folder)
+    people = dataset.cache.table
+    voxels = read_volumes(dataset.cache, dataset.rows()).reshape(len(people), -1)
+    sex = (people["sex"] == "M").to_numpy()
     folds = StratifiedGroupKFold(10, shuffle=True, random_state=0)
-    model = make_pipeline(StandardScaler(), SVC(kernel="linear", C=1e-4))
+    model = make_pipeline(StandardScaler(), SVC(kernel="linear", C=1e-3))
     scores = cross_val_predict(model, voxels, sex, groups=people["family"], cv=folds, method="decision_function")
     return roc_auc_score(sex, scores)
 
