@@ -1,6 +1,6 @@
-"""How good a run's samples are: python -m benchmarks.samples RUN [NUMBER]
+"""How good a run's samples are: python -m benchmarks.samples RUN [DENSITY]
 
-Draws heads (50 unless told otherwise) and prints, beside the same figure of the training heads:
+Draws 50 heads from a density (auto unless told otherwise) and prints, beside the same figure of the training heads:
 
 - sharpness: the mean gradient magnitude inside the head; noise in real heads counts, so also against denoised ones;
 - folding (morph): the share of head voxels whose Jacobian determinant is above 0;
@@ -20,12 +20,13 @@ from mrigen.data.pipeline import read_volumes
 from mrigen.encoding import decode_batches
 from mrigen.layers import jacobian_determinant
 from mrigen.runs import open_run
-from mrigen.sampling import PriorDensity
+from mrigen.sampling import choose_density
 
 # Width of a voxel's neighbourhood in the structural similarity, and what keeps its ratios finite (Wang 2004).
 SSIM_SIGMA, SSIM_TRUNCATE, SSIM_C1, SSIM_C2 = 1.5, 2.0, 0.01**2, 0.03**2
 NUM_SCALES = 3
 NUM_PAIRS = 200
+NUM_SAMPLES = 50
 
 
 def sharpness(volumes: np.ndarray, inside: np.ndarray) -> float:
@@ -78,13 +79,13 @@ def nearest(volumes: np.ndarray, training: np.ndarray) -> np.ndarray:
 def main() -> None:
     """Prints the figures."""
     run = open_run(Path(sys.argv[1]))
-    number = int(sys.argv[2]) if len(sys.argv) > 2 else 50
     dataset = open_dataset(run.recipe, run.split)
     training = read_volumes(dataset.cache, dataset.rows("train"))
     model = run.load_model()
     generator = np.random.default_rng(0)
-    density = PriorDensity(model.latent_size)
-    batches = list(decode_batches(model, np.stack([density.draw(generator, 1.0) for _ in range(number)])))
+    density = choose_density(run, model, sys.argv[2] if len(sys.argv) > 2 else "auto")
+    print(f"density: {density.name}")
+    batches = list(decode_batches(model, np.stack([density.draw(generator, 1.0) for _ in range(NUM_SAMPLES)])))
     samples = np.clip(np.concatenate([parts["reconstruction"][..., 0] for parts in batches]), 0.0, 1.0)
     inside = training.mean(axis=0) > 0.15
     denoised = np.stack([denoise(volume) for volume in training])

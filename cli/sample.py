@@ -10,17 +10,18 @@ from mrigen_cli.common import announce, common_options, find_run, load_tensorflo
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the draws.")
 @click.option("-o", "--out", type=click.Path(), help="Folder to write to.  [default: RUN/samples]")
 @click.option("--temperature", type=float, default=1.0, show_default=True, help="Factor on the spread of the draws.")
+@click.option("--density", default="auto", show_default=True, help="auto, prior, gaussian or mixture.")
 @click.option("--native-units", is_flag=True, help="Intensities in the training cohort's own units, not 0 to 1.")
 @click.option("--fields", is_flag=True, help="morph: also the displacement into the template, and its log-Jacobian.")
 @click.option("--force", is_flag=True, help="Replace samples that were made with other settings.")
 @common_options
-def sample(num_samples, run_directory, seed, out, temperature, native_units, fields, force):
+def sample(num_samples, run_directory, seed, out, temperature, density, native_units, fields, force):
     """Write synthetic heads of a run as NIfTI, and print their paths."""
     run = find_run(run_directory)
     load_tensorflow()
     from mrigen.sampling import sample as draw
 
-    paths = draw(run, num_samples, seed, temperature, out, native_units, force, fields)
+    paths = draw(run, num_samples, seed, temperature, out, native_units, force, fields, density)
     announce(f"Picture: {paths[0].parents[2] / 'contact_sheet.png'}")
     for path in paths:
         click.echo(path)

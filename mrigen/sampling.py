@@ -1,5 +1,6 @@
 """Synthetic volumes from a run, as BIDS derivatives that any viewer opens in the right place."""
 
+import abc
 import concurrent.futures
 import json
 import os
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 import mrigen
 from mrigen.encoding import decode_batches
@@ -14,11 +16,14 @@ from mrigen.errors import UsageError
 from mrigen.figures import draw_contact_sheet
 from mrigen.files import write_json, write_table
 from mrigen.layers import jacobian_determinant
-from mrigen.models import MorphingAutoencoder, VariationalAutoencoder
+from mrigen.models import LatentModel, MorphingAutoencoder, VariationalAutoencoder
 from mrigen.progress import progress_bar
 from mrigen.runs import Run
 from mrigen.volumes import write_displacement, write_volume
 
+DENSITIES = ("auto", "prior", "gaussian", "mixture")
+# A Gaussian of more latents than this is only fitted where it is asked for: its covariance would take gigabytes.
+MOST_LATENTS = 4096
 # Mixtures up to this many components are tried; the Bayesian information criterion chooses.
 MOST_COMPONENTS = 8
 # Heads on the contact sheet.
@@ -34,11 +39,11 @@ def sample(
     native_units: bool = False,
     force: bool = False,
     fields: bool = False,
+    density: str = "auto",
 ) -> list[Path]:
     """Writes synthetic heads and returns their paths.
 
-    A VAE is sampled from its prior N(0, I); an autoencoder from a Gaussian mixture fitted on its training latents.
-    Sample k depends on the run, the seed, the temperature and k only.
+    Sample k depends on the run, the density, the seed, the temperature and k only.
 
     Args:
         run: a finished run.
@@ -48,6 +53,8 @@ def sample(
         directory: where to write; RUN/samples by default.
         native_units: whether intensities are multiplied by the training cohort's median scale.
         force: whether samples that were made with other settings are replaced.
+        density: "prior" (of a VAE, N(0, I)); "gaussian" or "mixture", fitted on the latents of the training people; or
+            "auto": see `choose_density`.
         fields: whether a run of a morphing model also writes, beside each head, the displacement that leads from it
             into the template (see `write_displacement`), and the logarithm of its Jacobian determinant: negative
             where the head is larger than the template.
@@ -66,6 +73,7 @@ def sample(
         "seed": seed,
         "temperature": temperature,
         "intensity_units": "native" if native_units else "training scale, 0 to 1",
+        "density": density,
         "weights": _fingerprint(run),
     }
     _check_target(directory, settings, force)
@@ -75,8 +83,7 @@ def sample(
             f"--fields: got a run of kind {run.recipe.model.kind}, expected kind morph: only that moves a template. "
             "Leave --fields out, or name another run with --run."
         )
-    has_prior = isinstance(model, VariationalAutoencoder)
-    density = PriorDensity(model.latent_size) if has_prior else MixtureDensity.fit(run, seed)
+    chosen = choose_density(run, model, density, seed)
     factor = run.grid["median_scale"] if native_units else 1.0
     paths, pictures = [], []
     _describe(directory, run, settings)
@@ -85,7 +92,7 @@ def sample(
         progress_bar("Sampling", num_samples) as advance,
     ):
         written = []
-        latents = np.stack([density.draw(np.random.default_rng([seed, k]), temperature) for k in range(num_samples)])
+        latents = np.stack([chosen.draw(np.random.default_rng([seed, k]), temperature) for k in range(num_samples)])
         for parts in decode_batches(model, latents):
             heads = np.clip(parts["reconstruction"][..., 0], 0.0, 1.0)
             for row, volume in enumerate(heads):
@@ -107,7 +114,7 @@ def sample(
             "seed": seed,
             "index": range(num_samples),
             "temperature": temperature,
-            "density": density.name,
+            "density": chosen.name,
         }
     )
     write_table(directory / "manifest.tsv", manifest)
@@ -116,7 +123,49 @@ def sample(
     return paths
 
 
-class PriorDensity:
+def choose_density(run: Run, model: LatentModel, name: str = "auto", seed: int = 0) -> "Density":
+    """Returns the density that latents are drawn from.
+
+    "auto" takes, for a VAE, whichever of prior and Gaussian gives the latents of validation people the higher
+    likelihood: the people of a trained VAE rarely lie where its prior does. For an autoencoder it takes the mixture.
+
+    Args:
+        run: a finished run. model: its model.
+        name: "auto", "prior", "gaussian" or "mixture".
+        seed: of the fit of a mixture.
+
+    Raises:
+        UsageError: no such density, or a prior of a model without one.
+    """
+    has_prior = isinstance(model, VariationalAutoencoder)
+    if name not in DENSITIES or (name == "prior" and not has_prior):
+        known = ", ".join(known for known in DENSITIES if has_prior or known != "prior")
+        raise UsageError(f"--density: got {name}, expected one of {known} for kind {run.recipe.model.kind}. Set auto.")
+    if name == "mixture" or (name == "auto" and not has_prior):
+        return MixtureDensity.fit(run, seed)
+    if name == "prior" or (name == "auto" and model.latent_size > MOST_LATENTS):
+        return PriorDensity(model.latent_size)
+    gaussian = GaussianDensity.fit(run)
+    validation = _latents_of(run, "validation")["loc"]
+    if name == "gaussian":
+        return gaussian
+    prior = PriorDensity(model.latent_size)
+    if not len(validation) or prior.log_density(validation).mean() >= gaussian.log_density(validation).mean():
+        return prior
+    return gaussian
+
+
+class Density(abc.ABC):
+    """Where the latents of samples are drawn from."""
+
+    name: str
+
+    @abc.abstractmethod
+    def draw(self, generator: np.random.Generator, temperature: float) -> np.ndarray:
+        """Returns one latent vector (latent,) float32; `temperature` multiplies its deviation from the middle."""
+
+
+class PriorDensity(Density):
     """The prior of a VAE, N(0, I) over `latent_size` variables."""
 
     name = "prior"
@@ -124,12 +173,53 @@ class PriorDensity:
     def __init__(self, latent_size: int):
         self.latent_size = latent_size
 
-    def draw(self, generator: np.random.Generator, temperature: float) -> np.ndarray:
-        """Returns one latent vector (latent,) float32."""
+    def draw(self, generator, temperature):
         return (temperature * generator.standard_normal(self.latent_size)).astype(np.float32)
 
+    def log_density(self, latents: np.ndarray) -> np.ndarray:
+        """Returns the log-density of `latents` (n, latent), (n,) nats."""
+        return stats.norm.logpdf(latents.astype(np.float64)).sum(axis=1)
 
-class MixtureDensity:
+
+class GaussianDensity(Density):
+    """One Gaussian for the aggregate posterior of the training people.
+
+    Its covariance is that of the posterior means, shrunk where people are few, plus the mean posterior variance.
+
+    References:
+        Ledoit and Wolf 2004, A well-conditioned estimator for large-dimensional covariance matrices.
+        Ghosh et al. 2020, From variational to deterministic autoencoders, section 4 (densities fitted afterwards).
+    """
+
+    name = "gaussian"
+
+    def __init__(self, loc: np.ndarray, covariance: np.ndarray):
+        self.loc = loc
+        self.covariance = covariance
+        self.factor = np.linalg.cholesky(covariance)
+
+    @classmethod
+    def fit(cls, run: Run) -> "GaussianDensity":
+        """Returns the Gaussian fitted on the run's training people."""
+        from sklearn.covariance import LedoitWolf
+
+        latents = _latents_of(run, "train")
+        fitted = LedoitWolf().fit(latents["loc"].astype(np.float64))
+        within = (latents["scale"].astype(np.float64) ** 2).mean(axis=0) if "scale" in latents else 0.0
+        return cls(
+            fitted.location_, fitted.covariance_ + np.diag(np.broadcast_to(within + 1e-9, fitted.location_.shape))
+        )
+
+    def draw(self, generator, temperature):
+        deviation = self.factor @ generator.standard_normal(len(self.loc))
+        return (self.loc + temperature * deviation).astype(np.float32)
+
+    def log_density(self, latents: np.ndarray) -> np.ndarray:
+        """Returns the log-density of `latents` (n, latent), (n,) nats."""
+        return np.atleast_1d(stats.multivariate_normal.logpdf(latents.astype(np.float64), self.loc, self.covariance))
+
+
+class MixtureDensity(Density):
     """A Gaussian mixture over the training latents, in the space of their principal components.
 
     The components of the latents are capped at half the number of people, so that covariances can be estimated; what
@@ -148,9 +238,7 @@ class MixtureDensity:
         from sklearn.decomposition import PCA
         from sklearn.mixture import GaussianMixture
 
-        latents = run.load_latents()
-        training = run.subjects.merge(run.split, on="participant_id").query("split == 'train'")["scan_id"]
-        loc = latents["loc"][np.isin(latents["scan_id"], training.to_numpy(dtype=str))].astype(np.float64)
+        loc = _latents_of(run, "train")["loc"].astype(np.float64)
         pca = PCA(min(loc.shape[1], max(1, len(loc) // 2)), whiten=True, svd_solver="full").fit(loc)
         scores = pca.transform(loc)
         candidates = [
@@ -159,12 +247,19 @@ class MixtureDensity:
         ]
         return cls(pca, min(candidates, key=lambda mixture: mixture.bic(scores)))
 
-    def draw(self, generator: np.random.Generator, temperature: float) -> np.ndarray:
-        """Returns one latent vector (latent,) float32."""
+    def draw(self, generator, temperature):
         component = generator.choice(len(self.mixture.weights_), p=self.mixture.weights_)
         spread = np.sqrt(self.mixture.covariances_[component])
         scores = self.mixture.means_[component] + temperature * spread * generator.standard_normal(len(spread))
         return self.pca.inverse_transform(scores[None])[0].astype(np.float32)
+
+
+def _latents_of(run: Run, split: str) -> dict[str, np.ndarray]:
+    """Returns the latents of the people of one split; see `Run.load_latents`."""
+    latents = run.load_latents()
+    people = run.subjects.merge(run.split, on="participant_id").query("split == @split")["scan_id"]
+    chosen = np.isin(latents["scan_id"], people.to_numpy(dtype=str))
+    return {name: values[chosen] for name, values in latents.items()}
 
 
 def _write_fields(directory: Path, name: str, displacement: np.ndarray, run: Run) -> None:
