@@ -23,7 +23,7 @@ def demo(overrides, run_directory):
     from mrigen.sampling import sample
     from mrigen.training import fit
 
-    announce(f"1 of 3: fitting a small VAE to {recipe.data.num_subjects} synthetic people (mrigen fit demo)")
+    announce(f"1 of 3: fitting a small morphing VAE to {recipe.data.num_subjects} synthetic people (mrigen fit demo)")
     run = fit(recipe, Path(run_directory) if run_directory else new_run_directory("demo"), "demo")
     announce(describe_metrics(run.metrics))
     announce("2 of 3: ten synthetic heads (mrigen sample -n 10)")
