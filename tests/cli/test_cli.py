@@ -185,7 +185,13 @@ def test_a_disk_too_full_for_weights_is_told_before_hdf5_sees_it(call, tmp_path,
 def test_a_signal_ends_a_fit_and_leaves_a_run_that_resumes(tmp_path, call, number, status):
     command = [sys.executable, "-c", "from mrigen_cli.main import main; main()"]
     settings = ["fit", "smoke", "--set", "training.epochs=400", "--run", str(tmp_path / "run")]
-    process = subprocess.Popen([*command, *settings], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        [*command, *settings],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        # A shell that runs the tests in the background has its children ignore it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
     deadline = time.monotonic() + 300
     while not (tmp_path / "run" / "checkpoint" / "progress.json").exists():
         assert process.poll() is None and time.monotonic() < deadline
