@@ -10,7 +10,7 @@ from benchmarks.report import markdown_report
 from mrigen.files import write_text
 
 # In the order of the report; each is a module with `measure(quick) -> list[Section]`.
-PARTS = ("step", "loader", "memory", "sample", "scaling")
+PARTS = ("step", "layers", "loader", "memory", "sample", "scaling")
 RESULTS = Path(__file__).parent / "results.md"
 
 
@@ -21,7 +21,7 @@ RESULTS = Path(__file__).parent / "results.md"
 def main(parts: tuple[str, ...], out: Path | None, quick: bool) -> None:
     """Measure mrigen beside its peers on this machine, and print the tables as Markdown.
 
-    PARTS are any of step, loader, memory, sample and scaling; all by default.
+    PARTS are any of step, layers, loader, memory, sample and scaling; all by default.
     """
     if out is None and not quick:
         out = RESULTS

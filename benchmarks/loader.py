@@ -20,7 +20,7 @@ READERS = {"inference": "in order", "training": "shuffled"}
 
 def measure(quick: bool = False) -> list[Section]:
     """Returns a table of throughput and one of memory."""
-    num_files, num_rounds, min_seconds = (4, 1, 0.0) if quick else (32, 3, 2.0)
+    num_files, num_rounds, min_seconds = (4, 1, 0.0) if quick else (160, 3, 2.0)
     with tempfile.TemporaryDirectory() as folder:
         files = _make_files(Path(folder) / "files", num_files)
         settings = {"files": str(files), "folder": folder, "batch_size": min(8, num_files), "min_seconds": min_seconds}
@@ -51,7 +51,7 @@ def _flat_memory(quick: bool) -> Section:
             rows.append([f"{kind} ({order})", count, each.problem or figures[0], *figures[1:]])
     return Section(
         "loader: memory of reading mrigen's cache",
-        "Generated records of 24x28x24 voxels (16 KiB), read once in batches of 8. Training shuffles up to 1 GiB of "
+        "Generated records of 24x28x24 voxels (16 KiB), read once in batches of 8. Training shuffles up to 128 MiB of "
         "records in memory; inference holds none.",
         ["reading", "records", "memory before, MiB", "peak memory, MiB", "volumes/s"],
         rows,

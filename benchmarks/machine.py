@@ -2,11 +2,14 @@
 
 import datetime
 import importlib.metadata
+import math
 import os
 import platform
 import shutil
 import subprocess
 from pathlib import Path
+
+from mrigen.machine import available_memory, cpu_flags
 
 # What decides how fast a 3-D convolution is on a CPU.
 CPU_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_tile", "amx_bf16", "sve", "bf16")
@@ -17,8 +20,8 @@ def describe_machine() -> dict[str, str]:
     """Returns name -> value of what matters for speed: hardware, versions, date, and how busy the machine is."""
     return {
         "Date": datetime.datetime.now().astimezone().isoformat(" ", "minutes"),
-        "CPU": f"{_cpu_model()}, {num_cores()} cores, {', '.join(_cpu_flags()) or 'none of ' + ', '.join(CPU_FLAGS)}",
-        "Memory": f"{_memory_mb('MemTotal') / 2**10:.1f} GiB, {available_mb() / 2**10:.1f} GiB of it free",
+        "CPU": f"{_cpu_model()}, {num_cores()} cores, {', '.join(_flags()) or 'none of ' + ', '.join(CPU_FLAGS)}",
+        "Memory": f"{(available_memory() or math.nan) / 2**30:.1f} GiB free",
         "GPU": ", ".join(gpus()) or "none",
         "Load before": _load(),
         "System": f"{platform.platform()}, Python {platform.python_version()}",
@@ -33,12 +36,7 @@ def num_cores() -> int:
 
 def has_bfloat16() -> bool:
     """Whether training in bfloat16 pays here: a CPU with AVX512_BF16, AMX or Arm's bf16, or a GPU."""
-    return bool({"avx512_bf16", "amx_bf16", "bf16"} & set(_cpu_flags()) or gpus())
-
-
-def available_mb() -> float:
-    """Returns the memory that can still be had, MiB; infinite where the system does not say."""
-    return _memory_mb("MemAvailable")
+    return bool({"avx512_bf16", "amx_bf16", "bf16"} & cpu_flags() or gpus())
 
 
 def gpus() -> list[str]:
@@ -71,14 +69,8 @@ def _cpu_model() -> str:
     return models[0] if models else platform.processor() or platform.machine()
 
 
-def _cpu_flags() -> list[str]:
-    present = set(" ".join(_values("/proc/cpuinfo", "flags")[:1] + _values("/proc/cpuinfo", "Features")[:1]).split())
-    return [flag for flag in CPU_FLAGS if flag in present]
-
-
-def _memory_mb(name: str) -> float:
-    values = _values("/proc/meminfo", name)
-    return int(values[0].split()[0]) / 2**10 if values else float("inf")
+def _flags() -> list[str]:
+    return [flag for flag in CPU_FLAGS if flag in cpu_flags()]
 
 
 def _values(path: str, name: str) -> list[str]:

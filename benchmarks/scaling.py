@@ -4,10 +4,11 @@ import dataclasses
 import math
 
 from benchmarks.contenders import Measured, one_by_one
-from benchmarks.machine import available_mb, gpus, has_bfloat16
+from benchmarks.machine import gpus, has_bfloat16
 from benchmarks.report import Section
 from benchmarks.step import FULL, LOW, shape_name, trainer
 from benchmarks.trainers import Task
+from mrigen.machine import available_memory
 
 NAMES = ("mrigen vae", "PyTorch")
 SHAPES = ((32, 32, 32), (48, 64, 48), (64, 64, 64), (96, 112, 96), (160, 192, 160))
@@ -52,7 +53,7 @@ def _measured(name: str, tasks: list[Task], precision: str) -> list[list]:
     cells, peaks = [], {}
     for task in tasks:
         expected = expected_mb(peaks, _num_voxels(task))
-        if not gpus() and expected > MEMORY_SHARE * available_mb():
+        if not gpus() and expected > MEMORY_SHARE * (available_memory() or math.inf) / 2**20:
             cells.append([f"skipped: needs about {expected / 2**10:.0f} GiB", None])
             continue
         each = one_by_one([trainer(name, task, precision)])[0]

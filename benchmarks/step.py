@@ -17,6 +17,7 @@ TRAINERS = {
     "PyTorch": (f"{TORCH}:plain", {}),
     "MONAI VarAutoEncoder": (f"{TORCH}:monai", {}),
     "pythae VAE": (f"{TORCH}:pythae", {}),
+    "the convolutions alone": (f"{KERAS}:convolutions", {}),
 }
 # In bfloat16 and in float32 each, but for two that say nothing more.
 CONTENDERS = [
@@ -48,7 +49,8 @@ def measure(quick: bool = False) -> list[Section]:
         f"range) of {num_rounds} alternating rounds of at least {task.num_steps} steps after {task.num_warm_up} to "
         "warm up. Ratios are to mrigen's vae in the precision that mrigen picks on this machine. Core seconds are the "
         "sum over all cores: they bear other work on the machine better than seconds do, but count the waiting "
-        "of OpenMP's threads (PyTorch). In bfloat16 PyTorch runs on channels_last_3d; MONAI's network cannot.",
+        "of OpenMP's threads (PyTorch). In bfloat16 PyTorch runs on channels_last_3d; MONAI's network cannot. The last "
+        "rows are plain Keras's convolutions, forward and backward, with nothing around them: a floor of this machine.",
         ["", "parameters", "seconds", "range", "times mrigen's", "core seconds", "times mrigen's"],
         [row(each, reference(measured)) for each in measured],
     )

@@ -8,9 +8,9 @@ on stdin asks for a round; each reply is a line of JSON on stdout.
 import importlib
 import json
 import os
-import resource
 import sys
-from pathlib import Path
+
+from mrigen.machine import peak_rss_mb
 
 
 def main() -> None:
@@ -29,14 +29,6 @@ def main() -> None:
     for _ in sys.stdin:
         figures = run_round()
         print(json.dumps({"figures": {"peak_rss_mb": peak_rss_mb(), **figures}}), file=replies)
-
-
-def peak_rss_mb() -> float:
-    """Returns the largest resident memory this process had so far, MiB."""
-    status = Path("/proc/self/status")
-    if status.is_file():  # getrusage() begins with the size of the process that started this one.
-        return int(status.read_text().split("VmHWM:")[1].split()[0]) / 2**10
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 def without_tensorflow() -> None:

@@ -21,7 +21,17 @@ def sample(num_samples, run_directory, seed, out, temperature, density, native_u
     load_tensorflow()
     from mrigen.sampling import sample as draw
 
-    paths = draw(run, num_samples, seed, temperature, out, native_units, force, fields, density)
+    paths = draw(
+        run,
+        num_samples,
+        seed=seed,
+        temperature=temperature,
+        density=density,
+        directory=out,
+        native_units=native_units,
+        fields=fields,
+        force=force,
+    )
     announce(f"Picture: {paths[0].parents[2] / 'contact_sheet.png'}")
     for path in paths:
         click.echo(path)

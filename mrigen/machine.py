@@ -1,6 +1,8 @@
 """What the machine has to offer."""
 
 import os
+import resource
+import sys
 from pathlib import Path
 
 
@@ -16,6 +18,25 @@ def available_memory() -> int | None:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (ValueError, OSError):
         return None
+
+
+def peak_rss_mb() -> float:
+    """Returns the most main memory that this process ever held, MiB."""
+    try:  # getrusage() begins with the size of the process that started this one.
+        return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 2**10
+    except (OSError, IndexError):
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def cpu_flags() -> frozenset[str]:
+    """Returns what the first core can do, by Linux's names (x86 and Arm); empty where the system does not tell."""
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return frozenset()
+    lines = (line for line in text.splitlines() if line.startswith(("flags", "Features")))
+    return frozenset(next(lines, "").partition(":")[2].split())
 
 
 def _meminfo() -> int | None:

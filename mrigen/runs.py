@@ -106,14 +106,23 @@ class Run:
             ) from None
         return model
 
-    def load_latents(self) -> dict[str, np.ndarray]:
-        """Returns scan_id (scans,) str, loc (scans, latent) and, for a VAE, scale (scans, latent)."""
+    def load_latents(self, split: str | None = None) -> dict[str, np.ndarray]:
+        """Returns scan_id (scans,) str, loc (scans, latent) and, for a VAE, scale (scans, latent).
+
+        Args:
+            split: of whom: "train", "validation" or "heldout"; everyone if None.
+        """
         path = self._file("latents.npz")
         try:
             with np.load(path, allow_pickle=False) as content:
-                return {name: content[name] for name in content.files}
+                latents = {name: content[name] for name in content.files}
         except (OSError, ValueError, zipfile.BadZipFile) as error:
             raise RunError(f"{path}: cannot be read ({error}). Restore the file, or fit again.") from None
+        if split is None:
+            return latents
+        people = self.subjects.merge(self.split, on="participant_id").query("split == @split")["scan_id"]
+        chosen = np.isin(latents["scan_id"], people.to_numpy(dtype=str))
+        return {name: values[chosen] for name, values in latents.items()}
 
     def save_latents(self, latents: dict[str, np.ndarray]) -> None:
         """Writes latents.npz; see `load_latents`."""

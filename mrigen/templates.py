@@ -32,9 +32,9 @@ def write_templates(
     Raises:
         UsageError: no such column, too many values for groups, or a file is there already.
     """
-    latents = run.load_latents()
+    latents = run.load_latents("train")
     people = pd.DataFrame({"scan_id": latents["scan_id"], "row": np.arange(len(latents["scan_id"]))})
-    table = run.subjects.merge(run.split, on="participant_id").query("split == 'train'").merge(people, on="scan_id")
+    table = people.merge(run.subjects, on="scan_id")
     groups = {"template": table["row"]} if by is None else _groups(table, by, run)
     directory = Path(directory) if directory is not None else run.directory / "templates"
     paths = [directory / f"{name}.nii.gz" for name in groups]

@@ -54,7 +54,7 @@ def apply_affine(affine: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 
 def read_volume(path: str | os.PathLike, dtype=np.float32) -> Volume:
-    """Returns the image in `path`, reoriented to the closest canonical (RAS+) axes.
+    """Returns the image in `path`, reoriented to the closest canonical (RAS+) axes, in C order.
 
     A fourth axis of length one is dropped. Scale factors of the header are applied.
 
@@ -64,7 +64,8 @@ def read_volume(path: str | os.PathLike, dtype=np.float32) -> Volume:
     path = Path(path)
     try:
         image = nibabel.load(path, mmap=False)
-        array = np.asarray(image.dataobj, dtype=dtype)
+        # As stored, where the header does not scale: it is converted below, and small types are faster to move.
+        array = np.asarray(image.dataobj)
     except FileNotFoundError:
         raise CohortError(f"{path}: no such file. Restore it, or exclude the subject with data.exclude.") from None
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
@@ -76,13 +77,17 @@ def read_volume(path: str | os.PathLike, dtype=np.float32) -> Volume:
         nibabel.filebasedimages.ImageFileError,
         nibabel.spatialimages.HeaderDataError,
         OSError,
-        TypeError,  # voxels that are colours
         ValueError,
     ) as error:
         raise CohortError(
             f"{path}: cannot be read as NIfTI ({_one_line(error)}). "
             "Restore the file, or exclude the subject with data.exclude."
         ) from None
+    if array.dtype.fields:
+        raise CohortError(
+            f"{path}: cannot be read as NIfTI (its voxels are colours), expected one number a voxel. "
+            "Convert the image again, or exclude the subject with data.exclude."
+        )
     if array.ndim == 4 and array.shape[3] == 1:
         array = array[..., 0]
     if array.ndim != 3:
@@ -92,12 +97,14 @@ def read_volume(path: str | os.PathLike, dtype=np.float32) -> Volume:
         )
     volume = Volume(array, np.asarray(image.affine, dtype=np.float64))
     try:
-        return to_canonical(volume)
+        volume = to_canonical(volume)
     except (np.linalg.LinAlgError, nibabel.orientations.OrientationError):
         raise CohortError(
             f"{path}: got an affine that is singular or not finite, expected a map from voxels to mm. "
             "Convert the image again, or exclude the subject with data.exclude."
         ) from None
+    # NIfTI changes x fastest; whoever works on the array expects it the other way, and is several times slower else.
+    return dataclasses.replace(volume, array=np.ascontiguousarray(volume.array, dtype=dtype))
 
 
 def to_canonical(volume: Volume) -> Volume:

@@ -166,6 +166,12 @@ CASES = (
         output=lambda sides: (*halved(sides), 4),
     ),
     Case(
+        "EncoderBlock-residual",
+        EncoderBlock,
+        make=lambda sides, seed, dtype: EncoderBlock(4, residual=True, seed=seed, dtype=dtype),
+        output=lambda sides: (*halved(sides), 4),
+    ),
+    Case(
         "ConvolutionBlock",
         ConvolutionBlock,
         make=lambda sides, seed, dtype: ConvolutionBlock(4, seed=seed, dtype=dtype),
@@ -175,6 +181,12 @@ CASES = (
         "DecoderBlock",
         DecoderBlock,
         make=lambda sides, seed, dtype: DecoderBlock(4, cropped(sides), seed=seed, dtype=dtype),
+        output=lambda sides: (*cropped(sides), 4),
+    ),
+    Case(
+        "DecoderBlock-residual",
+        DecoderBlock,
+        make=lambda sides, seed, dtype: DecoderBlock(4, cropped(sides), True, seed, dtype=dtype),
         output=lambda sides: (*cropped(sides), 4),
     ),
     Case(
@@ -229,7 +241,7 @@ CASES = (
     _model(VariationalAutoencoder, 4, decoder_sigma="learned", beta=0.5),
     _model(VariationalAutoencoder, None, objective="paper", mean_image=False),
     _model(Autoencoder, 4, patch=2),
-    _model(VariationalAutoencoder, None, patch=3),
+    _model(VariationalAutoencoder, None, patch=3, residual=True),
     _model(MorphingAutoencoder, 4, field_channels=3),
     _model(MorphingAutoencoder, 4, field_channels=3, patch=2),
     _model(MorphingAutoencoder, None, field_spacing=3, integration_steps=3, velocity_smoothness=0.1),

@@ -9,10 +9,10 @@ import pandas as pd
 import tensorflow as tf
 
 from benchmarks.loaders import PERCENTILES, VOLUME_SHAPE, ZOOMS, image_paths, timed_epochs
-from benchmarks.worker import peak_rss_mb
-from mrigen.data.cache import SHARD_BYTES, VolumeCache, open_cache
+from mrigen.data.cache import SHARD_BYTES, VolumeCache, encode_record, open_cache
 from mrigen.data.dataset import open_cohort
 from mrigen.data.pipeline import inference_dataset, training_dataset
+from mrigen.machine import peak_rss_mb
 from mrigen.recipe import DataRecipe, PreprocessRecipe
 
 RECORD_SHAPE = (24, 28, 24)
@@ -62,10 +62,5 @@ def _generated_cache(folder: Path, num_records: int) -> VolumeCache:
         shards.append(folder / f"shard-{len(shards):05d}.tfrecord")
         with tf.io.TFRecordWriter(str(shards[-1])) as writer:
             for row in range(start, min(start + shard_size, num_records)):
-                content = generator.bytes(int(np.prod(RECORD_SHAPE)))
-                feature = {
-                    "row": tf.train.Feature(int64_list=tf.train.Int64List(value=[row])),
-                    "volume": tf.train.Feature(bytes_list=tf.train.BytesList(value=[content])),
-                }
-                writer.write(tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString())
+                writer.write(encode_record(row, generator.bytes(int(np.prod(RECORD_SHAPE)))))
     return VolumeCache(folder, "generated", RECORD_SHAPE, tuple(shards), pd.DataFrame(index=range(num_records)))

@@ -8,13 +8,13 @@ import tensorflow as tf
 from benchmarks.trainers import Task, timed_steps
 
 
-def mrigen(kind, mean_image=False, deterministic=True, **task):
-    """A model of mrigen, trained as `mrigen fit` does it (ops deterministic, XLA off).
+def mrigen(kind, deterministic=True, model=None, **task):
+    """A model of mrigen, trained as `mrigen fit` does it (ops deterministic, XLA off), without the mean image.
 
     Args:
         kind: "vae" or "autoencoder".
-        mean_image: whether the learned image is added; off by default, since the peers have none.
         deterministic: off shows what determinism costs.
+        model: further keys of a recipe's `model` block.
         task: the fields of `Task`.
     """
     from mrigen.models import build_model
@@ -25,13 +25,8 @@ def mrigen(kind, mean_image=False, deterministic=True, **task):
     keras.utils.set_random_seed(0)
     if deterministic:
         tf.config.experimental.enable_op_determinism()
-    recipe = ModelRecipe(
-        kind=kind,
-        latent_dim=task.latent_dim,
-        blocks=len(task.channels),
-        channels=list(task.channels),
-        mean_image=mean_image,
-    )
+    keys = {"latent_dim": task.latent_dim, "blocks": len(task.channels), "channels": list(task.channels)}
+    recipe = ModelRecipe(kind=kind, mean_image=False, **(keys | (model or {})))
     facts, run_round = _trained(build_model(recipe, task.volume_shape, task.precision), task)
     return {**facts, "is_automatic": choose_precision("auto")[0] == task.precision}, run_round
 
@@ -41,6 +36,36 @@ def plain(**task):
     task = Task(**task)
     keras.config.set_dtype_policy(task.precision)
     return _trained(PlainVAE(task.volume_shape, task.channels, task.latent_dim), task)
+
+
+def convolutions(**task):
+    """The convolutions of `plain` alone, forward and backward, on random features: what no layer around them can save.
+
+    The first convolution is not differentiated by its input, as in training.
+    """
+    task = Task(**task)
+    keras.config.set_dtype_policy(task.precision)
+    network = PlainVAE(task.volume_shape, task.channels, task.latent_dim)
+    dtype = "float32" if task.precision == "float32" else "bfloat16"
+    layers = [
+        layer
+        for part in (network.encoder, network.decoder)
+        for layer in part.layers
+        if isinstance(layer, (keras.layers.Conv3D, keras.layers.Conv3DTranspose))
+    ]
+    features = [tf.random.normal((task.batch_size, *layer.input.shape[1:]), dtype=dtype) for layer in layers]
+
+    @tf.function
+    def step():
+        gradients = []
+        for layer, inputs in zip(layers, features, strict=True):
+            outputs = layer(inputs)
+            variables = [layer.kernel.value] + ([inputs] if inputs.shape[-1] > 1 else [])
+            gradients += tf.gradients(outputs, variables, tf.stop_gradient(outputs))
+        return tf.add_n([tf.cast(tf.reduce_mean(gradient), tf.float32) for gradient in gradients])
+
+    parameters = sum(layer.count_params() for layer in layers)
+    return {"parameters": parameters}, timed_steps(task, lambda: step().numpy(), _gpu_peak_mb)
 
 
 class PlainVAE(keras.Model):

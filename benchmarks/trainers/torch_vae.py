@@ -16,29 +16,67 @@ def plain(**task):
     return _trained(PlainVAE(task), _nats, task)
 
 
-def monai(**task):
+def monai(at_full_resolution=True, **task):
     """MONAI's VarAutoEncoder with two convolutions a resolution, residual as MONAI makes them.
 
-    MONAI halves by strided convolutions, so a first layer of stride 1 lets it, too, convolve at full resolution. Its
-    `view` of the features fails on channels_last_3d, so that layout is not used.
+    MONAI's `view` of the features fails on channels_last_3d, so that layout is not used.
+
+    Args:
+        at_full_resolution: MONAI halves by strided convolutions; a first layer of stride 1 lets it, too, convolve at
+            full resolution. Off, the first layer halves, as MONAI's own examples have it.
+        task: the fields of `Task`.
     """
     without_tensorflow()
     from monai.networks.nets import VarAutoEncoder
 
     task = Task(**task)
+    channels, strides = list(task.channels), [2] * len(task.channels)
+    if at_full_resolution:
+        channels, strides = [*channels, channels[-1]], [1, *strides]
     model = VarAutoEncoder(
         spatial_dims=3,
         in_shape=(1, *task.volume_shape),
         out_channels=1,
         latent_size=task.latent_dim,
-        channels=(*task.channels, task.channels[-1]),
-        strides=(1, *(2 for _ in task.channels)),
+        channels=channels,
+        strides=strides,
         num_res_units=2,
         norm="BATCH",
         act="RELU",
         use_sigmoid=False,
     )
     return _trained(model, lambda outputs, x: _nats(outputs[:3], x), task, channels_last=False)
+
+
+def monai_kl(latent_channels=3, **task):
+    """MONAI's AutoencoderKL, one residual block a resolution, without attention; its latent is a small volume.
+
+    Args:
+        latent_channels: channels of that volume.
+        task: the fields of `Task`; `latent_dim` is not used.
+    """
+    without_tensorflow()
+    from monai.networks.nets import AutoencoderKL
+
+    task = Task(**task)
+    model = AutoencoderKL(
+        spatial_dims=3,
+        in_channels=1,
+        out_channels=1,
+        num_res_blocks=(1,) * len(task.channels),
+        channels=tuple(task.channels),
+        attention_levels=(False,) * len(task.channels),
+        latent_channels=latent_channels,
+        norm_num_groups=task.channels[0],
+        with_encoder_nonlocal_attn=False,
+        with_decoder_nonlocal_attn=False,
+    )
+
+    def loss_of(outputs, x):
+        reconstruction, loc, scale = outputs
+        return _nats((reconstruction, loc, 2.0 * scale.float().log()), x)
+
+    return _trained(model, loss_of, task)
 
 
 def pythae(**task):

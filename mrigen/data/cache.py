@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import tensorflow as tf
+import threadpoolctl
 
 from mrigen.data.checking import (
     Checked,
@@ -209,6 +210,8 @@ class _Builder:
         facts, faults, checked = [], [], {}
         records = list(self.table.iloc[rows.start : rows.stop].itertuples())
         with (
+            # The images keep the cores busy; small matrix products that spread over them as well only wait.
+            threadpoolctl.threadpool_limits(1, "blas"),
             concurrent.futures.ThreadPoolExecutor(self.num_workers) as pool,
             tf.io.TFRecordWriter(str(path)) as writer,
         ):
@@ -219,7 +222,7 @@ class _Builder:
                     faults += unfit
                     if prepared is not None:
                         facts.append([record.scan_id, *_facts(prepared)])
-                        writer.write(_encode(row, prepared.array))
+                        writer.write(encode_record(row, prepared.array.tobytes()))
                     self.progress(1)
                 writer.flush()
             except tf.errors.OpError as error:
@@ -273,10 +276,11 @@ def _facts(prepared: Prepared) -> list:
     return [*prepared.centre, prepared.scale, prepared.head_volume, prepared.brain_volume, prepared.lost]
 
 
-def _encode(row: int, array: np.ndarray) -> bytes:
+def encode_record(row: int, volume: bytes) -> bytes:
+    """Returns one record of a shard; see `VolumeCache`."""
     feature = {
         "row": tf.train.Feature(int64_list=tf.train.Int64List(value=[row])),
-        "volume": tf.train.Feature(bytes_list=tf.train.BytesList(value=[array.tobytes()])),
+        "volume": tf.train.Feature(bytes_list=tf.train.BytesList(value=[volume])),
     }
     # The order of a map is not fixed otherwise, and a shard that is built again must have the same digest.
     return tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString(deterministic=True)

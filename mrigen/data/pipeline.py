@@ -8,7 +8,7 @@ from mrigen.data.cache import VolumeCache
 from mrigen.recipe import AugmentRecipe
 
 # Records waiting to be shuffled take at most this much memory.
-SHUFFLE_BYTES = 2**30
+SHUFFLE_BYTES = 2**27
 
 
 def steps_per_epoch(num_subjects: int, batch_size: int) -> int:
@@ -26,7 +26,7 @@ def shuffle_buffer(num_subjects: int, volume_shape) -> int:
 
     Example:
         >>> shuffle_buffer(89, (48, 56, 48)), shuffle_buffer(20000, (160, 192, 160))
-        (89, 218)
+        (89, 27)
     """
     return min(num_subjects, max(1, SHUFFLE_BYTES // int(np.prod(volume_shape))))
 

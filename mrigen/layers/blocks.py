@@ -1,4 +1,8 @@
-"""The paper's block, (convolution - ReLU - normalisation) x 2, on the way down and on the way up."""
+"""The paper's block, (convolution - ReLU - normalisation) x 2, on the way down and on the way up.
+
+With `residual` the input of the pair is added to its output (He et al. 2016, Identity mappings in deep residual
+networks).
+"""
 
 import keras
 
@@ -6,11 +10,12 @@ from mrigen.layers.batch_norm import FusedBatchNormalization
 
 
 class _ConvolutionPair(keras.layers.Layer):
-    """(Convolution 3x3x3 - ReLU - batch normalisation) x 2 at one resolution."""
+    """(Convolution 3x3x3 - ReLU - batch normalisation) x 2 at one resolution, and a way around it."""
 
-    def __init__(self, channels: int, seed: int | None = None, **kwargs):
+    def __init__(self, channels: int, residual: bool = False, seed: int | None = None, **kwargs):
         super().__init__(**kwargs)
         self.channels = channels
+        self.residual = residual
         self.seed = seed
         self.steps = []
         for index in range(2):
@@ -19,22 +24,30 @@ class _ConvolutionPair(keras.layers.Layer):
                 channels, 3, padding="same", kernel_initializer=initializer, activation="relu", dtype=self.dtype_policy
             )
             self.steps += [convolution, FusedBatchNormalization(dtype=self.dtype_policy)]
+        self.shortcut = None
 
-    def _build_pair(self, shape):
+    def build(self, input_shape):
+        shape = tuple(input_shape)
+        if self.residual and shape[-1] != self.channels:
+            initializer = keras.initializers.GlorotUniform(seed=None if self.seed is None else self.seed + 3)
+            self.shortcut = keras.layers.Conv3D(
+                self.channels, 1, kernel_initializer=initializer, use_bias=False, dtype=self.dtype_policy
+            )
+            self.shortcut.build(shape)
         for step in self.steps:
             step.build(shape)
             shape = (*shape[:-1], self.channels)
 
-    def _call_pair(self, outputs, training):
+    def _call_pair(self, inputs, training):
+        outputs = inputs
         for step in self.steps:
             outputs = step(outputs, training=training) if isinstance(step, FusedBatchNormalization) else step(outputs)
-        return outputs
-
-    def build(self, input_shape):
-        self._build_pair(tuple(input_shape))
+        if not self.residual:
+            return outputs
+        return outputs + (inputs if self.shortcut is None else self.shortcut(inputs))
 
     def get_config(self):
-        return {**super().get_config(), "channels": self.channels, "seed": self.seed}
+        return {**super().get_config(), "channels": self.channels, "residual": self.residual, "seed": self.seed}
 
 
 @keras.saving.register_keras_serializable(package="mrigen")
@@ -43,6 +56,7 @@ class ConvolutionBlock(_ConvolutionPair):
 
     Args:
         channels: channels of both convolutions.
+        residual: whether the input, through a 1x1x1 convolution where its channels differ, is added to the output.
         seed: seed of the weights.
 
     Input shape: (batch, x, y, z, any).
@@ -61,15 +75,14 @@ class EncoderBlock(_ConvolutionPair):
     """(Convolution - ReLU - normalisation) x 2, then halving by maximum pooling.
 
     Args:
-        channels: channels of both convolutions.
-        seed: seed of the weights.
+        channels, residual, seed: see `ConvolutionBlock`; the input is added before the pooling.
 
     Input shape: (batch, x, y, z, any).
     Output shape: (batch, ceil(x / 2), ceil(y / 2), ceil(z / 2), channels).
     """
 
-    def __init__(self, channels: int, seed: int | None = None, **kwargs):
-        super().__init__(channels, seed, **kwargs)
+    def __init__(self, channels: int, residual: bool = False, seed: int | None = None, **kwargs):
+        super().__init__(channels, residual, seed, **kwargs)
         # TensorFlow pools no float16 volumes on CPU; the largest value is the same in float32.
         pool_dtype = "float32" if self.compute_dtype == "float16" else self.dtype_policy
         self.pool = keras.layers.MaxPooling3D(2, padding="same", dtype=pool_dtype)
@@ -91,14 +104,15 @@ class DecoderBlock(_ConvolutionPair):
     Args:
         channels: channels of all convolutions.
         output_sides: (x, y, z) of the output in voxels, each 2 n or 2 n - 1 for an input side n.
+        residual: whether what was doubled is added to the output.
         seed: seed of the weights.
 
     Input shape: (batch, x, y, z, any).
     Output shape: (batch, *output_sides, channels).
     """
 
-    def __init__(self, channels: int, output_sides, seed: int | None = None, **kwargs):
-        super().__init__(channels, seed, **kwargs)
+    def __init__(self, channels: int, output_sides, residual: bool = False, seed: int | None = None, **kwargs):
+        super().__init__(channels, residual, seed, **kwargs)
         self.output_sides = tuple(output_sides)
         self.up = keras.layers.Conv3DTranspose(
             channels,
@@ -110,7 +124,7 @@ class DecoderBlock(_ConvolutionPair):
 
     def build(self, input_shape):
         self.up.build(tuple(input_shape))
-        self._build_pair((input_shape[0], *self.output_sides, self.channels))
+        super().build((input_shape[0], *self.output_sides, self.channels))
 
     def call(self, inputs, training=False):
         x, y, z = self.output_sides

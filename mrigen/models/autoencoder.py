@@ -36,6 +36,7 @@ class Autoencoder(LatentModel):
             latent_channels=recipe.latent_channels,
             channels=recipe.block_channels,
             patch=choose_patch(recipe.patch, volume_shape),
+            residual=recipe.residual,
             mean_image=recipe.mean_image,
             seed=seed,
             dtype=precision,

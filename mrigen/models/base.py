@@ -25,6 +25,7 @@ class LatentModel(keras.Model, abc.ABC):
         latent_channels: channels of a spatial latent.
         channels: channels of each block, from full resolution down.
         patch: voxels along each side of the patches that the first block is given; 1 gives it every voxel.
+        residual: whether the input of each pair of convolutions is added to its output.
         mean_image: whether a learned image, started at the training mean, is added to what is decoded.
         seed: seed of weights and noise.
         dtype: Keras dtype policy of the convolutions; latents, likelihood and losses are float32 under any.
@@ -40,6 +41,7 @@ class LatentModel(keras.Model, abc.ABC):
         latent_channels: int = 16,
         channels=(32, 32, 32),
         patch: int = 1,
+        residual: bool = False,
         mean_image: bool = True,
         seed: int = 0,
         **kwargs,
@@ -50,6 +52,7 @@ class LatentModel(keras.Model, abc.ABC):
         self.latent_channels = latent_channels
         self.channels = tuple(channels)
         self.patch = patch
+        self.residual = residual
         self.mean_image = mean_image
         self.seed = seed
         sides = [tuple(-(-side // patch) for side in self.volume_shape)]
@@ -61,7 +64,7 @@ class LatentModel(keras.Model, abc.ABC):
             PatchEmbedding(self.channels[0], patch, seed + 600, dtype=policy, name="take_in") if patch > 1 else None
         )
         self.encoder_blocks = [
-            EncoderBlock(width, seed=seed + 10 * index, dtype=policy, name=f"encoder_{index}")
+            EncoderBlock(width, residual, seed=seed + 10 * index, dtype=policy, name=f"encoder_{index}")
             for index, width in enumerate(self.channels)
         ]
         self.expand = latent_expansion(self.grid, latent_dim, self.channels[-1], seed + 500)
@@ -99,7 +102,14 @@ class LatentModel(keras.Model, abc.ABC):
         """Makes the layers after `expand`; `sides` are those of the volume and of each block's output, down to z."""
         policy = self.dtype_policy
         self.decoder_blocks = [
-            DecoderBlock(width, sides[index], seed=self.seed + 1000 + 10 * index, dtype=policy, name=f"decoder_{index}")
+            DecoderBlock(
+                width,
+                sides[index],
+                self.residual,
+                seed=self.seed + 1000 + 10 * index,
+                dtype=policy,
+                name=f"decoder_{index}",
+            )
             for index, width in reversed(list(enumerate(self.channels)))
         ]
         # Starts at zero where a mean image is added: the first reconstruction is the mean.
@@ -175,6 +185,7 @@ class LatentModel(keras.Model, abc.ABC):
             "latent_channels": self.latent_channels,
             "channels": self.channels,
             "patch": self.patch,
+            "residual": self.residual,
             "mean_image": self.mean_image,
             "seed": self.seed,
             "dtype": keras.dtype_policies.serialize(self.dtype_policy),

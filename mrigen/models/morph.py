@@ -56,7 +56,7 @@ class MorphingAutoencoder(VariationalAutoencoder):
     def make_decoder(self, sides):
         self.field_sides = tuple(-(-side // self.field_spacing) for side in self.volume_shape)
         self.refine = ConvolutionBlock(
-            self.field_channels, seed=self.seed + 1000, dtype=self.dtype_policy, name="refine"
+            self.field_channels, self.residual, seed=self.seed + 1000, dtype=self.dtype_policy, name="refine"
         )
         # Starts at zero: the first reconstruction is the template.
         self.to_fields = keras.layers.Conv3D(5, 1, kernel_initializer="zeros", dtype="float32", name="to_fields")

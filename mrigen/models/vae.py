@@ -49,6 +49,7 @@ class VariationalAutoencoder(LatentModel):
             latent_channels=recipe.latent_channels,
             channels=recipe.block_channels,
             patch=choose_patch(recipe.patch, volume_shape),
+            residual=recipe.residual,
             mean_image=recipe.mean_image,
             seed=seed,
             objective=recipe.objective,

@@ -240,6 +240,9 @@ class ModelRecipe(Section):
         "Voxels a side of what the first block sees as one place: each doubling costs an eighth of the time and "
         "memory. auto keeps every side at 80 places or fewer.",
     )
+    residual: bool = key(
+        False, "true or false", "Add the input of each pair of convolutions to its output (residual blocks)."
+    )
     mean_image: bool = key(
         True, "true or false", "Add a learned image, started at the training mean, to what is decoded."
     )

@@ -2,9 +2,7 @@
 
 import logging
 import os
-import resource
 import shutil
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,6 +18,7 @@ from mrigen.encoding import BATCH_SIZE, encode_cache, pad_batch
 from mrigen.errors import RunError, UsageError
 from mrigen.evaluation import evaluate, mean_training_volume
 from mrigen.files import write_json, write_table
+from mrigen.machine import peak_rss_mb
 from mrigen.models import LatentModel, VariationalAutoencoder, build_model
 from mrigen.progress import progress_bar
 from mrigen.recipe import Recipe, TrainingRecipe, dump_recipe
@@ -286,12 +285,6 @@ def _warn_of_collapse(figures: dict) -> None:
             "nothing about the people. Use model.objective=elbo with decoder_sigma=optimal.",
             figures["active_units"], figures["latent_dim"], figures["kl_nats"],
         )  # fmt: skip
-
-
-def peak_rss_mb() -> float:
-    """Returns the most main memory that this process ever held, MiB."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 @contextmanager

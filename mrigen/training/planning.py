@@ -13,11 +13,11 @@ from mrigen.data.cache import default_cache_directory
 from mrigen.data.cohort import index_cohort
 from mrigen.data.pipeline import shuffle_buffer, steps_per_epoch
 from mrigen.data.splits import split_subjects
-from mrigen.machine import available_memory
+from mrigen.machine import available_memory, peak_rss_mb
 from mrigen.models import build_model
 from mrigen.models.base import LatentModel
 from mrigen.recipe import Recipe
-from mrigen.training.fitting import make_optimizer, peak_rss_mb
+from mrigen.training.fitting import make_optimizer
 from mrigen.training.precision import choose_precision
 
 # Training steps that are timed, after one that also traces the graph.

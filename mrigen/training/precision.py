@@ -1,9 +1,10 @@
 """Which compute type the layers use on this machine."""
 
 import platform
-from pathlib import Path
 
 import tensorflow as tf
+
+from mrigen.machine import cpu_flags
 
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 # x86 and Arm names of bfloat16 arithmetic in /proc/cpuinfo.
@@ -28,16 +29,7 @@ def choose_precision(requested: str) -> tuple[str, str]:
         if capability >= (7, 0):
             return POLICIES["float16"], f"{name} has float16 tensor cores and no bfloat16"
         return POLICIES["float32"], f"{name} is no faster with 16 bits"
-    flag = next((flag for flag in CPU_FLAGS if flag in _cpu_flags()), None)
+    flag = next((flag for flag in CPU_FLAGS if flag in cpu_flags()), None)
     if flag:
         return POLICIES["bfloat16"], f"the CPU has {flag}"
     return POLICIES["float32"], f"the CPU ({platform.machine()}) has no bfloat16 arithmetic"
-
-
-def _cpu_flags() -> set[str]:
-    try:
-        text = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return set()
-    lines = (line for line in text.splitlines() if line.startswith(("flags", "Features")))
-    return set(next(lines, "").split())

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from mrigen.data import cache as cache_module
-from mrigen.data.cache import FACTS, _encode, default_cache_directory, open_cache
+from mrigen.data.cache import FACTS, default_cache_directory, encode_record, open_cache
 from mrigen.data.cohort import index_cohort
 from mrigen.data.pipeline import read_volumes
 from mrigen.data.preprocess import prepare_volume
@@ -141,7 +141,7 @@ def test_several_shards_hold_all_rows_once(study, folder):
 
 def test_a_record_is_the_same_bytes_in_every_process():
     # Protocol buffers write the entries of a map in an order that changes from process to process unless told.
-    record = _encode(3, np.zeros(4, np.uint8))
+    record = encode_record(3, bytes(4))
     assert record.index(b"row") < record.index(b"volume")
 
 

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from mrigen.data.augment import Augmenter
-from mrigen.data.cache import VolumeCache, _encode
+from mrigen.data.cache import VolumeCache, encode_record
 from mrigen.data.pipeline import inference_dataset, read_volumes, steps_per_epoch, training_dataset
 from mrigen.recipe import AugmentRecipe
 
@@ -30,7 +30,7 @@ def cache(tmp_path_factory):
         paths.append(folder / f"shard-{number}.tfrecord")
         with tf.io.TFRecordWriter(str(paths[-1])) as writer:
             for row in rows:
-                writer.write(_encode(row, contents(row)))
+                writer.write(encode_record(row, contents(row)))
     return VolumeCache(
         folder, "key", SHAPE, tuple(paths), pd.DataFrame({"scan_id": [f"s{n}" for n in range(NUM_ROWS)]})
     )

@@ -7,6 +7,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from mrigen.data.cohort import index_cohort
 from mrigen.data.preprocess import grid_affine, head_mask, otsu_threshold, prepare_volume, resample
@@ -136,6 +137,27 @@ def test_resample_keeps_a_linear_function_of_the_world(turn, zooms):
     volume = Volume((world(affine, shape) @ slope).astype(np.float32), affine)
     grid = grid_affine((5.0, -6.0, 13.0), (4.0, 5.0, 3.0), (9, 8, 10))
     np.testing.assert_allclose(resample(volume, grid, (9, 8, 10)), world(grid, (9, 8, 10)) @ slope, atol=0.02)
+
+
+@pytest.mark.parametrize("zooms", [(1.0, 2.0, 3.0), (-1.3, 0.7, 2.2)])
+def test_resample_along_the_axes_equals_scipy(zooms):
+    array = np.random.default_rng(1).normal(size=(23, 19, 17)).astype(np.float32)
+    volume = Volume(array, np.diag([*zooms, 1.0]))
+    grid = grid_affine((3.0, 5.0, 20.0), (4.0, 1.1, 2.0), (9, 30, 14))
+    to_native = np.linalg.inv(volume.affine) @ grid
+    steps = np.abs(np.diag(to_native)[:3])
+    sigmas = np.sqrt(np.maximum(steps**2 - 1.0, 0.0)) / np.sqrt(8.0 * np.log(2.0))
+    smooth = ndimage.gaussian_filter(array, sigmas, mode="nearest", truncate=3.0)
+    expected = ndimage.affine_transform(
+        smooth, to_native[:3, :3], to_native[:3, 3], output_shape=(9, 30, 14), order=1, cval=0.0
+    )
+    np.testing.assert_allclose(resample(volume, grid, (9, 30, 14)), expected, atol=1e-5)
+
+
+def test_a_large_image_has_the_threshold_of_a_small_one():
+    small = np.random.default_rng(2).choice([0.0, 1.0, 10.0, 11.0], size=(30, 30, 30)).astype(np.float32)
+    large = small.repeat(4, axis=0).repeat(4, axis=1).repeat(4, axis=2)
+    assert otsu_threshold(large) == pytest.approx(otsu_threshold(small), abs=0.1)
 
 
 def test_resample_is_zero_outside():

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 from battery import disturb
 
-from mrigen.layers import DecoderBlock, EncoderBlock, MeanImage
+from mrigen.layers import ConvolutionBlock, DecoderBlock, EncoderBlock, MeanImage
 
 
 def decoder_block(input_sides, output_sides, channels=2):
@@ -90,3 +90,13 @@ def test_mean_image_adds_the_image_it_starts_at():
     layer.start_at(mean)
     np.testing.assert_array_equal(layer(inputs)[1, ..., 0], inputs[1, ..., 0] + mean)
     assert keras.tree.flatten(layer.trainable_weights)[0] is layer.image
+
+
+@pytest.mark.parametrize("channels_in", [3, 2])
+def test_residual_blocks_add_their_input(channels_in):
+    inputs = np.random.default_rng(0).normal(size=(2, 5, 4, 3, channels_in)).astype("float32")
+    plain, residual = ConvolutionBlock(3, seed=0), ConvolutionBlock(3, residual=True, seed=0)
+    added = residual(inputs).numpy() - plain(inputs).numpy()
+    expected = inputs if residual.shortcut is None else residual.shortcut(inputs).numpy()
+    assert (residual.shortcut is None) == (channels_in == 3)
+    np.testing.assert_allclose(added, expected, atol=1e-5)

@@ -16,7 +16,7 @@ from mrigen.training import precision
 )
 def test_auto_looks_at_the_cpu(monkeypatch, flags, policy):
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind=None: [])
-    monkeypatch.setattr(precision, "_cpu_flags", lambda: flags)
+    monkeypatch.setattr(precision, "cpu_flags", lambda: flags)
     chosen, reason = precision.choose_precision("auto")
     assert chosen == policy
     assert "CPU" in reason
