@@ -3,14 +3,17 @@
 import dataclasses
 import math
 
-from benchmarks.contenders import Measured, one_by_one
+from benchmarks.contenders import Contender, Measured, one_by_one
 from benchmarks.machine import gpus, has_bfloat16
 from benchmarks.report import Section
-from benchmarks.step import FULL, LOW, shape_name, trainer
+from benchmarks.step import FULL, KERAS, LOW, TORCH, shape_name
 from benchmarks.trainers import Task
 from mrigen.machine import available_memory
 
-NAMES = ("mrigen vae", "PyTorch")
+NAMES = {
+    "mrigen vae": (f"{KERAS}:mrigen", {"kind": "vae", "model": {"patch": 1}}),
+    "PyTorch": (f"{TORCH}:plain", {}),
+}
 SHAPES = ((32, 32, 32), (48, 64, 48), (64, 64, 64), (96, 112, 96), (160, 192, 160))
 BATCHED_SHAPE = (48, 64, 48)
 BATCH_SIZES = (1, 2, 4, 8, 16)
@@ -27,8 +30,9 @@ def measure(quick: bool = False) -> list[Section]:
         shapes, batch_shape, batch_sizes = ((8, 8, 8), (16, 16, 16)), (8, 8, 8), (1, 2)
     precision = LOW if has_bfloat16() else FULL
     text = (
-        f"Blocks of {', '.join(map(str, task.channels))} channels each way, {precision}; each cell in a fresh process, "
-        f"median of at least {task.num_steps} steps. Memory is the GPU's where there is one, else the process's."
+        f"Blocks of {', '.join(map(str, task.channels))} channels each way, {precision}, every voxel (patch 1); each "
+        f"cell in a fresh process, median of at least {task.num_steps} steps. Memory is the GPU's where there is one, "
+        "else the process's."
     )
     by_shape = [dataclasses.replace(task, volume_shape=shape) for shape in shapes]
     by_batch = [dataclasses.replace(task, volume_shape=batch_shape, batch_size=size) for size in batch_sizes]
@@ -42,24 +46,29 @@ def _section(title: str, text: str, tasks: list[Task], precision: str) -> Sectio
     columns = ["volumes", "voxels a step"]
     rows = [[f"{task.batch_size} of {shape_name(task.volume_shape)}", _num_voxels(task)] for task in tasks]
     for name in NAMES:
-        columns += [f"{name}: seconds", "peak memory, MiB"]
+        columns += [f"{name}: seconds", "a million voxels", "peak memory, MiB"]
         for row, cells in zip(rows, _measured(name, tasks, precision), strict=True):
             row += cells
     return Section(title, text, columns, rows)
 
 
 def _measured(name: str, tasks: list[Task], precision: str) -> list[list]:
-    """Returns [seconds, peak memory] of each task; from the first that does not fit on, they are skipped."""
+    """Returns [seconds, seconds a million voxels, peak memory] of each task; none from the first that does not fit."""
     cells, peaks = [], {}
     for task in tasks:
         expected = expected_mb(peaks, _num_voxels(task))
         if not gpus() and expected > MEMORY_SHARE * (available_memory() or math.inf) / 2**20:
-            cells.append([f"skipped: needs about {expected / 2**10:.0f} GiB", None])
+            cells.append([f"skipped: needs about {expected / 2**10:.0f} GiB", None, None])
             continue
-        each = one_by_one([trainer(name, task, precision)])[0]
+        factory, settings = NAMES[name]
+        fields = dataclasses.asdict(dataclasses.replace(task, precision=precision))
+        each = one_by_one([Contender(f"{name}, {shape_name(task.volume_shape)}", factory, {**fields, **settings})])[0]
         if each.problem is None:
             peaks[_num_voxels(task)] = each.median("peak_rss_mb")
-        cells.append([each.problem or each.median("seconds"), _peak_mb(each)])
+        seconds = each.median("seconds")
+        cells.append(
+            [each.problem or seconds, None if each.problem else 1e6 * seconds / _num_voxels(task), _peak_mb(each)]
+        )
     return cells
 
 

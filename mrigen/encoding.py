@@ -19,7 +19,7 @@ def encode_cache(model: LatentModel, cache: VolumeCache) -> dict[str, np.ndarray
         scan_id (scans,) str; loc (scans, latent) float32, the posterior means; for a VAE also scale, the posterior
         standard deviations.
     """
-    posterior = tf.function(lambda volumes: model.posterior(volumes))
+    posterior = tf.function(model.posterior, autograph=False)
     batches = []
     for _, volumes in inference_dataset(cache, np.arange(len(cache.table)), BATCH_SIZE):
         count = len(volumes)
@@ -39,7 +39,7 @@ def decode_latents(model: LatentModel, latents: np.ndarray) -> np.ndarray:
 
 def decode_batches(model: LatentModel, latents: np.ndarray) -> Iterator[dict[str, np.ndarray]]:
     """Yields what the decoder makes of `latents` (n, latent), `BATCH_SIZE` at a time; see `decode_parts`."""
-    decode = tf.function(lambda z: model.decode_parts(z))
+    decode = tf.function(model.decode_parts, autograph=False)
     for start in range(0, len(latents), BATCH_SIZE):
         z = tf.constant(latents[start : start + BATCH_SIZE], tf.float32)
         yield {name: value.numpy()[: len(z)] for name, value in decode(pad_batch(z)).items()}

@@ -76,7 +76,7 @@ def _reconstruct(model, dataset: Dataset, rows: np.ndarray, mean_image, num_draw
     elbo; with a mean image total_error."""
     is_vae = isinstance(model, VariationalAutoencoder)
 
-    @tf.function
+    @tf.function(autograph=False)
     def score(volumes, draw_seed):
         posterior = model.posterior(volumes)
         error = tf.square(volumes - model.decode(posterior["loc"]))

@@ -211,7 +211,11 @@ def _run_epochs(
 def _calibrate(model: VariationalAutoencoder, dataset: Dataset) -> None:
     """Sets an "optimal" sigma to what it means: the root mean square residual of the training people, under one draw
     each. Its moving average lags in a short fit, and knows batches of changed volumes only."""
-    error = tf.function(lambda volumes: model.likelihood(volumes, model(volumes)["reconstruction"])["squared_error"])
+
+    @tf.function(autograph=False)
+    def error(volumes):
+        return model.likelihood(volumes, model(volumes)["reconstruction"])["squared_error"]
+
     rows = dataset.rows("train")
     batches = inference_dataset(dataset.cache, rows, BATCH_SIZE)
     total = sum(float(np.sum(error(pad_batch(volumes))[: len(volumes)])) for _, volumes in batches)

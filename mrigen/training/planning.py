@@ -129,7 +129,8 @@ def plan_fit(recipe: Recipe) -> Plan:
 def activation_bytes(model: LatentModel, batch_size: int) -> int:
     """Returns about how many bytes the forward pass of one training step leaves for the backward pass."""
     volumes = tf.TensorSpec((batch_size, *model.volume_shape, 1), tf.float32)
-    graph = tf.function(lambda volumes: model(volumes, training=True)).get_concrete_function(volumes).graph
+    forward = tf.function(lambda volumes: model(volumes, training=True), autograph=False)
+    graph = forward.get_concrete_function(volumes).graph
     total = 0
     for operation in graph.get_operations():
         if operation.type not in _NOT_KEPT:

@@ -30,7 +30,7 @@ def cache(tmp_path_factory):
         paths.append(folder / f"shard-{number}.tfrecord")
         with tf.io.TFRecordWriter(str(paths[-1])) as writer:
             for row in rows:
-                writer.write(encode_record(row, contents(row)))
+                writer.write(encode_record(row, contents(row).tobytes()))
     return VolumeCache(
         folder, "key", SHAPE, tuple(paths), pd.DataFrame({"scan_id": [f"s{n}" for n in range(NUM_ROWS)]})
     )
