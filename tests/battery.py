@@ -184,6 +184,12 @@ CASES = (
         output=lambda sides: (*cropped(sides), 4),
     ),
     Case(
+        "DecoderBlock-even",
+        DecoderBlock,
+        make=lambda sides, seed, dtype: DecoderBlock(4, [2 * side for side in sides], seed=seed, dtype=dtype),
+        output=lambda sides: (*[2 * side for side in sides], 4),
+    ),
+    Case(
         "DecoderBlock-residual",
         DecoderBlock,
         make=lambda sides, seed, dtype: DecoderBlock(4, cropped(sides), True, seed, dtype=dtype),

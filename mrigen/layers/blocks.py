@@ -7,6 +7,7 @@ networks).
 import keras
 
 from mrigen.layers.batch_norm import FusedBatchNormalization
+from mrigen.layers.doubling import convolve_doubled
 
 
 class _ConvolutionPair(keras.layers.Layer):
@@ -39,12 +40,16 @@ class _ConvolutionPair(keras.layers.Layer):
             shape = (*shape[:-1], self.channels)
 
     def _call_pair(self, inputs, training):
-        outputs = inputs
-        for step in self.steps:
-            outputs = step(outputs, training=training) if isinstance(step, FusedBatchNormalization) else step(outputs)
+        outputs = self._call_steps(self.steps, inputs, training)
         if not self.residual:
             return outputs
         return outputs + (inputs if self.shortcut is None else self.shortcut(inputs))
+
+    @staticmethod
+    def _call_steps(steps, outputs, training):
+        for step in steps:
+            outputs = step(outputs, training=training) if isinstance(step, FusedBatchNormalization) else step(outputs)
+        return outputs
 
     def get_config(self):
         return {**super().get_config(), "channels": self.channels, "residual": self.residual, "seed": self.seed}
@@ -128,7 +133,12 @@ class DecoderBlock(_ConvolutionPair):
 
     def call(self, inputs, training=False):
         x, y, z = self.output_sides
-        return self._call_pair(self.up(inputs)[:, :x, :y, :z], training)
+        if self.residual or (x, y, z) != tuple(2 * side for side in inputs.shape[1:4]):
+            return self._call_pair(self.up(inputs)[:, :x, :y, :z], training)
+        # Nothing is cropped, and nobody else needs what was doubled: the first convolution can be had with it.
+        first, *others = self.steps
+        outputs = convolve_doubled(inputs, self.up.kernel, self.up.bias, first.kernel, first.bias)
+        return self._call_steps(others, first.activation(outputs), training)
 
     def compute_output_shape(self, input_shape):
         return (input_shape[0], *self.output_sides, self.channels)

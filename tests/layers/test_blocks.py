@@ -7,6 +7,7 @@ import tensorflow as tf
 from battery import disturb
 
 from mrigen.layers import ConvolutionBlock, DecoderBlock, EncoderBlock, MeanImage
+from mrigen.layers.doubling import convolve_doubled
 
 
 def decoder_block(input_sides, output_sides, channels=2):
@@ -100,3 +101,27 @@ def test_residual_blocks_add_their_input(channels_in):
     expected = inputs if residual.shortcut is None else residual.shortcut(inputs).numpy()
     assert (residual.shortcut is None) == (channels_in == 3)
     np.testing.assert_allclose(added, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("sides", [(4, 3, 2), (1, 1, 1)])
+def test_doubling_and_convolution_in_one_equal_both_in_turn(sides):
+    """Outputs and every gradient, at the borders too."""
+    generator = np.random.default_rng(0)
+    up, convolution = keras.layers.Conv3DTranspose(4, 2, strides=2), keras.layers.Conv3D(5, 3, padding="same")
+    inputs = tf.constant(generator.normal(size=(2, *sides, 3)).astype("float32"))
+    convolution(up(inputs))
+    up.bias.assign(generator.normal(size=4))
+    convolution.bias.assign(generator.normal(size=5))
+    weights = [weight.value for weight in (*up.weights, *convolution.weights)]
+    results = []
+    for call in (
+        lambda: convolution(up(inputs)),
+        lambda: convolve_doubled(inputs, up.kernel, up.bias, convolution.kernel, convolution.bias),
+    ):
+        with tf.GradientTape() as tape:
+            tape.watch(inputs)
+            outputs = call()
+            total = tf.reduce_sum(outputs * tf.cast(np.random.default_rng(1).normal(size=outputs.shape), tf.float32))
+        results.append([outputs, *tape.gradient(total, [inputs, *weights])])
+    for in_turn, in_one in zip(*results, strict=True):
+        np.testing.assert_allclose(in_one, in_turn, rtol=1e-4, atol=1e-4)
