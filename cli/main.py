@@ -15,6 +15,8 @@ VERBS = {
     "fit": "Train the model of a recipe and write a run.",
     "sample": "Write synthetic heads of a run as NIfTI.",
     "template": "Write the mean head of a run, or of each group, as NIfTI.",
+    "traverse": "Write sequences of heads along the principal directions of the latents.",
+    "segment": "Write brain masks of new heads, by the labels of the training people.",
     "probe": "Classify sex from the latents of a run, beside baselines.",
     "phantom": "Write the built-in synthetic cohort as a BIDS folder.",
     "recipe": "Show, list or describe recipes.",

@@ -107,6 +107,15 @@ def read_volume(path: str | os.PathLike, dtype=np.float32) -> Volume:
     return dataclasses.replace(volume, array=np.ascontiguousarray(volume.array, dtype=dtype))
 
 
+def read_grid(path: str | os.PathLike) -> tuple[tuple[int, int, int], np.ndarray]:
+    """Returns the shape (x, y, z) and the affine (4, 4) of an image as it is stored, without reading its voxels.
+
+    Take it of files that `read_volume` has read: it checks nothing.
+    """
+    image = nibabel.load(path, mmap=False)
+    return tuple(image.shape[:3]), np.asarray(image.affine, dtype=np.float64)
+
+
 def to_canonical(volume: Volume) -> Volume:
     """Returns `volume` with axes permuted and flipped to be as near RAS+ as possible; no resampling."""
     orientation = nibabel.io_orientation(volume.affine)

@@ -45,6 +45,8 @@ class MorphingAutoencoder(VariationalAutoencoder):
         self.integration_steps = integration_steps
         self.velocity_smoothness = velocity_smoothness
         super().__init__(*args, **kwargs)
+        if not self.mean_image:
+            raise ValueError("mean_image: got False, expected True: it is the template that is warped.")
         self.add_trackers(*self.trackers, "smoothness_nats")
 
     @classmethod
@@ -76,10 +78,17 @@ class MorphingAutoencoder(VariationalAutoencoder):
             gain, offset: (batch, x, y, z, 1), smooth; the offset is an intensity on the [0, 1] scale.
             reconstruction: (batch, x, y, z, 1), the warped template * gain + offset.
         """
+        return self.render(*self.fields(z, training))
+
+    def fields(self, z, training=False):
+        """Returns the velocity (batch, *field_sides, 3) of latents `z`, and the log-gain and offset beside it
+        (batch, *field_sides, 2)."""
         features = self.refine(upsample(self.expand(z), self.field_sides), training=training)
-        velocity, shading = tf.split(self.to_fields(features), [3, 2], axis=-1)
-        displacement = integrate_velocity(velocity, self.integration_steps)
-        displacement = upsample_displacement(displacement, self.volume_shape)
+        return tf.split(self.to_fields(features), [3, 2], axis=-1)
+
+    def render(self, velocity, shading) -> dict:
+        """Returns what `decode_parts` returns, of fields such as those of `fields`."""
+        displacement = self.displacement(velocity)
         log_gain, offset = tf.split(upsample(shading, self.volume_shape), 2, axis=-1)
         gain = tf.exp(tf.math.asinh(log_gain))  # Grows no faster than its logarithm does at the start.
         return {
@@ -89,6 +98,11 @@ class MorphingAutoencoder(VariationalAutoencoder):
             "offset": offset,
             "reconstruction": self.mean(displacement) * gain + offset,
         }
+
+    def displacement(self, velocity):
+        """Returns the displacement (batch, x, y, z, 3) in voxels that leads from a head into the template; of the
+        negated velocity, the one that leads back."""
+        return upsample_displacement(integrate_velocity(velocity, self.integration_steps), self.volume_shape)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         loss = super().compute_loss(x, y, y_pred, sample_weight, training)

@@ -1,0 +1,23 @@
+"""`mrigen segment`."""
+
+import click
+from mrigen_cli.common import common_options, find_run, load_tensorflow, run_option
+
+
+@click.command()
+@click.argument("images", nargs=-1, required=True, type=click.Path())
+@run_option
+@click.option("-o", "--out", type=click.Path(), help="Folder to write to.  [default: RUN/segmentations]")
+@click.option("--force", is_flag=True, help="Replace masks that are there.")
+@common_options
+def segment(images, run_directory, out, force):
+    """Write a brain mask for each of IMAGES (NIfTI heads), on its own grid, and print the paths.
+
+    The run is one of kind morph whose cohort has masks: those of its training people are carried over.
+    """
+    run = find_run(run_directory)
+    load_tensorflow()
+    from mrigen.segmentation import segment as write_masks
+
+    for path in write_masks(run, images, out, force):
+        click.echo(path)

@@ -1,0 +1,84 @@
+"""Brain masks by label propagation."""
+
+import shutil
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+
+from mrigen.errors import CohortError, UsageError
+from mrigen.runs import Run
+from mrigen.segmentation import ATLAS, Segmenter, TemplateFit, make_atlas, segment
+from mrigen.volumes import read_volume
+
+
+@pytest.fixture
+def own_run(morph_run, tmp_path):
+    """A copy of the morphing run that a test may write into."""
+    return Run(Path(shutil.copytree(morph_run.directory, tmp_path / "run")))
+
+
+def test_a_mask_lies_on_the_grid_of_its_image_and_where_the_brain_is(own_run, tmp_path):
+    person = own_run.subjects.merge(own_run.split, on="participant_id").query("split == 'heldout'").iloc[0]
+    turned = nibabel.load(person["path"]).as_reoriented([[1, -1], [2, 1], [0, -1]])
+    nibabel.save(turned, tmp_path / "turned_T1w.nii.gz")
+    (path,) = segment(own_run, [tmp_path / "turned_T1w.nii.gz"], tmp_path / "out")
+    assert path == tmp_path / "out" / "turned_desc-brain_mask.nii.gz"
+    mask = nibabel.load(path)
+    assert mask.shape == turned.shape and mask.get_data_dtype() == np.uint8
+    np.testing.assert_allclose(mask.affine, turned.affine, atol=1e-4)
+    found, truth = read_volume(path).array > 0.5, read_volume(person["mask_path"]).array > 0
+    assert 2 * (found & truth).sum() / (found.sum() + truth.sum()) > 0.8
+
+
+def test_the_atlas_is_a_probability_and_is_made_once(own_run):
+    Segmenter(own_run, fit_steps=0)
+    path = own_run.directory / ATLAS
+    atlas, stamp = read_volume(path).array, path.stat().st_mtime_ns
+    assert 0.0 <= atlas.min() < 0.01 and 0.9 < atlas.max() <= 1.001
+    Segmenter(own_run, fit_steps=0)
+    assert path.stat().st_mtime_ns == stamp
+
+
+def test_the_fit_brings_the_template_closer(morph_run):
+    model = morph_run.load_model()
+    volume = model.decode(np.full((1, 8), 3.0, "float32")).numpy()
+    volume = np.roll(volume, 1, axis=1)
+    errors = []
+    for steps in (0, 30):
+        fit = TemplateFit(model, steps)
+        velocity = fit(volume)
+        shading = model.fields(fit.z.value)[1]
+        errors.append(float(np.square(model.render(velocity, shading)["reconstruction"] - volume).sum()))
+        np.testing.assert_allclose(fit(volume), velocity, atol=1e-5)  # Nothing is left over from the head before.
+    assert errors[1] < 0.9 * errors[0]
+
+
+def test_faults_write_nothing(own_run, finished_run, tmp_path):
+    image = own_run.subjects["path"].iloc[0]
+    out = tmp_path / "out"
+    with pytest.raises(UsageError, match="got a run of kind vae, expected kind morph"):
+        segment(finished_run, [image], out)
+    with pytest.raises(CohortError) as error:
+        segment(own_run, [image, tmp_path / "none.nii", tmp_path / "neither.nii"], out)
+    assert len(error.value.faults) == 2
+    with pytest.raises(UsageError, match="another image has the same name"):
+        segment(own_run, [image, image], out)
+    assert not out.exists()
+
+
+def test_masks_that_are_there_are_kept_unless_forced(own_run, tmp_path):
+    image = own_run.subjects["path"].iloc[0]
+    (path,) = segment(own_run, [image], tmp_path)
+    before = path.read_bytes()
+    with pytest.raises(UsageError, match="is there already"):
+        segment(own_run, [image], tmp_path)
+    segment(own_run, [image], tmp_path, force=True)
+    assert path.read_bytes() == before
+
+
+def test_people_without_masks_make_no_atlas(own_run):
+    own_run.subjects["mask_path"] = None
+    with pytest.raises(UsageError, match=r"none of the training people has a mask.*data\.mask"):
+        make_atlas(own_run, own_run.load_model())
