@@ -33,7 +33,9 @@ def convolve_doubled(inputs, up_kernel, up_bias, kernel, bias):
     octants = []
     for octant, octant_kernel in zip(np.ndindex(2, 2, 2), tf.unstack(tf.cast(joint, inputs.dtype)), strict=True):
         # A zero before or after each axis. (To pad once and slice eight times takes twice as long on the way back.)
-        seen = tf.pad(inputs, [[0, 0], *([1 - after, after] for after in octant), [0, 0]])
+        # PadV2, because TensorFlow's remapper trips over Pad before a convolution, complains and gives up.
+        edges = [[0, 0], *([1 - after, after] for after in octant), [0, 0]]
+        seen = tf.raw_ops.PadV2(input=inputs, paddings=edges, constant_values=tf.zeros([], inputs.dtype))
         octants.append(tf.nn.conv3d(seen, octant_kernel, [1] * 5, "VALID"))
     stacked = tf.reshape(tf.stack(octants, axis=4), [-1, x, y, z, 2, 2, 2, outputs])
     doubled = tf.reshape(tf.transpose(stacked, [0, 1, 4, 2, 5, 3, 6, 7]), [-1, 2 * x, 2 * y, 2 * z, outputs])

@@ -170,7 +170,7 @@ def test_what_nobody_foresaw_is_one_line_too(call, run_copy, monkeypatch):
     )
 
 
-def test_a_disk_too_full_for_weights_is_told_before_hdf5_sees_it(call, tmp_path, monkeypatch):
+def test_a_disk_too_full_for_weights_is_told_before_hdf5_sees_it(call, finished_run, tmp_path, monkeypatch):
     import shutil
 
     usage = shutil.disk_usage(tmp_path)
