@@ -2,9 +2,9 @@
 
 import dataclasses
 
-from benchmarks.contenders import Contender, Measured, one_by_one
+from benchmarks.contenders import Measured, one_by_one
 from benchmarks.report import Section
-from benchmarks.step import FULL, KERAS, LOW, QUICK_TASK, TORCH, shape_name
+from benchmarks.step import FULL, KERAS, LOW, QUICK_TASK, TORCH, contender, shape_name
 from benchmarks.trainers import Task
 
 # Channels as in the recipe vae.
@@ -41,11 +41,11 @@ def measure(quick: bool = False) -> list[Section]:
 
 
 def _section(title: str, trainers, task: Task) -> Section:
-    contenders = []
-    for name, factory, settings, precisions in trainers:
-        for precision in precisions:
-            fields = dataclasses.asdict(dataclasses.replace(task, precision=precision))
-            contenders.append(Contender(f"{name}, {precision}", factory, {**fields, **settings}))
+    contenders = [
+        contender(name, factory, settings, task, precision)
+        for name, factory, settings, precisions in trainers
+        for precision in precisions
+    ]
     return Section(
         title,
         f"Batch {task.batch_size} of {shape_name(task.volume_shape)} voxels, blocks of "

@@ -3,10 +3,10 @@
 import dataclasses
 import math
 
-from benchmarks.contenders import Contender, Measured, one_by_one
+from benchmarks.contenders import Measured, one_by_one
 from benchmarks.machine import gpus, has_bfloat16
 from benchmarks.report import Section
-from benchmarks.step import FULL, KERAS, LOW, TORCH, shape_name
+from benchmarks.step import FULL, KERAS, LOW, TORCH, contender, shape_name
 from benchmarks.trainers import Task
 from mrigen.machine import available_memory
 
@@ -60,9 +60,7 @@ def _measured(name: str, tasks: list[Task], precision: str) -> list[list]:
         if not gpus() and expected > MEMORY_SHARE * (available_memory() or math.inf) / 2**20:
             cells.append([f"skipped: needs about {expected / 2**10:.0f} GiB", None, None])
             continue
-        factory, settings = NAMES[name]
-        fields = dataclasses.asdict(dataclasses.replace(task, precision=precision))
-        each = one_by_one([Contender(f"{name}, {shape_name(task.volume_shape)}", factory, {**fields, **settings})])[0]
+        each = one_by_one([contender(f"{name}, {shape_name(task.volume_shape)}", *NAMES[name], task, precision)])[0]
         if each.problem is None:
             peaks[_num_voxels(task)] = each.median("peak_rss_mb")
         seconds = each.median("seconds")

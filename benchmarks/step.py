@@ -32,7 +32,11 @@ QUICK_TASK = Task((16, 24, 16), (4, 4, 4), 8, 2, num_warm_up=1, num_steps=2, min
 
 def trainer(name: str, task: Task, precision: str) -> Contender:
     """Returns one of `TRAINERS`, set to train `task` in `precision`."""
-    factory, settings = TRAINERS[name]
+    return contender(name, *TRAINERS[name], task, precision)
+
+
+def contender(name: str, factory: str, settings: dict, task: Task, precision: str) -> Contender:
+    """Returns the contender that trains `task` in `precision`, with the factory's own `settings` beside it."""
     task = dataclasses.replace(task, precision=precision)
     return Contender(f"{name}, {precision}", factory, {**dataclasses.asdict(task), **settings})
 

@@ -6,9 +6,11 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
+
+from mrigen.errors import UsageError
 
 
 @contextlib.contextmanager
@@ -98,3 +100,10 @@ def write_table(path: str | os.PathLike, frame) -> None:
 
 def _temporary_path(parent: Path, name: str) -> Path:
     return parent / "-".join(filter(None, (".tmp", uuid.uuid4().hex[:8], name)))
+
+
+def refuse_taken(paths: Iterable[Path], force: bool) -> None:
+    """Raises a UsageError that names the first of `paths` that is there already, unless `force` replaces them."""
+    taken = next((path for path in paths if path.exists()), None)
+    if taken is not None and not force:
+        raise UsageError(f"{taken}: is there already, expected a new file. Name a folder with --out, or use --force.")

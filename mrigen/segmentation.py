@@ -11,6 +11,7 @@ import tensorflow as tf
 from mrigen.data.checking import find_faults
 from mrigen.data.preprocess import grid_affine, prepare_volume, resample
 from mrigen.errors import CohortError, UsageError
+from mrigen.files import refuse_taken
 from mrigen.layers import bending, warp
 from mrigen.models import MorphingAutoencoder
 from mrigen.progress import progress_bar
@@ -48,10 +49,7 @@ def segment(
     for number, target in enumerate(targets):
         if target in targets[:number]:
             raise UsageError(f"{images[number]}: another image has the same name, expected different ones. Rename it.")
-        if target.exists() and not force:
-            raise UsageError(
-                f"{target}: is there already, expected a new file. Name a folder with --out, or use --force."
-            )
+    refuse_taken(targets, force)
     segmenter = Segmenter(run)
     faults = []
     for image in images:

@@ -9,6 +9,7 @@ import pandas as pd
 from mrigen.encoding import decode_latents
 from mrigen.errors import UsageError
 from mrigen.figures import draw_contact_sheet
+from mrigen.files import refuse_taken
 from mrigen.models import MorphingAutoencoder
 from mrigen.runs import Run
 from mrigen.volumes import write_volume
@@ -38,11 +39,7 @@ def write_templates(
     groups = {"template": table["row"]} if by is None else _groups(table, by, run)
     directory = Path(directory) if directory is not None else run.directory / "templates"
     paths = [directory / f"{name}.nii.gz" for name in groups]
-    taken = [path for path in paths if path.exists()]
-    if taken and not force:
-        raise UsageError(
-            f"{taken[0]}: is there already, expected a new file. Name a folder with --out, or use --force."
-        )
+    refuse_taken(paths, force)
     means = np.stack([latents["loc"][rows.to_numpy()].mean(axis=0) for rows in groups.values()])
     model = run.load_model()
     if by is None and isinstance(model, MorphingAutoencoder):

@@ -8,6 +8,7 @@ import numpy as np
 from mrigen.encoding import decode_latents
 from mrigen.errors import UsageError
 from mrigen.figures import draw_contact_sheet
+from mrigen.files import refuse_taken
 from mrigen.runs import Run
 from mrigen.volumes import write_volume
 
@@ -49,11 +50,7 @@ def write_traversals(
         raise UsageError(f"--extent: got {extent:g}, expected a number > 0. Set 2.5 for a start.")
     directory = Path(directory) if directory is not None else run.directory / "traversals"
     paths = [directory / f"traversal_pc{number + 1:02d}.nii.gz" for number in range(num_directions)]
-    taken = [path for path in paths if path.exists()]
-    if taken and not force:
-        raise UsageError(
-            f"{taken[0]}: is there already, expected a new file. Name a folder with --out, or use --force."
-        )
+    refuse_taken(paths, force)
     middle = loc.mean(axis=0)
     _, singular_values, components = np.linalg.svd(loc - middle, full_matrices=False)
     deviations = singular_values / np.sqrt(len(loc) - 1)

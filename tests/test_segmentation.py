@@ -41,6 +41,19 @@ def test_the_atlas_is_a_probability_and_is_made_once(own_run):
     assert path.stat().st_mtime_ns == stamp
 
 
+def test_masks_move_into_the_template_against_the_displacement(morph_run):
+    """A head whose displacement is 2 voxels along x is the template moved by -2: its mask moves by +2 to get there."""
+    model = morph_run.load_model()
+    model.to_fields.kernel.assign(np.zeros(model.to_fields.kernel.shape))
+    atlases = []
+    for shift in (0.0, 2.0):
+        model.to_fields.bias.assign([shift * model.field_sides[0] / model.volume_shape[0], 0, 0, 0, 0])
+        atlases.append(make_atlas(morph_run, model))
+    still, moved = atlases
+    assert still.std() > 0.1
+    np.testing.assert_allclose(moved[2:], still[:-2], atol=1e-3)
+
+
 def test_the_fit_brings_the_template_closer(morph_run):
     model = morph_run.load_model()
     volume = model.decode(np.full((1, 8), 3.0, "float32")).numpy()

@@ -130,3 +130,8 @@ def test_a_moved_head_is_found_by_moving_the_template():
     inside = np.linalg.norm(grid / (7, 6, 5), axis=-1) < 1.2
     assert displacement[0].numpy()[inside].mean(axis=0) == pytest.approx([-2, 0, 0], abs=0.7)
     assert jacobian_determinant(displacement).numpy().min() > 0
+
+
+def test_a_morphing_model_without_its_template_is_refused():
+    with pytest.raises(ValueError, match="mean_image: got False, expected True"):
+        morph(mean_image=False)
