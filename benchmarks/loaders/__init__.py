@@ -35,6 +35,7 @@ def timed_epochs(open_epochs: Callable[[Path], Callable[[], Iterable]], num_volu
         with tempfile.TemporaryDirectory(dir=folder) as fresh:
             started = time.perf_counter()
             epoch = open_epochs(Path(fresh))
+            prepared = time.perf_counter() - started
             _consume(epoch())
             first = time.perf_counter() - started
             disk = sum(path.stat().st_size for path in Path(fresh).rglob("*") if path.is_file())
@@ -43,7 +44,12 @@ def timed_epochs(open_epochs: Callable[[Path], Callable[[], Iterable]], num_volu
                 _consume(epoch())
                 num_epochs += 1
             later = (time.perf_counter() - started) / num_epochs
-        return {"first": num_volumes / first, "later": num_volumes / later, "disk_kib": disk / 2**10 / num_volumes}
+        return {
+            "prepared_s": prepared,
+            "first": num_volumes / first,
+            "later": num_volumes / later,
+            "disk_kib": disk / 2**10 / num_volumes,
+        }
 
     return {}, run_round
 

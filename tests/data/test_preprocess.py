@@ -274,6 +274,23 @@ def test_the_head_is_the_largest_component():
     assert mask[2:10, 2:10, 2:10].all()
 
 
+@pytest.mark.parametrize("row", [1, 2])
+def test_the_largest_component_is_found_between_others(row):
+    """None has half of the voxels, and those looked at first (every second plane, every fourth row) may miss it."""
+    array = np.zeros((20, 20, 20), dtype=np.float32)
+    array[4, ::4, :3] = array[12, ::4, :3] = 100  # ten of three voxels
+    array[15, row, :8] = 100
+    mask = head_mask(array)
+    assert mask.sum() == 8
+    assert mask[15, row, :8].all()
+
+
+def test_a_component_that_the_first_look_misses_is_found():
+    array = np.zeros((20, 20, 20), dtype=np.float32)
+    array[3, 5, 2:14] = 100
+    assert head_mask(array).sum() == 12
+
+
 @pytest.mark.parametrize(("zooms", "angles"), [((1.5, 2.0, 3.0), None), ((3.0, 1.5, 2.0), (11, -8, 14))])
 def test_head_volume_of_a_ball_is_right(zooms, angles):
     expected = 4 / 3 * np.pi * RADIUS**3 / 1000
