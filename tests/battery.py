@@ -14,6 +14,8 @@ import tensorflow as tf
 
 from mrigen.distributions import DiagonalGaussianPosterior, GaussianLikelihood
 from mrigen.layers import (
+    Conv3D,
+    Conv3DTranspose,
     ConvolutionBlock,
     DecoderBlock,
     EncoderBlock,
@@ -152,12 +154,34 @@ def _likelihood(sigma):
     )
 
 
+def _glorot(seed):
+    return keras.initializers.GlorotUniform(seed=seed)
+
+
 CASES = (
     Case(
         "FusedBatchNormalization",
         FusedBatchNormalization,
         make=lambda sides, seed, dtype: FusedBatchNormalization(0.9, 1e-2, dtype=dtype),
         output=lambda sides: (*sides, 3),
+    ),
+    Case(
+        "Conv3D",
+        Conv3D,
+        make=lambda sides, seed, dtype: Conv3D(4, 3, padding="same", kernel_initializer=_glorot(seed), dtype=dtype),
+        output=lambda sides: (*sides, 4),
+    ),
+    Case(
+        "Conv3D-to_one",
+        Conv3D,
+        make=lambda sides, seed, dtype: Conv3D(1, 3, padding="same", kernel_initializer=_glorot(seed), dtype=dtype),
+        output=lambda sides: (*sides, 1),
+    ),
+    Case(
+        "Conv3DTranspose",
+        Conv3DTranspose,
+        make=lambda sides, seed, dtype: Conv3DTranspose(4, 2, 2, kernel_initializer=_glorot(seed), dtype=dtype),
+        output=lambda sides: (*[2 * side for side in sides], 4),
     ),
     Case(
         "EncoderBlock",

@@ -2,6 +2,7 @@
 
 from mrigen.layers.batch_norm import FusedBatchNormalization
 from mrigen.layers.blocks import ConvolutionBlock, DecoderBlock, EncoderBlock
+from mrigen.layers.convolutions import Conv3D, Conv3DTranspose
 from mrigen.layers.fields import (
     bending,
     compose_displacements,
@@ -16,6 +17,8 @@ from mrigen.layers.warped_template import WarpedTemplate
 from mrigen.layers.warping import warp
 
 __all__ = [
+    "Conv3D",
+    "Conv3DTranspose",
     "ConvolutionBlock",
     "DecoderBlock",
     "EncoderBlock",

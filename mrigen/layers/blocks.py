@@ -7,6 +7,7 @@ networks).
 import keras
 
 from mrigen.layers.batch_norm import FusedBatchNormalization
+from mrigen.layers.convolutions import Conv3D, Conv3DTranspose
 from mrigen.layers.doubling import convolve_doubled
 
 
@@ -21,7 +22,7 @@ class _ConvolutionPair(keras.layers.Layer):
         self.steps = []
         for index in range(2):
             initializer = keras.initializers.HeNormal(seed=None if seed is None else seed + index)
-            convolution = keras.layers.Conv3D(
+            convolution = Conv3D(
                 channels, 3, padding="same", kernel_initializer=initializer, activation="relu", dtype=self.dtype_policy
             )
             self.steps += [convolution, FusedBatchNormalization(dtype=self.dtype_policy)]
@@ -31,7 +32,7 @@ class _ConvolutionPair(keras.layers.Layer):
         shape = tuple(input_shape)
         if self.residual and shape[-1] != self.channels:
             initializer = keras.initializers.GlorotUniform(seed=None if self.seed is None else self.seed + 3)
-            self.shortcut = keras.layers.Conv3D(
+            self.shortcut = Conv3D(
                 self.channels, 1, kernel_initializer=initializer, use_bias=False, dtype=self.dtype_policy
             )
             self.shortcut.build(shape)
@@ -119,7 +120,7 @@ class DecoderBlock(_ConvolutionPair):
     def __init__(self, channels: int, output_sides, residual: bool = False, seed: int | None = None, **kwargs):
         super().__init__(channels, residual, seed, **kwargs)
         self.output_sides = tuple(output_sides)
-        self.up = keras.layers.Conv3DTranspose(
+        self.up = Conv3DTranspose(
             channels,
             2,
             strides=2,

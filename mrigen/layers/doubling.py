@@ -37,13 +37,14 @@ def convolve_doubled(inputs, up_kernel, up_bias, kernel, bias):
         edges = [[0, 0], *([1 - after, after] for after in octant), [0, 0]]
         seen = tf.raw_ops.PadV2(input=inputs, paddings=edges, constant_values=tf.zeros([], inputs.dtype))
         octants.append(tf.nn.conv3d(seen, octant_kernel, [1] * 5, "VALID"))
-    stacked = tf.reshape(tf.stack(octants, axis=4), [-1, x, y, z, 2, 2, 2, outputs])
-    doubled = tf.reshape(tf.transpose(stacked, [0, 1, 4, 2, 5, 3, 6, 7]), [-1, 2 * x, 2 * y, 2 * z, outputs])
-    # The bias between the two ends at the border of the volume, so its sum is smaller there.
-    ones = tf.ones([1, 2 * x, 2 * y, 2 * z, 1], inputs.dtype)
+    stacked = tf.reshape(tf.stack(octants), [2, 2, 2, -1, x, y, z, outputs])
+    doubled = tf.reshape(tf.transpose(stacked, [3, 4, 0, 5, 1, 6, 2, 7]), [-1, 2 * x, 2 * y, 2 * z, outputs])
+    # The bias between the two ends at the border of the volume, so its sum is smaller there. In float32, or the sums
+    # over voxels on the way back would be wrong in float16.
+    ones = tf.ones([1, 2 * x, 2 * y, 2 * z, 1])
     bias_kernel = tf.einsum("m,xyzmo->xyzo", tf.cast(up_bias, tf.float32), kernel)[..., None, :]
-    bias_field = tf.nn.conv3d(ones, tf.cast(bias_kernel, inputs.dtype), [1] * 5, "SAME")
-    return doubled + (bias_field + tf.cast(bias, inputs.dtype))
+    bias_field = tf.nn.conv3d(ones, bias_kernel, [1] * 5, "SAME") + tf.cast(bias, tf.float32)
+    return doubled + tf.cast(bias_field, inputs.dtype)
 
 
 @functools.cache

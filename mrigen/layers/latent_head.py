@@ -2,6 +2,8 @@
 
 import keras
 
+from mrigen.layers.convolutions import Conv3D
+
 
 def latent_head(latent_dim: int | None, latent_channels: int, seed: int | None, name: str, gain: float = 1.0):
     """Returns the float32 layer from features to latents: dense, or 1x1x1 convolution for a spatial latent.
@@ -15,7 +17,7 @@ def latent_head(latent_dim: int | None, latent_channels: int, seed: int | None, 
     """
     initializer = keras.initializers.RandomNormal(stddev=gain**0.5, seed=seed)
     if latent_dim is None:
-        return keras.layers.Conv3D(latent_channels, 1, kernel_initializer=initializer, dtype="float32", name=name)
+        return Conv3D(latent_channels, 1, kernel_initializer=initializer, dtype="float32", name=name)
     return keras.layers.Dense(latent_dim, kernel_initializer=initializer, dtype="float32", name=name)
 
 

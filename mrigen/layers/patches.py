@@ -2,6 +2,8 @@
 
 import keras
 
+from mrigen.layers.convolutions import Conv3D, Conv3DTranspose
+
 
 @keras.saving.register_keras_serializable(package="mrigen")
 class PatchEmbedding(keras.layers.Layer):
@@ -24,7 +26,7 @@ class PatchEmbedding(keras.layers.Layer):
         self.channels = channels
         self.patch = patch
         self.seed = seed
-        self.convolution = keras.layers.Conv3D(
+        self.convolution = Conv3D(
             channels,
             patch,
             strides=patch,
@@ -69,7 +71,7 @@ class PatchExpansion(keras.layers.Layer):
         self.patch = patch
         self.output_sides = tuple(output_sides)
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
-        self.convolution = keras.layers.Conv3DTranspose(
+        self.convolution = Conv3DTranspose(
             channels, patch, strides=patch, kernel_initializer=self.kernel_initializer, dtype=self.dtype_policy
         )
 

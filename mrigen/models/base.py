@@ -5,7 +5,7 @@ import abc
 import keras
 import tensorflow as tf
 
-from mrigen.layers import DecoderBlock, EncoderBlock, MeanImage, PatchEmbedding, PatchExpansion
+from mrigen.layers import Conv3D, DecoderBlock, EncoderBlock, MeanImage, PatchEmbedding, PatchExpansion
 from mrigen.layers.latent_head import flat_size
 from mrigen.recipe import ModelRecipe
 
@@ -117,9 +117,7 @@ class LatentModel(keras.Model, abc.ABC):
         if self.patch > 1:
             self.to_volume = PatchExpansion(1, self.patch, self.volume_shape, start, dtype=policy, name="to_volume")
         else:
-            self.to_volume = keras.layers.Conv3D(
-                1, 3, padding="same", kernel_initializer=start, dtype=policy, name="to_volume"
-            )
+            self.to_volume = Conv3D(1, 3, padding="same", kernel_initializer=start, dtype=policy, name="to_volume")
         self.mean = MeanImage(name="mean") if self.mean_image else None
 
     def build_decoder(self, shape):
@@ -213,7 +211,7 @@ def latent_expansion(grid, latent_dim: int | None, channels: int, seed: int) -> 
     if latent_dim is None:
         layers = [
             keras.layers.Reshape((*grid, -1), dtype="float32"),
-            keras.layers.Conv3D(channels, 1, kernel_initializer=initializer, activation="relu", dtype="float32"),
+            Conv3D(channels, 1, kernel_initializer=initializer, activation="relu", dtype="float32"),
         ]
     else:
         size = flat_size(grid) * channels

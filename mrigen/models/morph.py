@@ -4,6 +4,7 @@ import keras
 import tensorflow as tf
 
 from mrigen.layers import (
+    Conv3D,
     ConvolutionBlock,
     WarpedTemplate,
     bending,
@@ -61,7 +62,7 @@ class MorphingAutoencoder(VariationalAutoencoder):
             self.field_channels, self.residual, seed=self.seed + 1000, dtype=self.dtype_policy, name="refine"
         )
         # Starts at zero: the first reconstruction is the template.
-        self.to_fields = keras.layers.Conv3D(5, 1, kernel_initializer="zeros", dtype="float32", name="to_fields")
+        self.to_fields = Conv3D(5, 1, kernel_initializer="zeros", dtype="float32", name="to_fields")
         self.mean = WarpedTemplate(name="mean")
 
     def build_decoder(self, shape):

@@ -1,0 +1,65 @@
+"""Keras's numbers in all precisions, and gradients that are right."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from battery import disturb
+
+from mrigen.layers import Conv3D, Conv3DTranspose
+
+LAYERS = {
+    "plain": (Conv3D, {"filters": 3, "kernel_size": 3, "padding": "same", "activation": "tanh"}),
+    "strided": (Conv3D, {"filters": 3, "kernel_size": 2, "strides": 2, "padding": "same"}),
+    "no bias": (Conv3D, {"filters": 2, "kernel_size": 1, "use_bias": False}),
+    "to one": (Conv3D, {"filters": 1, "kernel_size": 3, "padding": "same"}),
+    "to one, uneven": (Conv3D, {"filters": 1, "kernel_size": (1, 3, 5), "padding": "same"}),
+    "to one, even": (Conv3D, {"filters": 1, "kernel_size": 2, "padding": "same"}),
+    "to one, cut": (Conv3D, {"filters": 1, "kernel_size": 3}),
+    "to one, strided": (Conv3D, {"filters": 1, "kernel_size": 3, "strides": 2, "padding": "same"}),
+    "to one, dilated": (Conv3D, {"filters": 1, "kernel_size": 3, "dilation_rate": 2, "padding": "same"}),
+    "transposed": (Conv3DTranspose, {"filters": 3, "kernel_size": 2, "strides": 2, "activation": "tanh"}),
+    "transposed, wide": (Conv3DTranspose, {"filters": 3, "kernel_size": 3, "strides": 2, "padding": "same"}),
+}
+
+
+def results(layer, inputs):
+    """Returns the output of a layer and the gradients with respect to its input and its weights, as float32 arrays."""
+
+    @tf.function
+    def run(inputs):
+        with tf.GradientTape() as tape:
+            tape.watch(inputs)
+            outputs = tf.cast(layer(inputs), tf.float32)
+            # Not the same for all voxels, or reversed taps would go unnoticed.
+            weights = 1.5 + tf.sin(tf.range(tf.size(outputs, tf.int64), dtype=tf.float32))
+            total = tf.reduce_sum(outputs * tf.reshape(weights, outputs.shape))
+        return outputs, *tape.gradient(total, [inputs, *[weight.value for weight in layer.weights]])
+
+    return [each.numpy() for each in run(tf.constant(inputs))]
+
+
+@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16", "mixed_float16"])
+def test_outputs_and_gradients_are_those_of_keras(name, precision):
+    kind, options = LAYERS[name]
+    ours = kind(**options, dtype=precision)
+    theirs = getattr(keras.layers, kind.__name__)(**options, dtype="float32")
+    inputs = np.random.default_rng(0).uniform(size=(2, 7, 6, 5, 2)).astype("float32")
+    ours.build(inputs.shape)
+    theirs.build(inputs.shape)
+    disturb(ours)
+    theirs.set_weights(ours.get_weights())
+    tolerance = {"float32": 1e-5, "mixed_bfloat16": 3e-2, "mixed_float16": 1e-2}[precision]
+    for got, expected in zip(results(ours, inputs), results(theirs, inputs), strict=True):
+        np.testing.assert_allclose(got, expected, atol=tolerance * np.abs(expected).max())
+
+
+def test_the_gradient_of_a_bias_is_right_over_many_voxels():
+    """A sum in bfloat16 stops growing after some hundred terms."""
+    layer = Conv3D(8, 1, dtype="mixed_bfloat16")
+    inputs = np.ones((2, 40, 40, 40, 1), "float32")
+    layer.build(inputs.shape)
+    with tf.GradientTape() as tape:
+        total = tf.reduce_sum(tf.cast(layer(inputs), tf.float32))
+    np.testing.assert_allclose(tape.gradient(total, layer.bias.value), np.full(8, 128_000.0), rtol=0.01)
