@@ -12,7 +12,7 @@ from mrigen_cli.common import announce, common_options, load_tensorflow, set_opt
 def check(recipe, overrides, as_json):
     """Say what a fit of RECIPE will take, before it starts: a few steps on random volumes are measured.
 
-    Nothing is written, and no image is read.
+    For a VAE the images of up to 200 training people are read, to forecast how many latent variables can stay active.
     """
     from mrigen.recipe import load_recipe
 
@@ -65,6 +65,8 @@ def describe_plan(plan, recipe) -> str:
         "Memory": memory + available,
         "Step": step,
     }
+    if plan.forecast is not None:
+        rows["Latents"] = plan.forecast.in_words()
     return "\n".join(f"{name:10} {text}" for name, text in rows.items())
 
 

@@ -13,6 +13,7 @@ VERBS = {
     "demo": "Fit, sample and probe on the built-in synthetic cohort: no data, no network.",
     "check": "Say what a fit of a recipe will take: people, memory, disk and time.",
     "fit": "Train the model of a recipe and write a run.",
+    "diagnose": "Explain a finished VAE: what its latents say, and what to do.",
     "sample": "Write synthetic heads of a run as NIfTI.",
     "template": "Write the mean head of a run, or of each group, as NIfTI.",
     "traverse": "Write sequences of heads along the principal directions of the latents.",

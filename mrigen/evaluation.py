@@ -5,14 +5,13 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from mrigen.collapse import count_active
 from mrigen.data.dataset import Dataset
 from mrigen.data.pipeline import inference_dataset, read_volumes
 from mrigen.encoding import BATCH_SIZE, pad_batch
 from mrigen.models import LatentModel, VariationalAutoencoder
 from mrigen.pca import fit_pca
 
-# A latent variable is active when its posterior mean varies between people by more than this.
-ACTIVE_VARIANCE = 0.01
 # Draws from the posterior in the ELBO of each held-out person.
 NUM_DRAWS = 8
 # PCA keeps all its training volumes in memory; beyond this it takes a random part of the people.
@@ -29,18 +28,20 @@ def evaluate(model: LatentModel, dataset: Dataset, latents: dict[str, np.ndarray
         seed: of the posterior draws and of the part of the people that PCA sees.
 
     Returns:
-        heldout: {mse, psnr, explained_variance, elbo_nats}: means over subjects on the whole grid, intensities in
-        [0, 1]; explained variance is pooled, against the training mean image. pca: {mse, loglik_nats,
-        loglik_calibrated_nats, num_components, num_subjects}. kl_nats and active_units over training subjects;
-        latent_dim, decoder_sigma; residual_rmse of the training subjects' reconstructions (posterior means). None
-        where a model, or an empty split, has no such figure.
+        heldout: {mse, psnr, explained_variance, elbo_nats, shuffled_gap_nats}: means over subjects on the whole grid,
+        intensities in [0, 1]; explained variance is pooled, against the training mean image; the gap is what a volume
+        loses when it is decoded from the latents of the next person, none if the decoder ignores them. pca: {mse,
+        loglik_nats, loglik_calibrated_nats, num_components, num_subjects}. kl_nats and active_units over training
+        subjects; latent_dim, decoder_sigma; residual_rmse of the training subjects' reconstructions (posterior
+        means). None where a model, or an empty split, has no such figure.
     """
     train, heldout = dataset.rows("train"), dataset.rows("heldout")
     training = _reconstruct(model, dataset, train, None, 0, seed)
     mean_image = mean_training_volume(dataset)
-    scored = _reconstruct(model, dataset, heldout, mean_image, NUM_DRAWS, seed)
+    others = np.roll(latents["loc"][heldout], 1, axis=0)
+    scored = _reconstruct(model, dataset, heldout, mean_image, NUM_DRAWS, seed, others)
     num_voxels = model.num_voxels
-    figures = dict.fromkeys(("mse", "psnr", "explained_variance", "elbo_nats"))
+    figures = dict.fromkeys(("mse", "psnr", "explained_variance", "elbo_nats", "shuffled_gap_nats"))
     if len(heldout):
         mse = scored["squared_error"] / num_voxels
         figures["mse"] = float(mse.mean())
@@ -48,13 +49,14 @@ def evaluate(model: LatentModel, dataset: Dataset, latents: dict[str, np.ndarray
         figures["explained_variance"] = float(1.0 - scored["squared_error"].sum() / scored["total_error"].sum())
         if "elbo" in scored:
             figures["elbo_nats"] = float(scored["elbo"].mean())
+        if "shuffled_gap" in scored and len(heldout) > 1:
+            figures["shuffled_gap_nats"] = float(scored["shuffled_gap"].mean())
     is_vae = isinstance(model, VariationalAutoencoder)
-    locations = latents["loc"][train]
     return {
         "heldout": figures,
         "pca": _pca_figures(dataset, model.latent_size, seed),
         "kl_nats": float(training["kl"].mean()) if is_vae else None,
-        "active_units": int((locations.var(axis=0) > ACTIVE_VARIANCE).sum()),
+        "active_units": count_active(latents["loc"][train]),
         "latent_dim": int(model.latent_size),
         "decoder_sigma": float(model.likelihood.decoder_sigma) if is_vae else None,
         "residual_rmse": float(np.sqrt(training["squared_error"].sum() / (len(train) * num_voxels))),
@@ -71,15 +73,16 @@ def mean_training_volume(dataset: Dataset) -> np.ndarray:
     return (total / len(rows)).astype(np.float32)
 
 
-def _reconstruct(model, dataset: Dataset, rows: np.ndarray, mean_image, num_draws: int, seed: int) -> dict:
+def _reconstruct(model, dataset: Dataset, rows: np.ndarray, mean_image, num_draws: int, seed: int, others=None) -> dict:
     """Returns per-subject sums: squared_error (of the posterior mean's reconstruction); for a VAE kl and, with draws,
-    elbo; with a mean image total_error."""
+    elbo; with a mean image total_error; for a VAE with the latents of `others` (rows, latent) shuffled_gap."""
     is_vae = isinstance(model, VariationalAutoencoder)
 
     @tf.function(autograph=False)
-    def score(volumes, draw_seed):
+    def score(volumes, draw_seed, others):
         posterior = model.posterior(volumes)
-        error = tf.square(volumes - model.decode(posterior["loc"]))
+        reconstruction = model.decode(posterior["loc"])
+        error = tf.square(volumes - reconstruction)
         terms = {"squared_error": tf.reduce_sum(error, axis=[1, 2, 3, 4])}
         if is_vae:
             terms["kl"] = tf.reduce_sum(
@@ -93,6 +96,9 @@ def _reconstruct(model, dataset: Dataset, rows: np.ndarray, mean_image, num_draw
                     )
                     nll += model.likelihood(volumes, model.decode(z))["nll"] / num_draws
                 terms["elbo"] = -(nll + terms["kl"])
+            if others is not None:
+                shuffled = model.likelihood(volumes, model.decode(others))["nll"]
+                terms["shuffled_gap"] = shuffled - model.likelihood(volumes, reconstruction)["nll"]
         if mean_image is not None:
             terms["total_error"] = tf.reduce_sum(tf.square(volumes[..., 0] - mean_image), axis=[1, 2, 3])
         return terms
@@ -100,7 +106,10 @@ def _reconstruct(model, dataset: Dataset, rows: np.ndarray, mean_image, num_draw
     collected: dict[str, list] = {}
     for batch, (_, volumes) in enumerate(inference_dataset(dataset.cache, rows, BATCH_SIZE)):
         count = len(volumes)
-        for name, value in score(pad_batch(volumes), tf.constant([seed, 1000 * batch])).items():
+        shuffled = None
+        if others is not None:
+            shuffled = pad_batch(tf.constant(others[batch * BATCH_SIZE :][:count]))
+        for name, value in score(pad_batch(volumes), tf.constant([seed, 1000 * batch]), shuffled).items():
             collected.setdefault(name, []).append(value.numpy()[:count].astype(np.float64))
     return {name: np.concatenate(parts) for name, parts in collected.items()}
 

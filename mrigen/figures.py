@@ -1,7 +1,7 @@
-"""Pictures of volumes as PNG. Nothing here knows what the volumes mean."""
+"""Pictures as PNG. Nothing here knows what the volumes and numbers mean."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -52,3 +52,35 @@ def _middle_slices(volume: np.ndarray, zooms: Sequence[float]) -> list[tuple[np.
         (volume[:, y].T[::-1], zooms[2] / zooms[0]),
         (volume[:, :, z].T[::-1], zooms[1] / zooms[0]),
     ]
+
+
+def draw_diagnosis(
+    path: str | os.PathLike,
+    kl_per_dimension: np.ndarray,
+    variances: np.ndarray,
+    threshold: float,
+    history: Mapping[str, np.ndarray],
+) -> None:
+    """Writes the KL of each latent variable, the spectrum of the data, and the course of a fit as one PNG.
+
+    Args:
+        path: of the PNG.
+        kl_per_dimension: (latent,) nats, largest first.
+        variances: of the data along its principal directions, largest first.
+        threshold: the variance below which a direction does not pay for its KL.
+        history: name -> nats of each epoch, drawn one above the other.
+    """
+    figure = Figure(figsize=(12, 3.6), dpi=110, layout="constrained")
+    FigureCanvasAgg(figure)
+    bars, lines, *courses = figure.subplots(1, 2 + len(history))
+    bars.bar(np.arange(1, len(kl_per_dimension) + 1), kl_per_dimension, width=1.0)
+    bars.set(title="KL of each latent variable", xlabel="latent variable, sorted", ylabel="nats")
+    lines.plot(np.arange(1, len(variances) + 1), variances, marker=".", label="data")
+    lines.axhline(threshold, color="tab:red", linestyle="--", label="pays for its KL above")
+    lines.set(title="Variance of the data", xlabel="principal direction", ylabel="sum over voxels", yscale="log")
+    lines.legend(fontsize=8)
+    for axis, (name, values) in zip(courses, history.items(), strict=True):
+        axis.plot(np.arange(1, len(values) + 1), values)
+        axis.set(title=name, xlabel="epoch", ylabel="nats")
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, format="png", metadata={"Software": None})

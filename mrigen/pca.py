@@ -183,6 +183,16 @@ def fit_pca(matrix: np.ndarray, num_components: int, seed: int = 0) -> PCAModel:
     return PCAModel(mean, components, variances[:kept], noise_variance)
 
 
+def spectrum(matrix: np.ndarray) -> np.ndarray:
+    """Returns the variances of the rows of `matrix` (n, D) along their principal directions, largest first.
+
+    At most n - 1 of them, sums over columns, divided by n; see `fit_pca`.
+    """
+    gram = gram_matrix(matrix)
+    centred = gram - gram.mean(axis=0) - gram.mean(axis=1, keepdims=True) + gram.mean()
+    return _gram_eigen(centred)[0]
+
+
 def gram_matrix(matrix: np.ndarray) -> np.ndarray:
     """Returns the inner products (n, n) float64 of the rows of `matrix` (n, D), not centred, voxels in blocks."""
     gram = np.zeros((len(matrix), len(matrix)))

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from mrigen.data.preprocess import grid_affine
-from mrigen.errors import RunError
+from mrigen.errors import CohortError, RunError
 from mrigen.files import atomic_path, read_json, write_json
 from mrigen.recipe import Recipe, load_recipe
 
@@ -105,6 +105,22 @@ class Run:
                 "Restore the file, or fit again."
             ) from None
         return model
+
+    def open_dataset(self):
+        """Returns the `Dataset` of the run: its people, volumes and split, checked to be those it was fitted on.
+
+        Raises:
+            CohortError: they are not.
+        """
+        from mrigen.data.dataset import open_dataset
+
+        dataset = open_dataset(self.recipe, self.split)
+        if dataset.cache.key != self.facts["data_fingerprint"]:
+            raise CohortError(
+                f"{self.directory}: got images that differ from those of the run (fingerprint {dataset.cache.key}, "
+                f"expected {self.facts['data_fingerprint']}). Restore the data, or fit again."
+            )
+        return dataset
 
     def load_latents(self, split: str | None = None) -> dict[str, np.ndarray]:
         """Returns scan_id (scans,) str, loc (scans, latent) and, for a VAE, scale (scans, latent).

@@ -1,10 +1,11 @@
 import numpy as np
 import pytest
 
+from mrigen.collapse import ACTIVE_VARIANCE
 from mrigen.data.dataset import open_dataset
 from mrigen.data.pipeline import read_volumes
 from mrigen.encoding import decode_latents, encode_cache
-from mrigen.evaluation import ACTIVE_VARIANCE, evaluate
+from mrigen.evaluation import evaluate
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ import logging
 
 import numpy as np
 
-from mrigen.data.dataset import Dataset, open_dataset
+from mrigen.data.dataset import Dataset
 from mrigen.data.pipeline import read_volumes
 from mrigen.errors import CohortError, RunError
 from mrigen.files import write_json, write_table
@@ -29,7 +29,7 @@ def probe(run: Run, seed: int = 0) -> ProbeResult:
         CohortError: the cohort is not that of the run, or has too few people of either sex.
         RunError: the run lacks a file.
     """
-    dataset = open_dataset(run.recipe, run.split)
+    dataset = run.open_dataset()
     inputs = gather_inputs(run, dataset, seed)
     with progress_bar("Probing", 1, "fits") as advance:
         result = run_probe(inputs, seed=seed, progress=lambda done, total: advance(0, completed=done, total=total))
@@ -52,13 +52,8 @@ def gather_inputs(run: Run, dataset: Dataset, seed: int = 0) -> ProbeInputs:
     """Returns one row for each person of known sex (the first visit), in the order of the cohort's table.
 
     Raises:
-        CohortError: the images are not those of the run, or nobody has a known sex.
+        CohortError: nobody has a known sex.
     """
-    if dataset.cache.key != run.facts["data_fingerprint"]:
-        raise CohortError(
-            f"{run.directory}: got images that differ from those of the run (fingerprint {dataset.cache.key}, "
-            f"expected {run.facts['data_fingerprint']}). Restore the data, or fit again."
-        )
     table = dataset.cache.table
     rows = np.flatnonzero(table["sex"].isin(["F", "M"]) & ~table["participant_id"].duplicated())
     if not len(rows):

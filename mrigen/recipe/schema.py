@@ -318,6 +318,11 @@ class TrainingRecipe(Section):
     early_stopping_epochs: int | None = key(
         None, "an integer >= 1, or null", "Stop after this many epochs without a better validation loss.", ge=1
     )
+    on_collapse: Literal["warn", "stop"] = key(
+        "warn",
+        "warn or stop",
+        "vae: what to do when hardly a latent variable is active after a fifth of the epochs: say so, or end the fit.",
+    )
     seed: int = key(
         0, "an integer from 0 to 2147483647", "Seed of weights, order, augmentation and noise.", ge=0, le=2**31 - 1
     )

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
+from mrigen.collapse import count_active, describe_collapse, has_collapsed
 from mrigen.errors import TrainingError
 from mrigen.files import atomic_path, ensure_space, read_json, write_json
 
@@ -38,6 +40,51 @@ class KLWarmup(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch, logs=None):
         self.model.kl_warmth.assign(min(1.0, (epoch + 1) / (self.epochs + 1)))
+
+
+class LatentWatch(keras.callbacks.Callback):
+    """Adds to the figures of each epoch what the latents of a few people say, and speaks up when it is nothing.
+
+    active_units: latent variables whose posterior mean differs between the people. shuffled_gap_nats: what their
+    volumes lose when each is decoded from the latents of the next; near 0 where the decoder ignores the latents.
+
+    Args:
+        volumes: (people, x, y, z, 1), people the model is not trained on where there are any.
+        patience: epochs at the start in which few active variables are no fault.
+        on_collapse: "warn", or "stop", which also ends the fit.
+        logger: who speaks.
+    """
+
+    def __init__(self, volumes: np.ndarray, patience: int, on_collapse: str, logger):
+        super().__init__()
+        self.volumes = tf.constant(volumes)
+        self.patience = patience
+        self.on_collapse = on_collapse
+        self.logger = logger
+        self.collapsed = False
+        self.measure = tf.function(self._measure, autograph=False)
+
+    def on_epoch_end(self, epoch, logs=None):
+        locations, gap = self.measure()
+        active = count_active(locations.numpy())
+        if logs is not None:
+            logs |= {"active_units": active, "shuffled_gap_nats": float(gap)}
+        latent_size = self.model.latent_size
+        self.collapsed = has_collapsed(active, latent_size) and epoch + 1 >= self.patience
+        stops = self.on_collapse == "stop"
+        if self.collapsed and (stops or epoch + 1 == self.patience):
+            end = "Stopping here." if stops else "Going on; training.on_collapse=stop would end here."
+            self.logger.warning("Epoch %d: %s %s", epoch + 1, describe_collapse(active, latent_size), end)
+        if self.collapsed and stops:
+            self.model.stop_training = True
+
+    def _measure(self):
+        locations = self.model.posterior(self.volumes)["loc"]
+        nll = [
+            self.model.likelihood(self.volumes, self.model.decode(z))["nll"]
+            for z in (locations, tf.roll(locations, 1, axis=0))
+        ]
+        return locations, tf.reduce_mean(nll[1] - nll[0])
 
 
 class StopAtNaN(keras.callbacks.Callback):
@@ -230,5 +277,5 @@ def describe_epoch(epoch: int, logs: dict[str, Any]) -> str:
         >>> describe_epoch(4, {"loss": 12.345, "val_loss": 20.0})
         'epoch 5: loss 12.35, val_loss 20'
     """
-    shown = ("loss", "val_loss", "kl_nats", "val_elbo_nats", "mse", "val_mse", "decoder_sigma")
+    shown = ("loss", "val_loss", "kl_nats", "active_units", "val_elbo_nats", "mse", "val_mse", "decoder_sigma")
     return f"epoch {epoch + 1}: " + ", ".join(f"{name} {float(logs[name]):.4g}" for name in shown if name in logs)

@@ -12,8 +12,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from mrigen.collapse import describe_collapse, has_collapsed
 from mrigen.data.dataset import Dataset, open_dataset
-from mrigen.data.pipeline import inference_dataset, steps_per_epoch, training_dataset
+from mrigen.data.pipeline import inference_dataset, read_volumes, steps_per_epoch, training_dataset
 from mrigen.encoding import BATCH_SIZE, encode_cache, pad_batch
 from mrigen.errors import RunError, UsageError
 from mrigen.evaluation import evaluate, mean_training_volume
@@ -29,6 +30,7 @@ from mrigen.training.callbacks import (
     EpochLog,
     History,
     KLWarmup,
+    LatentWatch,
     Progress,
     ProgressLine,
     StopAtNaN,
@@ -39,6 +41,9 @@ from mrigen.training.callbacks import (
 from mrigen.training.precision import choose_precision
 
 logger = logging.getLogger(__name__)
+
+# People whose latents are looked at after every epoch.
+WATCHED_PEOPLE = 16
 
 
 def fit(recipe: Recipe, directory: str | os.PathLike, name: str = "recipe", force: bool = False) -> Run:
@@ -194,8 +199,13 @@ def _run_epochs(
         wait,
         EpochLog(logger),
     ]
-    if hasattr(model, "kl_warmth"):
-        callbacks = [KLWarmup(training.kl_warmup_epochs), *callbacks]
+    if isinstance(model, VariationalAutoencoder):
+        watched = dataset.rows("validation") if len(dataset.rows("validation")) > 1 else dataset.rows("train")
+        volumes = read_volumes(dataset.cache, watched[:WATCHED_PEOPLE])[..., None]
+        patience = training.kl_warmup_epochs + max(5, -(-training.epochs // 5))
+        # First of all, because those after it write down what it finds.
+        watch = LatentWatch(volumes, patience, training.on_collapse, logger)
+        callbacks = [KLWarmup(training.kl_warmup_epochs), watch, *callbacks]
     model.fit(
         wait.watch(batches),
         validation_data=validation,
@@ -283,12 +293,8 @@ def _report_lost(dataset: Dataset) -> None:
 
 
 def _warn_of_collapse(figures: dict) -> None:
-    if figures["kl_nats"] is not None and figures["active_units"] < 0.05 * figures["latent_dim"]:
-        logger.warning(
-            "The posterior collapsed: %d of %d latent variables are active, KL %.3g nats. The latents say next to "
-            "nothing about the people. Use model.objective=elbo with decoder_sigma=optimal.",
-            figures["active_units"], figures["latent_dim"], figures["kl_nats"],
-        )  # fmt: skip
+    if figures["kl_nats"] is not None and has_collapsed(figures["active_units"], figures["latent_dim"]):
+        logger.warning(describe_collapse(figures["active_units"], figures["latent_dim"]))
 
 
 @contextmanager

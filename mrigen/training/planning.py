@@ -1,27 +1,39 @@
 """What a fit will take, before it starts: people, cache, parameters, memory and time."""
 
+import contextlib
 import dataclasses
+import logging
 import math
 import statistics
+import tempfile
 import time
+from collections.abc import Iterator
+from pathlib import Path
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from mrigen.data.cache import default_cache_directory
+from mrigen.collapse import REMEDY, Forecast, forecast_active, has_collapsed
+from mrigen.data.cache import default_cache_directory, open_cache
 from mrigen.data.cohort import index_cohort
-from mrigen.data.pipeline import shuffle_buffer, steps_per_epoch
+from mrigen.data.dataset import open_cohort
+from mrigen.data.pipeline import read_volumes, shuffle_buffer, steps_per_epoch
 from mrigen.data.splits import split_subjects
 from mrigen.machine import available_memory, peak_rss_mb
 from mrigen.models import build_model
 from mrigen.models.base import LatentModel
+from mrigen.pca import spectrum
+from mrigen.progress import progress_bar
 from mrigen.recipe import Recipe
 from mrigen.training.fitting import make_optimizer
 from mrigen.training.precision import choose_precision
 
 # Training steps that are timed, after one that also traces the graph.
 TIMED_STEPS = 3
+# People whose images are read to forecast a collapse, and what these may take in memory.
+SPECTRUM_PEOPLE = 200
+SPECTRUM_BYTES = 2**30
 # Operations that hand on what they were given, or whose output nobody keeps for the way back.
 _NOT_KEPT = {"BiasAdd", "Const", "Conv3D", "ExpandDims", "Identity", "NoOp", "ReadVariableOp", "Reshape", "Squeeze"}
 
@@ -44,6 +56,7 @@ class Plan:
         fit_seconds: of all epochs (early stopping may end it before).
         peak_bytes: measured peak memory of the process (on a GPU, of the device), with the shuffle buffer of a fit.
         available_bytes: what the machine had left when the plan was made.
+        forecast: how many latent variables of a VAE can stay active.
         warnings: what will not work, in words.
     """
 
@@ -65,16 +78,18 @@ class Plan:
     fit_seconds: float | None
     peak_bytes: int | None
     available_bytes: int | None
+    forecast: Forecast | None
     warnings: tuple[str, ...]
 
 
 def plan_fit(recipe: Recipe) -> Plan:
-    """Returns what a fit of `recipe` will take, by names and tables of the cohort and a few steps on random volumes.
+    """Returns what a fit of `recipe` will take, by the cohort's tables, some of its images and a few steps.
 
-    Nothing is written. Where the estimate says that the memory does not suffice, no step is tried.
+    The steps are on random volumes; where the estimate says that the memory does not suffice, none is tried. For a VAE
+    the images of some training people are read, to forecast a collapse. Nothing is kept.
 
     Raises:
-        CohortError: the cohort's tables or names have faults.
+        CohortError: the cohort's tables or names, or one of the images that are read, have faults.
     """
     num_images, num_train = _count_images(recipe)
     training = recipe.training
@@ -102,6 +117,11 @@ def plan_fit(recipe: Recipe) -> Plan:
                 f"memory: a fit needs about {_gigabytes(peak)}, and {_gigabytes(available)} are available. "
                 "Lower training.batch_size, or raise model.patch or preprocess.zooms."
             )
+    forecast = None
+    if recipe.model.kind != "autoencoder" and num_train is not None and num_train > 2:
+        forecast = forecast_collapse(recipe, model.latent_size)
+        if has_collapsed(forecast.num_directions, forecast.latent_size):
+            warnings.append(f"collapse: {forecast.in_words()}. {REMEDY}")
     epoch_seconds = None if steps is None or seconds is None else steps * seconds
     return Plan(
         num_images=num_images,
@@ -122,8 +142,52 @@ def plan_fit(recipe: Recipe) -> Plan:
         fit_seconds=None if epoch_seconds is None else training.epochs * epoch_seconds,
         peak_bytes=peak,
         available_bytes=available,
+        forecast=forecast,
         warnings=tuple(warnings),
     )
+
+
+def forecast_collapse(recipe: Recipe, latent_size: int) -> Forecast:
+    """Returns how many latent variables of a recipe's VAE can stay active, from the spectrum of some training people.
+
+    Raises:
+        CohortError: the cohort or an image that is read has faults.
+    """
+    num_voxels = math.prod(recipe.preprocess.volume_shape)
+    with tempfile.TemporaryDirectory() as folder, _without_log("mrigen.data"):
+        cohort = open_cohort(recipe.data, Path(folder))
+        split = split_subjects(cohort.table, recipe.data.split)
+        people = split.loc[split["split"] == "train", "participant_id"]
+        rows = np.flatnonzero(cohort.table["participant_id"].isin(people))
+        limit = min(SPECTRUM_PEOPLE, max(3, SPECTRUM_BYTES // (4 * num_voxels)))
+        if len(rows) > limit:
+            rows = np.sort(np.random.default_rng(0).choice(rows, limit, replace=False))
+        some = dataclasses.replace(cohort, table=cohort.table.iloc[rows].reset_index(drop=True))
+        with progress_bar("Reading images", len(rows)) as advance:
+            cache = open_cache(some, recipe.preprocess, recipe.data.apply_mask, Path(folder), advance)
+        volumes = read_volumes(cache, np.arange(len(rows)))
+    model = recipe.model
+    return forecast_active(
+        spectrum(volumes.reshape(len(rows), -1)),
+        len(rows),
+        num_voxels,
+        latent_size,
+        model.objective,
+        model.decoder_sigma,
+        model.beta,
+    )
+
+
+@contextlib.contextmanager
+def _without_log(name: str) -> Iterator[None]:
+    """Holds back what is logged below a warning: where a passing folder is filled is nobody's business."""
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def activation_bytes(model: LatentModel, batch_size: int) -> int:

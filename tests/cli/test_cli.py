@@ -97,6 +97,7 @@ def test_five_faults_give_five_lines_and_nothing_is_run(call, tmp_path):
         (["fit", "vae", "--set", "data.root=/nowhere"], "/nowhere"),
         (["sample", "--run", "/nowhere"], "/nowhere: no such folder"),
         (["probe", "--run", "/nowhere"], "/nowhere: no such folder"),
+        (["diagnose", "--run", "/nowhere"], "/nowhere: no such folder"),
         (["sample", "-n", "ten"], "'ten' is not a valid integer"),
         (["dance"], "No such command 'dance'"),
         (["phantom", "-n", "0", "-o", "x"], "num_subjects"),
@@ -114,7 +115,7 @@ def test_bad_usage_exits_with_2_and_says_why(call, arguments, message, tmp_path,
 
 def test_a_run_without_weights_is_told_in_one_line(call, run_copy):
     (run_copy.directory / "model.weights.h5").unlink()
-    for verb in ("sample", "probe"):
+    for verb in ("sample", "probe", "diagnose"):
         status, out, err = call(verb, "--run", run_copy.directory)
         assert (status, out) == (2, "")
         assert len(err.strip().splitlines()) == 1
@@ -131,6 +132,10 @@ def test_the_session_of_the_readme(call, tmp_path, monkeypatch):
     assert status == 0
     assert f"Run: {run} (newest)" in err
     assert [Path(line).is_file() for line in out.splitlines()] == [True, True]
+    status, out, _ = call("diagnose", "--iw", "8", "--quiet")
+    assert status == 0
+    assert out.splitlines()[-1].startswith("Verdict: ")
+    assert (run / "diagnosis.png").is_file()
     status, out, _ = call("probe", "--json", "--quiet")
     assert status == 0
     rows = json.loads(out)
@@ -208,13 +213,17 @@ def test_check_says_what_a_fit_takes(call):
     status, out, err = call("check", "smoke")
     assert status == 0
     assert [line.split()[0] for line in out.splitlines()] == [
-        "Images", "Grid", "Model", "Precision", "Cache", "Memory", "Step",
+        "Images", "Grid", "Model", "Precision", "Cache", "Memory", "Step", "Latents",
     ]  # fmt: skip
     assert "24, 17 of them for training" in out
     assert err == ""
-    status, out, _ = call("check", "smoke", "--set", "training.batch_size=4", "--json")
+    status, out, err = call(
+        "check", "smoke", "--set", "training.batch_size=4", "--set", "model.objective=paper", "--json"
+    )
     assert status == 0
     assert json.loads(out)["batch_size"] == 4
+    assert json.loads(out)["forecast"]["num_directions"] == 0
+    assert err.startswith("Warning: collapse: about 0 of 8 latent variables")
 
 
 def test_check_of_a_wrong_recipe_is_refused(call):

@@ -1,0 +1,23 @@
+"""`mrigen diagnose`."""
+
+import click
+from mrigen_cli.common import common_options, find_run, load_tensorflow, run_option
+
+
+@click.command()
+@run_option
+@click.option("--iw", "num_draws", default=64, show_default=True, help="Draws a person in the held-out likelihood.")
+@click.option("--seed", default=0, show_default=True, help="Of the draws.")
+@click.option("-o", "--out", type=click.Path(), help="Folder to write to.  [default: RUN]")
+@common_options
+def diagnose(run_directory, num_draws, seed, out):
+    """Explain a finished VAE in ten lines and a figure: what collapsed or not, why, and what to do.
+
+    Writes diagnosis.json and diagnosis.png.
+    """
+    run = find_run(run_directory)
+    load_tensorflow()
+    from mrigen.diagnosis import diagnose as explain
+
+    for line in explain(run, num_draws, seed, out).findings:
+        click.echo(line)

@@ -1,0 +1,251 @@
+"""What a finished VAE came to: which latent variables speak, whether the decoder listens, what the people's likelihood
+is, and what to do about it."""
+
+import dataclasses
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import tensorflow as tf
+from scipy import special
+
+from mrigen.collapse import Forecast, forecast_active, has_collapsed
+from mrigen.data.dataset import Dataset
+from mrigen.data.pipeline import inference_dataset, read_volumes
+from mrigen.densities import MOST_LATENTS, GaussianDensity, PriorDensity
+from mrigen.encoding import BATCH_SIZE
+from mrigen.errors import UsageError
+from mrigen.figures import draw_diagnosis
+from mrigen.files import write_json
+from mrigen.models import VariationalAutoencoder
+from mrigen.pca import spectrum
+from mrigen.progress import progress_bar
+from mrigen.runs import Run
+
+# People whose volumes are held in memory for the spectrum.
+SPECTRUM_BYTES = 2**30
+# Draws from the posterior in the importance-weighted likelihood, unless told otherwise.
+NUM_DRAWS = 64
+
+
+@dataclasses.dataclass(frozen=True)
+class Diagnosis:
+    """What was found.
+
+    Attributes:
+        metrics: metrics.json of the run.
+        kl_per_dimension: (latent,) nats, mean over training people, largest first.
+        forecast: how many latent variables could have stayed active.
+        log_likelihood: importance-weighted, mean over held-out people, nats; None without any.
+        num_draws: draws from the posterior of each in it.
+        density_gain: mean log-density of posterior draws of held-out people under the Gaussian of the aggregate
+            posterior, minus that under the prior, nats; None without people or with too many latents.
+        findings: up to ten lines for the eye, a verdict last.
+    """
+
+    metrics: dict[str, Any]
+    kl_per_dimension: np.ndarray
+    forecast: Forecast
+    log_likelihood: float | None
+    num_draws: int
+    density_gain: float | None
+    findings: tuple[str, ...]
+
+
+def diagnose(
+    run: Run, num_draws: int = NUM_DRAWS, seed: int = 0, directory: str | os.PathLike | None = None
+) -> Diagnosis:
+    """Explains a finished run, and writes diagnosis.json and diagnosis.png.
+
+    Args:
+        run: a finished run of a VAE.
+        num_draws: draws from each held-out person's posterior in the importance-weighted likelihood.
+        seed: of the draws.
+        directory: where to write; the run's folder by default.
+
+    Raises:
+        UsageError: the run is of an autoencoder, or `num_draws` < 1.
+        CohortError: the cohort is not that of the run.
+
+    References:
+        Burda et al. 2016, Importance weighted autoencoders, equation 8.
+    """
+    if run.recipe.model.kind == "autoencoder":
+        raise UsageError(
+            f"{run.directory}: got a run of kind autoencoder, expected a VAE: an autoencoder has neither KL nor "
+            "likelihood. Name another run with --run."
+        )
+    if num_draws < 1:
+        raise UsageError(f"--iw: got {num_draws}, expected an integer >= 1. Set 64 for a start.")
+    directory = Path(directory) if directory is not None else run.directory
+    dataset, model, latents = run.open_dataset(), run.load_model(), run.load_latents()
+    train, heldout = dataset.rows("train"), dataset.rows("heldout")
+    kl = kl_per_dimension(latents["loc"][train], latents["scale"][train])
+    variances, num_people = _spectrum(dataset)
+    recipe = run.recipe.model
+    forecast = forecast_active(
+        variances, num_people, model.num_voxels, model.latent_size, recipe.objective, recipe.decoder_sigma, recipe.beta
+    )
+    log_likelihood = None
+    if len(heldout):
+        log_likelihood = float(importance_weighted(model, dataset, heldout, num_draws, seed).mean())
+    diagnosis = Diagnosis(
+        metrics=run.metrics,
+        kl_per_dimension=np.sort(kl)[::-1],
+        forecast=forecast,
+        log_likelihood=log_likelihood,
+        num_draws=num_draws,
+        density_gain=_density_gain(run, latents, heldout, model.latent_size, seed),
+        findings=(),
+    )
+    diagnosis = dataclasses.replace(diagnosis, findings=tuple(_findings(run, diagnosis)))
+    content = dataclasses.asdict(diagnosis)
+    content["kl_per_dimension"] = [round(float(value), 6) for value in diagnosis.kl_per_dimension]
+    directory.mkdir(parents=True, exist_ok=True)
+    write_json(directory / "diagnosis.json", content)
+    draw_diagnosis(
+        directory / "diagnosis.png",
+        diagnosis.kl_per_dimension,
+        variances,
+        recipe.beta * forecast.decoder_variance,
+        _history(run),
+    )
+    return diagnosis
+
+
+def kl_per_dimension(loc: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """Returns the KL of each latent variable to N(0, 1), mean over people, (latent,) nats.
+
+    Args:
+        loc, scale: (people, latent), posterior means and standard deviations.
+
+    Example:
+        >>> kl_per_dimension(np.array([[1.0, 0.0]]), np.array([[1.0, 1.0]])).tolist()
+        [0.5, 0.0]
+    """
+    loc, scale = np.asarray(loc, dtype=np.float64), np.asarray(scale, dtype=np.float64)
+    return (0.5 * (loc**2 + scale**2 - 1.0) - np.log(scale)).mean(axis=0)
+
+
+def importance_weighted(
+    model: VariationalAutoencoder, dataset: Dataset, rows: np.ndarray, num_draws: int, seed: int = 0
+) -> np.ndarray:
+    """Returns log p(x) of each person of `rows`, estimated from below with draws of the posterior, (rows,) nats.
+
+    With one draw it is the ELBO in the mean; more draws come closer to the likelihood, so models with different
+    posteriors, and probabilistic PCA, can be compared.
+    """
+
+    @tf.function(autograph=False)
+    def log_weights(volume, z, loc, scale):
+        log_likelihood = -model.likelihood(tf.repeat(volume, BATCH_SIZE, axis=0), model.decode(z))["nll"]
+        # Normal constants of prior and posterior cancel.
+        log_prior = -0.5 * tf.reduce_sum(tf.square(z), axis=-1)
+        log_posterior = -tf.reduce_sum(0.5 * tf.square((z - loc) / scale) + tf.math.log(scale), axis=-1)
+        return log_likelihood + log_prior - log_posterior
+
+    posterior = tf.function(model.posterior, autograph=False)
+    num_batches = math.ceil(num_draws / BATCH_SIZE)
+    estimates = []
+    with progress_bar("Weighing draws", len(rows) * num_batches, "batches") as advance:
+        for person, (_, volume) in enumerate(inference_dataset(dataset.cache, rows, 1)):
+            parameters = posterior(volume)
+            generator = np.random.default_rng([seed, person])
+            weights = []
+            for _ in range(num_batches):
+                noise = generator.standard_normal((BATCH_SIZE, model.latent_size)).astype(np.float32)
+                z = parameters["loc"] + parameters["scale"] * noise
+                weights.append(log_weights(volume, z, parameters["loc"], parameters["scale"]).numpy())
+                advance(1)
+            weights = np.concatenate(weights)[:num_draws].astype(np.float64)
+            estimates.append(special.logsumexp(weights) - math.log(num_draws))
+    return np.array(estimates)
+
+
+def _spectrum(dataset: Dataset) -> tuple[np.ndarray, int]:
+    """Returns the variances of the training volumes along their principal directions, and of how many people."""
+    rows = dataset.rows("train")
+    limit = max(3, SPECTRUM_BYTES // (4 * int(np.prod(dataset.cache.volume_shape))))
+    if len(rows) > limit:
+        rows = np.sort(np.random.default_rng(0).choice(rows, limit, replace=False))
+    return spectrum(read_volumes(dataset.cache, rows).reshape(len(rows), -1)), len(rows)
+
+
+def _density_gain(run: Run, latents: dict, heldout: np.ndarray, latent_size: int, seed: int) -> float | None:
+    if not len(heldout) or latent_size > MOST_LATENTS:
+        return None
+    noise = np.random.default_rng(seed).standard_normal((len(heldout), latent_size))
+    draws = latents["loc"][heldout] + latents["scale"][heldout] * noise
+    gaussian, prior = GaussianDensity.fit(run), PriorDensity(latent_size)
+    return float((gaussian.log_density(draws) - prior.log_density(draws)).mean())
+
+
+def _history(run: Run) -> dict[str, np.ndarray]:
+    """Returns the validation (or else training) ELBO and the KL of each epoch, as far as the run has them."""
+    path = run.directory / "history.csv"
+    if not path.is_file():
+        return {}
+    table = pd.read_csv(path)
+    elbo = "val_elbo_nats" if "val_elbo_nats" in table else "elbo_nats"
+    return {name: table[column].to_numpy() for name, column in (("ELBO", elbo), ("KL", "kl_nats")) if column in table}
+
+
+def _findings(run: Run, diagnosis: Diagnosis) -> list[str]:
+    metrics, kl = diagnosis.metrics, diagnosis.kl_per_dimension
+    recipe, heldout = run.recipe.model, diagnosis.metrics["heldout"]
+    active, size = metrics["active_units"], metrics["latent_dim"]
+    lines = [
+        f"Run: {run.directory}, {recipe.kind}, objective {recipe.objective}, best epoch {metrics['best_epoch']} of "
+        f"{metrics['epochs']}, {metrics['num_subjects']['train']} training people",
+        f"Latents: {active} of {size} active; forecast: {diagnosis.forecast.in_words()}",
+        f"KL: {kl.sum():.4g} nats a person; largest {kl[0]:.3g}, median {np.median(kl):.3g}, smallest {kl[-1]:.3g}",
+        f"Decoder: sigma {metrics['decoder_sigma']:.3g}; residual of training people {metrics['residual_rmse']:.3g}",
+    ]
+    gap = heldout.get("shuffled_gap_nats")
+    if gap is not None:
+        lines.append(f"Another person's latents cost {gap:.4g} nats on held-out people (0: the decoder ignores them)")
+    if diagnosis.log_likelihood is not None:
+        pca = metrics["pca"]["loglik_calibrated_nats"]
+        beside = "" if pca is None else f"; probabilistic PCA of the same size {pca:,.0f}"
+        lines.append(
+            f"Held-out log-likelihood: {diagnosis.log_likelihood:,.0f} nats with {diagnosis.num_draws} draws, "
+            f"ELBO {heldout['elbo_nats']:,.0f}{beside}"
+        )
+    if heldout["explained_variance"] is not None:
+        lines.append(f"Reconstruction: {100 * heldout['explained_variance']:.1f} % of held-out variance explained")
+    if diagnosis.density_gain is not None:
+        better = "gaussian" if diagnosis.density_gain > 0 else "prior"
+        lines.append(
+            f"Sampling: held-out latents are {abs(diagnosis.density_gain):.4g} nats likelier under the {better}: "
+            f"mrigen sample --density {better}"
+        )
+    return [*lines, f"Verdict: {_verdict(run, diagnosis)}"]
+
+
+def _verdict(run: Run, diagnosis: Diagnosis) -> str:
+    metrics, recipe = diagnosis.metrics, run.recipe.model
+    active, size = metrics["active_units"], metrics["latent_dim"]
+    pca = metrics["pca"]["loglik_calibrated_nats"]
+    if has_collapsed(active, size):
+        if recipe.objective == "paper":
+            return (
+                "collapsed, as it must: the mean squared error over voxels is a decoder variance of half the number of "
+                "voxels, and nothing in the data pays for a KL against that. Set model.objective=elbo."
+            )
+        if diagnosis.forecast.num_directions > active + 1:
+            return (
+                "collapsed, though the data would carry more: train longer, or set training.kl_warmup_epochs to a "
+                "tenth of the epochs."
+            )
+        return "collapsed, as forecast. Set model.decoder_sigma=optimal and model.beta=1."
+    if active < 0.5 * min(size, diagnosis.forecast.num_directions):
+        return "healthy in part: under half of what could be active is. Train longer, or lower model.latent_dim."
+    if diagnosis.log_likelihood is not None and pca is not None and diagnosis.log_likelihood < pca:
+        return (
+            "no collapse, but probabilistic PCA gives held-out people more likelihood: more people, more epochs with "
+            "small batches, or model.kind=morph."
+        )
+    return "healthy: the latents speak and the decoder listens."
