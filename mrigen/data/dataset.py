@@ -92,4 +92,7 @@ def open_dataset(recipe: Recipe, split: pd.DataFrame | None = None, directory: P
         )
     with progress_bar("Checking and preparing images", len(cohort.table)) as advance:
         cache = open_cache(cohort, recipe.preprocess, recipe.data.apply_mask, directory, advance)
-    return Dataset(cache, split, cohort.notes)
+    notes, unmasked = cohort.notes, int(cohort.table["mask_path"].isna().sum())
+    if recipe.data.apply_mask and unmasked:
+        notes = (*notes, f"{unmasked} images without a mask stay as they are; expected are brains stripped before.")
+    return Dataset(cache, split, notes)

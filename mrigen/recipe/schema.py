@@ -105,7 +105,9 @@ class DataRecipe(Section):
         "Mask images: the name of a folder under derivatives/ (label > 0 is inside), or a path pattern with {id}.",
     )
     apply_mask: bool = key(
-        False, "true or false", "Set voxels outside the mask to 0 (skull stripping); needs data.mask."
+        False,
+        "true or false",
+        "Set voxels outside the mask to 0 (skull stripping). Cohorts without a mask stay as they are.",
     )
     cohorts: list[CohortRecipe] = key([], "a list of {name, root, mask}", "Several cohorts at once.")
     num_subjects: int = key(100, "an integer >= 4", "Size of the synthetic cohort (data.source: phantom).", ge=4)
@@ -146,7 +148,7 @@ class DataRecipe(Section):
             raise _fault(f"got cohorts named {', '.join(names)}, expected different names. Rename one.")
         if self.apply_mask and self.source == "files":
             masks = [cohort.mask for cohort in self.cohorts] or [self.mask]
-            if None in masks:
+            if not any(masks):
                 raise _fault(
                     "got apply_mask: true without a mask, expected data.mask. Name it, or set apply_mask=false."
                 )

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from mrigen.data.dataset import Dataset, open_cohort, open_dataset
+from mrigen.data.phantom import PhantomSettings, write_phantom_cohort
 from mrigen.data.pipeline import read_volumes
 from mrigen.errors import CohortError
 from mrigen.recipe import DataRecipe, parse_recipe
@@ -142,3 +143,20 @@ def test_masks_of_the_synthetic_cohort_can_be_applied(dataset):
     assert stripped.cache.key != dataset.cache.key
     shown = (read_volumes(stripped.cache, np.arange(6)) > 0.1).sum(axis=(1, 2, 3)) * 8.0**3 / 1000
     np.testing.assert_allclose(shown, stripped.cache.table["brain_volume_ml"], rtol=0.25)
+
+
+def test_brains_without_a_mask_stand_beside_masked_heads(tmp_path):
+    """Of two cohorts, one with masks: the other's images are what they are without masking."""
+    for name, seed in (("a", 1), ("b", 2)):
+        write_phantom_cohort(tmp_path / name, PhantomSettings(num_subjects=4, zooms=8.0, seed=seed))
+    cohorts = f"[{{name: a, root: {tmp_path / 'a'}, mask: phantom}}, {{name: b, root: {tmp_path / 'b'}}}]"
+    grid = ["preprocess.zooms=8", "preprocess.volume_shape=[24,28,24]"]
+    masked, plain = (
+        open_dataset(parse_recipe("", overrides=[f"data.cohorts={cohorts}", f"data.apply_mask={apply}", *grid]))
+        for apply in ("true", "false")
+    )
+    assert masked.notes[-1].startswith("4 images without a mask stay as they are")
+    assert not any("without a mask" in note for note in plain.notes)
+    volumes = [read_volumes(dataset.cache, np.arange(8)) for dataset in (masked, plain)]
+    differ = np.array([not np.array_equal(*pair) for pair in zip(*volumes, strict=True)])
+    np.testing.assert_array_equal(differ, masked.cache.table["cohort"] == "a")

@@ -63,7 +63,7 @@ def test_block_channels_are_one_for_each_block():
         ("data.mask=m data.cohorts=[{name: x, root: b}]", r"data: got mask beside cohorts"),
         ("data.cohorts=[{name: x, root: b}, {name: x, root: c}]", r"got cohorts named x, x, expected different names"),
         ("data.root=a data.apply_mask=true", r"data: got apply_mask: true without a mask, expected data.mask"),
-        ("data.apply_mask=true data.cohorts=[{name: x, root: b, mask: m}, {name: y, root: c}]", "without a mask"),
+        ("data.apply_mask=true data.cohorts=[{name: x, root: b}, {name: y, root: c}]", "without a mask"),
         ("preprocess.zooms=[4, 0, 4]", r"preprocess: got zooms \[4.0, 0.0, 4.0\], expected numbers above 0"),
         ("preprocess.zooms=33", r"preprocess: got zooms .* up to 32 mm"),
         ("preprocess.volume_shape=[48, 7, 48]", r"preprocess: got volume_shape \[48, 7, 48\], expected integers >= 8"),
@@ -89,6 +89,7 @@ def test_rules_between_keys(text, message):
         "data.split.train=0.7 data.split.validation=0.1 data.split.heldout=0.2",  # 0.7 + 0.1 + 0.2 != 1 in floats
         "data.source=phantom data.apply_mask=true",
         "data.apply_mask=true data.cohorts=[{name: x, root: b, mask: m}]",
+        "data.apply_mask=true data.cohorts=[{name: x, root: b, mask: m}, {name: y, root: c}]",
         "model.kind=autoencoder model.latent_dim=null",
         "model.decoder_sigma=1",
         "training.seed=2147483647",
