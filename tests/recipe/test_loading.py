@@ -46,7 +46,7 @@ def test_five_faults_come_together_in_full_words():
             "field_channels, field_spacing, integration_steps, kind, latent_channels, latent_dim, mean_image, "
             "objective, patch, residual, velocity_smoothness. Did you mean 'kind'?",
             "my.yaml: training.epoch: unknown key. Known keys: augment, batch_size, clip_norm, early_stopping_epochs, "
-            "epochs, kl_warmup_epochs, learning_rate, precision, schedule, seed. Did you mean 'epochs'?",
+            "epochs, kl_warmup_epochs, learning_rate, on_collapse, precision, schedule, seed. Did you mean 'epochs'?",
             "my.yaml: training.learning_rate: got 'fast', expected a number > 0. Step size of Adam at the start.",
         ]
     )
