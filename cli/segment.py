@@ -8,9 +8,10 @@ from mrigen_cli.common import common_options, find_run, load_tensorflow, run_opt
 @click.argument("images", nargs=-1, required=True, type=click.Path())
 @run_option
 @click.option("-o", "--out", type=click.Path(), help="Folder to write to.  [default: RUN/segmentations]")
-@click.option("--force", is_flag=True, help="Replace masks that are there.")
+@click.option("--regions", is_flag=True, help="Write the regions of the cohort's label maps as well (_dseg.nii.gz).")
+@click.option("--force", is_flag=True, help="Replace files that are there.")
 @common_options
-def segment(images, run_directory, out, force):
+def segment(images, run_directory, out, regions, force):
     """Write a brain mask for each of IMAGES (NIfTI heads), on its own grid, and print the paths.
 
     The run is one of kind morph whose cohort has masks: those of its training people are carried over.
@@ -19,5 +20,5 @@ def segment(images, run_directory, out, force):
     load_tensorflow()
     from mrigen.segmentation import segment as write_masks
 
-    for path in write_masks(run, images, out, force):
+    for path in write_masks(run, images, out, force, regions):
         click.echo(path)

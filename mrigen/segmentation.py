@@ -1,7 +1,9 @@
-"""Brain masks of new heads, by label propagation through a morphing model's template."""
+"""Brain masks and regions of new heads, by label propagation through a morphing model's template."""
 
+import dataclasses
 import os
-from collections.abc import Iterable
+import zipfile
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import keras
@@ -10,8 +12,8 @@ import tensorflow as tf
 
 from mrigen.data.checking import find_faults
 from mrigen.data.preprocess import grid_affine, prepare_volume, resample
-from mrigen.errors import CohortError, UsageError
-from mrigen.files import refuse_taken
+from mrigen.errors import CohortError, RunError, UsageError
+from mrigen.files import atomic_path, refuse_taken
 from mrigen.layers import bending, warp
 from mrigen.models import MorphingAutoencoder
 from mrigen.progress import progress_bar
@@ -20,15 +22,23 @@ from mrigen.volumes import SUFFIXES, Volume, read_grid, read_volume, write_volum
 
 # Where the average of the training people's masks is kept in the run: a probability for each voxel of the template.
 ATLAS = "atlas_brain.nii.gz"
+# Likewise of each region: labels (k,), and probability (x, y, z, k), 255 for certain.
+REGIONS = "atlas_regions.npz"
+# Regions that are warped at once.
+WARPED_REGIONS = 16
 # Steps of Adam that bring the template closer to a head than the encoder's guess, and how long they are.
 FIT_STEPS = 60
 FIT_RATE = 0.03
 
 
 def segment(
-    run: Run, images: Iterable[str | os.PathLike], directory: str | os.PathLike | None = None, force: bool = False
+    run: Run,
+    images: Iterable[str | os.PathLike],
+    directory: str | os.PathLike | None = None,
+    force: bool = False,
+    regions: bool = False,
 ) -> list[Path]:
-    """Writes a brain mask for each image, and returns the masks' paths.
+    """Writes a brain mask for each image, and returns the paths of what was written.
 
     The masks of the training people, carried into the template and averaged once (kept in the run), are carried from
     there to each image, on whose own grid the mask (uint8, 1 inside) is written.
@@ -38,19 +48,23 @@ def segment(
         images: NIfTI files of heads such as those of the run, in any orientation and resolution.
         directory: where to write `<name>_desc-brain_mask.nii.gz`; RUN/segmentations by default.
         force: whether files of that name are replaced.
+        regions: whether to write `<name>_dseg.nii.gz` as well (int32, the labels of the cohort's masks, 0 outside):
+            at each voxel of the mask the likeliest label.
 
     Raises:
-        UsageError: the run is of another kind or without masks, two images share a name, or a mask is there already.
+        UsageError: the run is of another kind or without masks (or regions), two images share a name, or a file is
+            there already.
         CohortError: an image is unfit; nothing is written then.
     """
     directory = Path(directory) if directory is not None else run.directory / "segmentations"
     images = [Path(image) for image in images]
-    targets = [directory / f"{_stem(image)}_desc-brain_mask.nii.gz" for image in images]
+    endings = ["desc-brain_mask", "dseg"] if regions else ["desc-brain_mask"]
+    targets = [[directory / f"{_stem(image)}_{ending}.nii.gz" for ending in endings] for image in images]
     for number, target in enumerate(targets):
         if target in targets[:number]:
             raise UsageError(f"{images[number]}: another image has the same name, expected different ones. Rename it.")
-    refuse_taken(targets, force)
-    segmenter = Segmenter(run)
+    refuse_taken((path for target in targets for path in target), force)
+    segmenter = Segmenter(run, regions=regions)
     faults = []
     for image in images:
         try:
@@ -61,10 +75,25 @@ def segment(
         raise CohortError(faults)
     with progress_bar("Segmenting", len(images)) as advance:
         for image, target in zip(images, targets, strict=True):
-            probability = segmenter.probability(image)
-            write_volume(target, (probability > 0.5).astype(np.uint8), read_grid(image)[1])
+            found = segmenter(image)
+            write_volume(target[0], (found.brain > 0.5).astype(np.uint8), read_grid(image)[1])
+            if found.regions is not None:
+                write_volume(target[1], found.regions, read_grid(image)[1])
             advance(1)
-    return targets
+    return [path for target in targets for path in target]
+
+
+@dataclasses.dataclass(frozen=True)
+class Segmentation:
+    """What was found in one image, on its own grid.
+
+    Attributes:
+        brain: (x, y, z) float32, how likely each voxel is brain.
+        regions: (x, y, z) int32, the likeliest label of each voxel of the brain, 0 outside; or None.
+    """
+
+    brain: np.ndarray
+    regions: np.ndarray | None
 
 
 class Segmenter:
@@ -73,12 +102,13 @@ class Segmenter:
     Args:
         run: see `segment`.
         fit_steps: see `FIT_STEPS`; 0 takes the encoder's guess as it is.
+        regions: whether to find regions as well.
 
     Raises:
-        UsageError: the run is of another kind, or its training people have no masks.
+        UsageError: the run is of another kind, or its training people have no masks (or no regions).
     """
 
-    def __init__(self, run: Run, fit_steps: int = FIT_STEPS):
+    def __init__(self, run: Run, fit_steps: int = FIT_STEPS, regions: bool = False):
         if run.recipe.model.kind != "morph":
             raise UsageError(
                 f"{run.directory}: got a run of kind {run.recipe.model.kind}, expected kind morph: only that has a "
@@ -90,17 +120,29 @@ class Segmenter:
         path = run.directory / ATLAS
         if not path.is_file():
             write_volume(path, make_atlas(run, self.model), run.affine)
-        self.atlas = tf.constant(read_volume(path).array[..., None])
+        self.atlas = read_volume(path).array[..., None]
+        self.labels, self.label_atlas = _load_regions(run, self.model) if regions else (None, None)
 
-    def probability(self, image: str | os.PathLike) -> np.ndarray:
-        """Returns how likely each voxel of a file is brain, float32 on the file's own grid (x, y, z)."""
+    def __call__(self, image: str | os.PathLike) -> Segmentation:
+        """Returns what is found in a file of a head."""
         settings = self.run.recipe.preprocess
         prepared = prepare_volume(read_volume(image), None, settings, apply_mask=False)
-        velocity = self.fit(prepared.array[None, ..., None].astype(np.float32) / 255.0)
-        carried = warp(self.atlas, self.model.displacement(velocity))[0, ..., 0].numpy()
+        displacement = self.model.displacement(self.fit(prepared.array[None, ..., None].astype(np.float32) / 255.0))
         shape, affine = read_grid(image)
         grid = grid_affine(prepared.centre, settings.zooms, settings.volume_shape)
-        return resample(Volume(carried, grid), affine, shape)
+
+        def carry(atlas):
+            carried = _warp_all(atlas, displacement)
+            return (resample(Volume(carried[..., channel], grid), affine, shape) for channel in range(atlas.shape[-1]))
+
+        (brain,) = carry(self.atlas)
+        if self.labels is None:
+            return Segmentation(brain, None)
+        regions, best = np.zeros(shape, np.int32), np.zeros(shape, np.float32)
+        for label, probability in zip(self.labels, carry(self.label_atlas), strict=True):
+            likelier = probability > best
+            regions[likelier], best[likelier] = label, probability[likelier]
+        return Segmentation(brain, np.where(brain > 0.5, regions, 0))
 
 
 class TemplateFit:
@@ -155,26 +197,86 @@ def make_atlas(run: Run, model: MorphingAutoencoder) -> np.ndarray:
     Raises:
         UsageError: no training person has a mask. CohortError: a mask is gone or damaged.
     """
+    total, count = 0.0, 0
+    for mask, grid, back in _training_masks(run, model):
+        total = total + _warp_all(_on_grid(run, mask, grid, mask.array > 0)[..., None], back)[..., 0]
+        count += 1
+    return (total / count).astype(np.float32)
+
+
+def make_regions(run: Run, model: MorphingAutoencoder) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the labels (k,) int32 of the training people's masks, and how many of the people have each at each voxel
+    of the template, (x, y, z, k) float32, 0 to 1.
+
+    Raises:
+        UsageError: no training person has a mask, or the masks have one label only. CohortError: see `make_atlas`.
+    """
+    totals: dict[int, np.ndarray] = {}
+    count = 0
+    with progress_bar("Averaging the regions of the training people", run.metrics["num_subjects"]["train"]) as advance:
+        for mask, grid, back in _training_masks(run, model):
+            labels = [int(label) for label in np.unique(mask.array) if label > 0]
+            on_grid = [_on_grid(run, mask, grid, mask.array == label) for label in labels]
+            carried = _warp_all(np.stack(on_grid, axis=-1), back)
+            for channel, label in enumerate(labels):
+                totals[label] = totals.get(label, 0.0) + carried[..., channel]
+            count += 1
+            advance(1)
+    if len(totals) < 2:
+        raise UsageError(
+            f"{run.directory}: got masks with one label ({min(totals)}), expected label maps of several regions. "
+            "Leave --regions away, or fit again with data.mask naming label maps."
+        )
+    labels = sorted(totals)
+    return np.array(labels, np.int32), np.stack([totals[label] for label in labels], axis=-1) / np.float32(count)
+
+
+def _load_regions(run: Run, model: MorphingAutoencoder) -> tuple[np.ndarray, np.ndarray]:
+    """Returns what `make_regions` returns, made once and kept in the run to 1/255."""
+    path = run.directory / REGIONS
+    if not path.is_file():
+        labels, probability = make_regions(run, model)
+        with atomic_path(path) as temporary, open(temporary, "wb") as file:
+            np.savez_compressed(file, labels=labels, probability=np.rint(255.0 * probability).astype(np.uint8))
+    try:
+        with np.load(path, allow_pickle=False) as content:
+            return content["labels"], content["probability"].astype(np.float32) / 255.0
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise RunError(
+            f"{path}: cannot be read ({error}), expected regions. Delete the file; it is made anew."
+        ) from None
+
+
+def _training_masks(run: Run, model: MorphingAutoencoder) -> Iterator[tuple[Volume, np.ndarray, tf.Tensor]]:
+    """Yields the mask of each training person that has one, the affine of the person's grid, and the displacement
+    (1, x, y, z, 3) that carries the grid into the template."""
     latents = run.load_latents("train")
     people = run.subjects.set_index("scan_id").loc[latents["scan_id"]]
-    total, count = 0.0, 0
+    found = False
     for z, person in zip(latents["loc"], people.itertuples(), strict=True):
-        if not isinstance(person.mask_path, str):
-            continue
-        mask = read_volume(person.mask_path)
-        centre = (person.centre_x, person.centre_y, person.centre_z)
-        grid = grid_affine(centre, run.grid["zooms"], run.grid["volume_shape"])
-        inside = resample(Volume((mask.array > 0).astype(np.float32), mask.affine), grid, run.grid["volume_shape"])
-        # From the head to the template: the flow backwards.
-        back = model.displacement(-model.fields(z[None])[0])
-        total = total + warp(inside[None, ..., None], back)[0, ..., 0].numpy()
-        count += 1
-    if not count:
+        if isinstance(person.mask_path, str):
+            found = True
+            centre = (person.centre_x, person.centre_y, person.centre_z)
+            grid = grid_affine(centre, run.grid["zooms"], run.grid["volume_shape"])
+            # From the head to the template: the flow backwards.
+            yield read_volume(person.mask_path), grid, model.displacement(-model.fields(z[None])[0])
+    if not found:
         raise UsageError(
             f"{run.directory}: none of the training people has a mask, expected masks to learn from. "
             "Fit again with data.mask."
         )
-    return (total / count).astype(np.float32)
+
+
+def _on_grid(run: Run, mask: Volume, grid: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """Returns what part of each voxel of a person's grid is `inside`, of the shape of `mask`."""
+    return resample(Volume(inside.astype(np.float32), mask.affine), grid, run.grid["volume_shape"])
+
+
+def _warp_all(channels: np.ndarray, displacement) -> np.ndarray:
+    """Returns `channels` (x, y, z, k) warped by one displacement (1, x, y, z, 3), a few at a time."""
+    parts = np.split(channels, range(WARPED_REGIONS, channels.shape[-1], WARPED_REGIONS), axis=-1)
+    warped = [warp(tf.constant(part[None], tf.float32), displacement)[0].numpy() for part in parts]
+    return np.concatenate(warped, axis=-1)
 
 
 def _stem(image: Path) -> str:

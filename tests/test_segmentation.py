@@ -7,9 +7,9 @@ import nibabel
 import numpy as np
 import pytest
 
-from mrigen.errors import CohortError, UsageError
+from mrigen.errors import CohortError, RunError, UsageError
 from mrigen.runs import Run
-from mrigen.segmentation import ATLAS, Segmenter, TemplateFit, make_atlas, segment
+from mrigen.segmentation import ATLAS, REGIONS, Segmenter, TemplateFit, make_atlas, segment
 from mrigen.volumes import read_volume
 
 
@@ -89,6 +89,46 @@ def test_masks_that_are_there_are_kept_unless_forced(own_run, tmp_path):
         segment(own_run, [image], tmp_path)
     segment(own_run, [image], tmp_path, force=True)
     assert path.read_bytes() == before
+
+
+def halves(run, folder):
+    """Writes label maps, 3 in the left half of each training person's mask and 7 in the right one."""
+    for number, person in run.subjects.iterrows():
+        mask = nibabel.load(person["mask_path"])
+        inside = np.asanyarray(mask.dataobj) > 0
+        middle = np.argwhere(inside)[:, 0].mean()
+        labels = np.where(np.arange(inside.shape[0])[:, None, None] < middle, 3, 7) * inside
+        path = folder / f"{person['scan_id']}.nii.gz"
+        nibabel.save(nibabel.Nifti1Image(labels.astype(np.int16), mask.affine), path)
+        run.subjects.loc[number, "mask_path"] = str(path)
+
+
+def test_regions_lie_in_the_brain_on_their_own_side(own_run, tmp_path):
+    halves(own_run, tmp_path)
+    person = own_run.subjects.merge(own_run.split, on="participant_id").query("split == 'heldout'").iloc[0]
+    mask_path, regions_path = segment(own_run, [person["path"]], tmp_path / "out", regions=True)
+    assert regions_path.name.endswith("_dseg.nii.gz")
+    mask, regions, truth = (read_volume(path).array for path in (mask_path, regions_path, person["mask_path"]))
+    assert set(np.unique(regions)) == {0, 3, 7}
+    np.testing.assert_array_equal(regions > 0, mask > 0)
+    for label in (3, 7):
+        found, true = regions == label, truth == label
+        assert 2 * (found & true).sum() / (found.sum() + true.sum()) > 0.75
+    # Made once, kept to a byte, and not by running what a stranger put there.
+    before = (own_run.directory / REGIONS).read_bytes()
+    again = segment(own_run, [person["path"]], tmp_path / "again", regions=True)[1]
+    assert (own_run.directory / REGIONS).read_bytes() == before
+    np.testing.assert_array_equal(read_volume(again).array, regions)
+    (own_run.directory / REGIONS).write_bytes(b"nonsense")
+    with pytest.raises(RunError, match="cannot be read"):
+        segment(own_run, [person["path"]], tmp_path / "third", regions=True)
+    assert not (tmp_path / "third").exists()
+
+
+def test_masks_of_one_label_have_no_regions(own_run, tmp_path):
+    with pytest.raises(UsageError, match="got masks with one label"):
+        segment(own_run, [own_run.subjects["path"].iloc[0]], tmp_path / "out", regions=True)
+    assert not (tmp_path / "out").exists()
 
 
 def test_people_without_masks_make_no_atlas(own_run):
