@@ -1,6 +1,7 @@
 """Brain masks and regions of new heads, by label propagation through a morphing model's template."""
 
 import dataclasses
+import itertools
 import os
 import zipfile
 from collections.abc import Iterable, Iterator
@@ -9,6 +10,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import tensorflow as tf
+from scipy import ndimage
 
 from mrigen.data.checking import find_faults
 from mrigen.data.preprocess import grid_affine, prepare_volume, resample
@@ -18,7 +20,7 @@ from mrigen.layers import bending, warp
 from mrigen.models import MorphingAutoencoder
 from mrigen.progress import progress_bar
 from mrigen.runs import Run
-from mrigen.volumes import SUFFIXES, Volume, read_grid, read_volume, write_volume
+from mrigen.volumes import SUFFIXES, Volume, apply_affine, read_grid, read_volume, write_volume
 
 # Where the average of the training people's masks is kept in the run: a probability for each voxel of the template.
 ATLAS = "atlas_brain.nii.gz"
@@ -26,6 +28,8 @@ ATLAS = "atlas_brain.nii.gz"
 REGIONS = "atlas_regions.npz"
 # Regions that are warped at once.
 WARPED_REGIONS = 16
+# Voxels kept around a region that is cut out.
+CROP_MARGIN = 8
 # Steps of Adam that bring the template closer to a head than the encoder's guess, and how long they are.
 FIT_STEPS = 60
 FIT_RATE = 0.03
@@ -131,17 +135,17 @@ class Segmenter:
         shape, affine = read_grid(image)
         grid = grid_affine(prepared.centre, settings.zooms, settings.volume_shape)
 
-        def carry(atlas):
-            carried = _warp_all(atlas, displacement)
-            return (resample(Volume(carried[..., channel], grid), affine, shape) for channel in range(atlas.shape[-1]))
-
-        (brain,) = carry(self.atlas)
+        brain = resample(Volume(_warp_all(self.atlas, displacement)[..., 0], grid), affine, shape)
         if self.labels is None:
             return Segmentation(brain, None)
         regions, best = np.zeros(shape, np.int32), np.zeros(shape, np.float32)
-        for label, probability in zip(self.labels, carry(self.label_atlas), strict=True):
-            likelier = probability > best
-            regions[likelier], best[likelier] = label, probability[likelier]
+        carried = _warp_all(self.label_atlas, displacement)
+        for channel, label in enumerate(self.labels):
+            part = _cropped(Volume(carried[..., channel], grid))
+            place, place_affine = _reach(part, affine, shape)
+            probability = resample(part, place_affine, best[place].shape)
+            likelier = probability > best[place]
+            regions[place][likelier], best[place][likelier] = label, probability[likelier]
         return Segmentation(brain, np.where(brain > 0.5, regions, 0))
 
 
@@ -199,7 +203,8 @@ def make_atlas(run: Run, model: MorphingAutoencoder) -> np.ndarray:
     """
     total, count = 0.0, 0
     for mask, grid, back in _training_masks(run, model):
-        total = total + _warp_all(_on_grid(run, mask, grid, mask.array > 0)[..., None], back)[..., 0]
+        inside = resample(Volume((mask.array > 0).astype(np.float32), mask.affine), grid, run.grid["volume_shape"])
+        total = total + _warp_all(inside[..., None], back)[..., 0]
         count += 1
     return (total / count).astype(np.float32)
 
@@ -215,10 +220,19 @@ def make_regions(run: Run, model: MorphingAutoencoder) -> tuple[np.ndarray, np.n
     count = 0
     with progress_bar("Averaging the regions of the training people", run.metrics["num_subjects"]["train"]) as advance:
         for mask, grid, back in _training_masks(run, model):
-            labels = [int(label) for label in np.unique(mask.array) if label > 0]
-            on_grid = [_on_grid(run, mask, grid, mask.array == label) for label in labels]
+            labels = np.rint(mask.array).astype(np.int32)
+            places = dict(enumerate(ndimage.find_objects(labels), start=1))
+            places = {label: place for label, place in places.items() if place is not None}
+            on_grid = [
+                resample(
+                    _cropped(Volume((labels == label).astype(np.float32), mask.affine), place),
+                    grid,
+                    run.grid["volume_shape"],
+                )
+                for label, place in places.items()
+            ]
             carried = _warp_all(np.stack(on_grid, axis=-1), back)
-            for channel, label in enumerate(labels):
+            for channel, label in enumerate(places):
                 totals[label] = totals.get(label, 0.0) + carried[..., channel]
             count += 1
             advance(1)
@@ -267,9 +281,34 @@ def _training_masks(run: Run, model: MorphingAutoencoder) -> Iterator[tuple[Volu
         )
 
 
-def _on_grid(run: Run, mask: Volume, grid: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """Returns what part of each voxel of a person's grid is `inside`, of the shape of `mask`."""
-    return resample(Volume(inside.astype(np.float32), mask.affine), grid, run.grid["volume_shape"])
+def _cropped(volume: Volume, place: tuple[slice, ...] | None = None) -> Volume:
+    """Returns the part of a volume around what is not 0, for speed: resampled, it is the same (0 outside).
+
+    Args:
+        volume: mostly 0.
+        place: where it is not, if that is known.
+    """
+    if place is None:
+        place = ndimage.find_objects((volume.array > 0).astype(np.int8))
+        place = place[0] if place else (slice(0, 1),) * 3
+    # Room for the smoothing before a coarser grid, and for the interpolation.
+    starts = [max(0, side.start - CROP_MARGIN) for side in place]
+    stops = [side.stop + CROP_MARGIN for side in place]
+    array = volume.array[tuple(map(slice, starts, stops))]
+    affine = volume.affine.copy()
+    affine[:3, 3] = apply_affine(volume.affine, starts)
+    return Volume(array, affine)
+
+
+def _reach(volume: Volume, affine: np.ndarray, shape) -> tuple[tuple[slice, ...], np.ndarray]:
+    """Returns the part of the grid of `affine` and `shape` that a volume reaches, and the affine of that part."""
+    corners = np.array(list(itertools.product(*((-1, side) for side in volume.array.shape))))
+    corners = apply_affine(np.linalg.inv(affine) @ volume.affine, corners)
+    starts = np.clip(np.floor(corners.min(axis=0)), 0, shape).astype(int)
+    stops = np.clip(np.ceil(corners.max(axis=0)) + 1, starts, shape).astype(int)
+    placed = affine.copy()
+    placed[:3, 3] = apply_affine(affine, starts)
+    return tuple(map(slice, starts, stops)), placed
 
 
 def _warp_all(channels: np.ndarray, displacement) -> np.ndarray:

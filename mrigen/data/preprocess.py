@@ -103,15 +103,19 @@ def resample(volume: Volume, affine: np.ndarray, shape) -> np.ndarray:
     matrix, offset = to_native[:3, :3], to_native[:3, 3]
     # Length in native voxels of one grid step, for each native axis.
     sigmas = np.sqrt(np.maximum((matrix**2).sum(axis=1) - 1.0, 0.0)) / np.sqrt(8.0 * np.log(2.0))
-    if not np.allclose(matrix, np.diag(np.diag(matrix)), atol=1e-6):
+    # The grid axis that each native axis goes along; each native axis goes along one only where the axes stay apart.
+    partners = np.abs(matrix).argmax(axis=1)
+    steps = matrix[range(3), partners]
+    if sorted(partners) != [0, 1, 2] or not np.allclose(matrix, steps[:, None] * np.eye(3)[partners], atol=1e-6):
         smooth = ndimage.gaussian_filter(volume.array, sigmas, **SMOOTHING)
         return ndimage.affine_transform(smooth, matrix, offset, output_shape=tuple(shape), order=1, cval=0.0)
     # Axes that stay apart: smoothing and interpolation of each are one small matrix, many times faster.
-    along_x, along_y, along_z = (
-        resampling_matrix(*sides, matrix[axis, axis], offset[axis], sigmas[axis])
-        for axis, sides in enumerate(zip(volume.array.shape, shape, strict=True))
+    first, second, third = (
+        resampling_matrix(side, shape[partners[axis]], steps[axis], offset[axis], sigmas[axis])
+        for axis, side in enumerate(volume.array.shape)
     )
-    return along_y @ np.tensordot(along_x, volume.array, 1) @ along_z.T
+    resampled = second @ np.tensordot(first, volume.array, 1) @ third.T
+    return resampled.transpose(np.argsort(partners))
 
 
 def resampling_matrix(num_native: int, num_grid: int, step: float, offset: float, sigma: float) -> np.ndarray:

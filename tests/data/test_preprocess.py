@@ -154,6 +154,17 @@ def test_resample_along_the_axes_equals_scipy(zooms):
     np.testing.assert_allclose(resample(volume, grid, (9, 30, 14)), expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("turn", [[1, 0, 2], [2, 0, 1], [1, 2, 0]])
+def test_resample_along_swapped_axes_equals_that_of_the_turned_image(turn):
+    array = np.random.default_rng(1).normal(size=(23, 19, 17)).astype(np.float32)
+    volume = Volume(array, np.diag([1.0, -2.0, 3.0, 1.0]))
+    grid = grid_affine((3.0, -5.0, 20.0), (4.0, 1.1, 2.0), (9, 30, 14))
+    turned = Volume(array.transpose(turn), volume.affine[:, [*turn, 3]])
+    np.testing.assert_allclose(resample(turned, grid, (9, 30, 14)), resample(volume, grid, (9, 30, 14)), atol=1e-5)
+    swapped = resample(volume, grid[:, [*turn, 3]], [(9, 30, 14)[axis] for axis in turn])
+    np.testing.assert_allclose(swapped, resample(volume, grid, (9, 30, 14)).transpose(turn), atol=1e-5)
+
+
 def test_a_large_image_has_the_threshold_of_a_small_one():
     small = np.random.default_rng(2).choice([0.0, 1.0, 10.0, 11.0], size=(30, 30, 30)).astype(np.float32)
     large = small.repeat(4, axis=0).repeat(4, axis=1).repeat(4, axis=2)
