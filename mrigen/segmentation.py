@@ -188,7 +188,7 @@ class TemplateFit:
             velocity, shading = self._fields()
             reconstruction = self.model.render(velocity, shading)["reconstruction"]
             nats = self.model.likelihood(volume, reconstruction)["nll"] + 0.5 * (
-                tf.reduce_sum(tf.square(self.z.value)) + self.model.velocity_smoothness * bending(velocity)
+                tf.reduce_sum(tf.square(self.z.value)) + self.model.smoothness_weight * bending(velocity)
             )
         variables = [self.z, self.extra]
         gradients = tape.gradient(nats, [variable.value for variable in variables])

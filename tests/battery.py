@@ -137,6 +137,8 @@ def _model(kind, latent_dim, **options):
         if kind is MorphingAutoencoder:
             coarse = tuple(-(-side // options.get("field_spacing", 4)) for side in sides)
             parts |= {"velocity": (*coarse, 3), "displacement": (*sides, 3), "gain": (*sides, 1), "offset": (*sides, 1)}
+            if "detail_penalty" in options:
+                parts["detail"] = (*sides, 1)
         return {**dict.fromkeys(names, latent), **parts}
 
     name = "-".join([kind.__name__, "vector" if latent_dim else "spatial", *map(str, options.values())])
@@ -274,6 +276,7 @@ CASES = (
     _model(VariationalAutoencoder, None, patch=3, residual=True),
     _model(MorphingAutoencoder, 4, field_channels=3),
     _model(MorphingAutoencoder, 4, field_channels=3, patch=2),
+    _model(MorphingAutoencoder, 4, field_channels=3, velocity_smoothness="learned", affine=True, detail_penalty=10.0),
     _model(MorphingAutoencoder, None, field_spacing=3, integration_steps=3, velocity_smoothness=0.1),
 )
 MODEL_CASES = tuple(case for case in CASES if case.is_model)

@@ -1,19 +1,26 @@
 """The morphing autoencoder: a VAE whose decoder warps a learned template."""
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from mrigen.layers import (
     Conv3D,
     ConvolutionBlock,
+    PatchExpansion,
     WarpedTemplate,
     bending,
     integrate_velocity,
     upsample,
     upsample_displacement,
 )
+from mrigen.layers.latent_head import flat_size
+from mrigen.losses import squared_error
 from mrigen.models.vae import VariationalAutoencoder
 from mrigen.recipe import ModelRecipe
+
+# Arguments of the model, and keys of a recipe, that no other model has.
+OPTIONS = ("field_spacing", "field_channels", "integration_steps", "velocity_smoothness", "affine", "detail_penalty")
 
 
 @keras.saving.register_keras_serializable(package="mrigen")
@@ -23,13 +30,19 @@ class MorphingAutoencoder(VariationalAutoencoder):
     z becomes a few smooth fields on a coarse grid: a velocity, which is integrated to a map without folds and warps the
     template once at full resolution, a log-gain and an offset. So reconstructions and samples are as crisp as the
     template. The loss adds a prior on the velocity, `velocity_smoothness` / 2 times its summed squared second
-    differences, in nats; affine changes, such as head size, cost nothing. It is no part of `elbo_nats`.
+    differences, in nats (and, where that weight is learned, what makes it a density); affine changes, such as head
+    size, cost nothing. It is no part of `elbo_nats`.
 
     Args:
         field_spacing: voxels from one point of the fields to the next, rounded down where it does not divide a side.
         field_channels: channels of the convolutions on the grid of the fields.
         integration_steps: see `integrate_velocity`.
-        velocity_smoothness: weight of the prior on the velocity, per squared voxel of the coarse grid.
+        affine: whether pose and size are a part of their own: an affine velocity, linear in z; the velocity of the grid
+            is then freed of everything affine, and is shape alone.
+        detail_penalty: weight of half the summed squared detail, an image (drawn from the fields' features, not smooth)
+            that is added to what was moved and shaded: what no movement explains, such as a lesion. None for no detail.
+        velocity_smoothness: weight of the prior on the velocity, per squared voxel of the coarse grid; or "learned", a
+            trained weight, which settles where the prior makes the velocities of the training people likeliest.
         See `VariationalAutoencoder` for the others; `mean_image` is the template and has to be true.
         The output also holds what `decode_parts` returns.
 
@@ -39,21 +52,36 @@ class MorphingAutoencoder(VariationalAutoencoder):
     """
 
     def __init__(
-        self, *args, field_spacing=4, field_channels=32, integration_steps=6, velocity_smoothness=1.0, **kwargs
+        self,
+        *args,
+        field_spacing=4,
+        field_channels=32,
+        integration_steps=6,
+        velocity_smoothness=1.0,
+        affine=False,
+        detail_penalty=None,
+        **kwargs,
     ):
         self.field_spacing = field_spacing
         self.field_channels = field_channels
         self.integration_steps = integration_steps
         self.velocity_smoothness = velocity_smoothness
+        self.affine = affine
+        self.detail_penalty = detail_penalty
         super().__init__(*args, **kwargs)
         if not self.mean_image:
             raise ValueError("mean_image: got False, expected True: it is the template that is warped.")
+        if velocity_smoothness == "learned":
+            self.log_smoothness = self.add_weight(
+                name="log_smoothness", shape=(), initializer="zeros", dtype="float32", autocast=False
+            )
         self.add_trackers(*self.trackers, "smoothness_nats")
+        if detail_penalty is not None:
+            self.add_trackers(*self.trackers, "detail_nats")
 
     @classmethod
     def from_recipe(cls, recipe: ModelRecipe, volume_shape, precision: str, seed: int, **options):
-        names = ("field_spacing", "field_channels", "integration_steps", "velocity_smoothness")
-        options |= {name: getattr(recipe, name) for name in names}
+        options |= {name: getattr(recipe, name) for name in OPTIONS}
         return super().from_recipe(recipe, volume_shape, precision, seed, **options)
 
     def make_decoder(self, sides):
@@ -63,12 +91,23 @@ class MorphingAutoencoder(VariationalAutoencoder):
         )
         # Starts at zero: the first reconstruction is the template.
         self.to_fields = Conv3D(5, 1, kernel_initializer="zeros", dtype="float32", name="to_fields")
+        if self.affine:
+            self.to_affine = keras.layers.Dense(12, kernel_initializer="zeros", dtype="float32", name="to_affine")
+            self.affine_basis = affine_basis(self.field_sides)
+        if self.detail_penalty is not None:
+            self.to_detail = PatchExpansion(
+                1, self.field_spacing, self.volume_shape, "zeros", dtype=self.dtype_policy, name="to_detail"
+            )
         self.mean = WarpedTemplate(name="mean")
 
     def build_decoder(self, shape):
         self.refine.build((None, *self.field_sides, shape[-1]))
         self.to_fields.build((None, *self.field_sides, self.field_channels))
         self.mean.build((None, *self.volume_shape, 3))
+        if self.affine:
+            self.to_affine.build((None, self.latent_size))
+        if self.detail_penalty is not None:
+            self.to_detail.build((None, *self.field_sides, self.field_channels))
 
     def decode_parts(self, z, training=False) -> dict:
         """Returns what latents `z` (batch, latent) become, float32.
@@ -77,18 +116,39 @@ class MorphingAutoencoder(VariationalAutoencoder):
             velocity: (batch, *field_sides, 3), voxels of the coarse grid for a unit of time.
             displacement: (batch, x, y, z, 3), voxels; see `warp`.
             gain, offset: (batch, x, y, z, 1), smooth; the offset is an intensity on the [0, 1] scale.
-            reconstruction: (batch, x, y, z, 1), the warped template * gain + offset.
+            detail: (batch, x, y, z, 1), with a `detail_penalty` only.
+            reconstruction: (batch, x, y, z, 1), the warped template * gain + offset (+ detail).
         """
-        return self.render(*self.fields(z, training))
+        features = self._features(z, training)
+        parts = self.render(*self._split(z, features))
+        if self.detail_penalty is not None:
+            parts["detail"] = tf.cast(self.to_detail(features), tf.float32)
+            parts["reconstruction"] += parts["detail"]
+        return parts
 
     def fields(self, z, training=False):
         """Returns the velocity (batch, *field_sides, 3) of latents `z`, and the log-gain and offset beside it
         (batch, *field_sides, 2)."""
-        features = self.refine(upsample(self.expand(z), self.field_sides), training=training)
-        return tf.split(self.to_fields(features), [3, 2], axis=-1)
+        return self._split(z, self._features(z, training))
+
+    def _features(self, z, training):
+        return self.refine(upsample(self.expand(z), self.field_sides), training=training)
+
+    def _split(self, z, features):
+        velocity, shading = tf.split(self.to_fields(features), [3, 2], axis=-1)
+        if self.affine:
+            # What is affine in the velocity of the grid is taken out, and that of its own put in.
+            flat = tf.reshape(velocity, [-1, flat_size(self.field_sides), 3])
+            # A coefficient of 1 moves points by about one voxel of the coarse grid.
+            given = tf.reshape(self.to_affine(z), [-1, 4, 3]) * flat_size(self.field_sides) ** 0.5
+            flat += tf.einsum(
+                "pa,bac->bpc", self.affine_basis, given - tf.einsum("pa,bpc->bac", self.affine_basis, flat)
+            )
+            velocity = tf.reshape(flat, tf.shape(velocity))
+        return velocity, shading
 
     def render(self, velocity, shading) -> dict:
-        """Returns what `decode_parts` returns, of fields such as those of `fields`."""
+        """Returns what `decode_parts` returns (without detail), of fields such as those of `fields`."""
         displacement = self.displacement(velocity)
         log_gain, offset = tf.split(upsample(shading, self.volume_shape), 2, axis=-1)
         gain = tf.exp(tf.math.asinh(log_gain))  # Grows no faster than its logarithm does at the start.
@@ -105,12 +165,38 @@ class MorphingAutoencoder(VariationalAutoencoder):
         negated velocity, the one that leads back."""
         return upsample_displacement(integrate_velocity(velocity, self.integration_steps), self.volume_shape)
 
+    @property
+    def smoothness_weight(self):
+        """The weight of the prior on the velocity; a number, or a scalar tensor where it is learned."""
+        if self.velocity_smoothness == "learned":
+            return tf.exp(tf.convert_to_tensor(self.log_smoothness))
+        return self.velocity_smoothness
+
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         loss = super().compute_loss(x, y, y_pred, sample_weight, training)
-        smoothness = 0.5 * self.velocity_smoothness * bending(y_pred["velocity"])
+        smoothness = 0.5 * self.smoothness_weight * bending(y_pred["velocity"])
+        if self.velocity_smoothness == "learned":
+            # Of a Gaussian over the directions in which a velocity can bend: all but the twelve of affine changes.
+            num_bending = max(0, 3 * flat_size(self.field_sides) - 12)
+            smoothness -= 0.5 * num_bending * tf.convert_to_tensor(self.log_smoothness)
         self.track(smoothness_nats=smoothness)
+        if self.detail_penalty is not None:
+            detail = 0.5 * self.detail_penalty * squared_error(y_pred["detail"], 0.0)
+            self.track(detail_nats=detail)
+            smoothness += detail
         return loss + tf.reduce_mean(smoothness)
 
     def get_config(self):
-        names = ("field_spacing", "field_channels", "integration_steps", "velocity_smoothness")
-        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+        return {**super().get_config(), **{name: getattr(self, name) for name in OPTIONS}}
+
+
+def affine_basis(sides) -> np.ndarray:
+    """Returns an orthogonal basis of the affine functions on a grid, (points, at most 4) float32.
+
+    The columns, a constant and one for each axis, have length 1; that of an axis of one point is zero.
+    """
+    axes = [np.arange(side) - (side - 1) / 2.0 for side in sides]
+    columns = [np.ones(flat_size(sides)), *(axis.ravel() for axis in np.meshgrid(*axes, indexing="ij"))]
+    norms = [np.linalg.norm(column) for column in columns]
+    columns = [column / max(norm, 1e-12) for column, norm in zip(columns, norms, strict=True)]
+    return np.stack(columns, axis=-1).astype(np.float32)

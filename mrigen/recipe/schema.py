@@ -212,7 +212,10 @@ class AugmentRecipe(Section):
 # Keys that only some kinds of model have.
 KEYS_OF_KINDS = (
     (("objective", "decoder_sigma", "beta"), ("vae", "morph")),
-    (("field_spacing", "field_channels", "integration_steps", "velocity_smoothness"), ("morph",)),
+    (
+        ("field_spacing", "field_channels", "integration_steps", "velocity_smoothness", "affine", "detail_penalty"),
+        ("morph",),
+    ),
 )
 
 
@@ -272,8 +275,19 @@ class ModelRecipe(Section):
     integration_steps: int = key(
         6, "an integer from 0 to 12", "morph: squarings that integrate the velocity; 0 adds it as it is.", ge=0, le=12
     )
-    velocity_smoothness: float = key(
-        1.0, "a number >= 0", "morph: weight of half the summed squared second differences of the velocity.", ge=0
+    velocity_smoothness: Annotated[float, Field(ge=0)] | Literal["learned"] = key(
+        1.0,
+        "learned, or a number >= 0",
+        "morph: weight of half the summed squared second differences of the velocity; learned: a trained weight.",
+    )
+    affine: bool = key(
+        False, "true or false", "morph: give pose and size a part of their own; the velocity is then shape alone."
+    )
+    detail_penalty: float | None = key(
+        None,
+        "a number >= 0, or null",
+        "morph: weight of half the summed squared detail that is added to the moved template; null for no detail.",
+        ge=0,
     )
 
     @model_validator(mode="after")

@@ -8,6 +8,7 @@ from scipy.ndimage import map_coordinates
 
 from mrigen.layers import bending, integrate_velocity, jacobian_determinant, upsample_displacement
 from mrigen.models import MorphingAutoencoder, VariationalAutoencoder
+from mrigen.models.morph import affine_basis
 
 
 def morph(sides=SIDES, **options):
@@ -98,6 +99,55 @@ def test_the_loss_adds_half_the_weighted_bending_and_the_elbo_does_not(volumes, 
     plain = VariationalAutoencoder.compute_loss(model, volumes, None, outputs, training=False)
     assert float(loss) == pytest.approx(float(plain) + terms["smoothness_nats"], rel=1e-5)
     assert terms["elbo_nats"] == pytest.approx(-(terms["nll_nats"] + terms["kl_nats"]), rel=1e-5)
+
+
+def test_a_learned_weight_settles_where_the_velocities_are_likeliest(volumes):
+    """The gradient vanishes where the weight is the number of directions that bend over the bending."""
+    model = disturbed(velocity_smoothness="learned", field_spacing=2)
+    num_bending = 3 * int(np.prod(model.field_sides)) - 12
+    outputs = model(volumes)
+    bent = float(bending(outputs["velocity"]).numpy().mean())
+
+    def slope(weight):
+        model.log_smoothness.assign(np.log(weight))
+        with tf.GradientTape() as tape:
+            loss = model.compute_loss(x=volumes, y_pred=outputs, training=False)
+        return float(tape.gradient(loss, model.log_smoothness.value))
+
+    best = num_bending / bent
+    assert slope(best) == pytest.approx(0.0, abs=1e-3 * num_bending)
+    assert slope(0.5 * best) == pytest.approx(-0.25 * num_bending, rel=1e-3)
+    assert float(model.smoothness_weight) == pytest.approx(0.5 * best, rel=1e-5)
+    assert model.get_config()["velocity_smoothness"] == "learned"
+
+
+def test_an_affine_part_is_all_that_is_affine_in_the_velocity(z):
+    model = disturbed(affine=True, field_spacing=2)
+    basis = affine_basis(model.field_sides)
+    np.testing.assert_allclose(basis.T @ basis, np.eye(4), atol=1e-6)
+    points = basis.shape[0]
+    given = np.reshape(model.to_affine(z), (2, 4, 3)) * points**0.5
+    velocity = np.reshape(model.fields(z)[0], (2, points, 3))
+    assert np.abs(given).max() > 0.1
+    np.testing.assert_allclose(np.einsum("pa,bpc->bac", basis, velocity), given, atol=1e-4)
+    # The rest of it is the grid's own, which the other part neither sees nor changes.
+    model.to_affine.set_weights([0.0 * weight for weight in model.to_affine.get_weights()])
+    shape = np.reshape(model.fields(z)[0], (2, points, 3))
+    np.testing.assert_allclose(velocity - basis @ given, shape, atol=1e-4)
+    assert np.abs(shape).max() > 0.01
+    bent = [bending(np.reshape(field, (2, *model.field_sides, 3))).numpy() for field in (velocity, shape)]
+    np.testing.assert_allclose(*bent, rtol=1e-3)
+
+
+def test_detail_is_added_and_costs_its_penalty(volumes):
+    model = disturbed(detail_penalty=3.0)
+    outputs = model(volumes)
+    moved = model.render(*model.fields(outputs["z"]))["reconstruction"]
+    assert np.abs(outputs["detail"]).max() > 1e-3
+    np.testing.assert_allclose(outputs["reconstruction"], moved + outputs["detail"], atol=1e-5)
+    model.compute_loss(x=volumes, y_pred=outputs, training=False)
+    expected = 1.5 * np.square(outputs["detail"]).sum(axis=(1, 2, 3, 4)).mean()
+    assert float(model.trackers["detail_nats"].result()) == pytest.approx(expected, rel=1e-5)
 
 
 def test_a_moved_head_is_found_by_moving_the_template():

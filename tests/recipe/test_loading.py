@@ -42,9 +42,9 @@ def test_five_faults_come_together_in_full_words():
             "BIDS folder, TSV or CSV table with a column of paths, or plain folder of NIfTI.",
             "my.yaml: model.latent_dim: got -3, expected an integer >= 1, or null. Set the number of latent "
             "variables, for example 64; null keeps the spatial latent of the last block.",
-            "my.yaml: model.knd: unknown key. Known keys: beta, blocks, channels, decoder_sigma, "
-            "field_channels, field_spacing, integration_steps, kind, latent_channels, latent_dim, mean_image, "
-            "objective, patch, residual, velocity_smoothness. Did you mean 'kind'?",
+            "my.yaml: model.knd: unknown key. Known keys: affine, beta, blocks, channels, decoder_sigma, "
+            "detail_penalty, field_channels, field_spacing, integration_steps, kind, latent_channels, latent_dim, "
+            "mean_image, objective, patch, residual, velocity_smoothness. Did you mean 'kind'?",
             "my.yaml: training.epoch: unknown key. Known keys: augment, batch_size, clip_norm, early_stopping_epochs, "
             "epochs, kl_warmup_epochs, learning_rate, on_collapse, precision, schedule, seed. Did you mean 'epochs'?",
             "my.yaml: training.learning_rate: got 'fast', expected a number > 0. Step size of Adam at the start.",
