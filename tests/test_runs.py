@@ -93,7 +93,7 @@ def test_no_run_at_all(tmp_path):
 def test_metrics_are_plain_json(finished_run):
     text = (finished_run.directory / "metrics.json").read_text()
     metrics = json.loads(text, parse_constant=pytest.fail)
-    assert set(metrics["heldout"]) == {"mse", "psnr", "explained_variance", "elbo_nats"}
+    assert set(metrics["heldout"]) == {"mse", "psnr", "explained_variance", "elbo_nats", "shuffled_gap_nats"}
     assert {"mse", "loglik_nats", "num_components"} <= set(metrics["pca"])
     assert {"kl_nats", "active_units", "latent_dim", "decoder_sigma", "residual_rmse", "precision"} <= set(metrics)
     assert set(metrics["performance"]) == {"volumes_per_second", "data_wait_share", "peak_rss_mb", "seconds"}

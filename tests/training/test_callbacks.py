@@ -1,13 +1,16 @@
 """What the callbacks of a fit measure and keep."""
 
+import logging
 import time
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from battery import disturb
 
-from mrigen.training.callbacks import DataWait
+from mrigen.models import VariationalAutoencoder
+from mrigen.training.callbacks import DataWait, LatentWatch
 
 
 class Steps(keras.Model):
@@ -50,3 +53,44 @@ def test_waiting_for_data_is_told_from_training(data, step, low, high):
 
 def test_without_a_step_there_is_no_share():
     assert DataWait().share is None
+
+
+def watched(active, patience, on_collapse, epochs=4):
+    """Returns the watch, the figures of each epoch, and whether it stopped; `active` of 40 latent variables differ."""
+    model = VariationalAutoencoder((9, 8, 7), latent_dim=40, channels=(2,), decoder_sigma=0.5)
+    model.build((None, 9, 8, 7, 1))
+    generator = np.random.default_rng(0)
+    disturb(model)
+    locations = np.zeros((5, 40), "float32")
+    locations[:, :active] = generator.normal(size=(5, active))
+    volumes = generator.uniform(size=(5, 9, 8, 7, 1)).astype("float32")
+    watch = LatentWatch(volumes, patience, on_collapse, logging.getLogger("mrigen.test"))
+    model.posterior = lambda volumes: {"loc": tf.constant(locations)}
+    model.stop_training = False
+    watch.set_model(model)
+    logs = [{} for _ in range(epochs)]
+    for epoch, figures in enumerate(logs):
+        watch.on_epoch_end(epoch, figures)
+    return watch, logs, model.stop_training
+
+
+def test_latents_that_speak_are_counted_and_left_alone(caplog):
+    _, logs, stopped = watched(7, 2, "stop")
+    assert [figures["active_units"] for figures in logs] == [7] * 4
+    assert abs(logs[0]["shuffled_gap_nats"]) > 1e-3
+    assert not stopped and not caplog.records
+
+
+def test_a_collapse_is_told_once_after_the_patience(caplog):
+    _, logs, stopped = watched(0, 3, "warn")
+    assert logs[0] == {"active_units": 0, "shuffled_gap_nats": 0.0}
+    assert not stopped
+    (record,) = caplog.records
+    assert record.getMessage().startswith("Epoch 3: The posterior collapsed: 0 of 40 latent variables are active.")
+    assert "decoder_sigma=optimal" in record.getMessage()
+
+
+def test_a_collapse_ends_the_fit_where_that_was_asked_for(caplog):
+    assert not watched(1, 3, "stop", epochs=2)[2]
+    assert watched(1, 3, "stop", epochs=3)[2]
+    assert caplog.records[-1].getMessage().endswith("Stopping here.")

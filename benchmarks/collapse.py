@@ -1,0 +1,49 @@
+"""How well the forecast of collapse fits what training finds: python -m benchmarks.collapse
+
+Fits ten small VAEs of one synthetic cohort, whose decoders are sure of themselves to very different degrees (half of
+them within a factor of 4 of the variance from which on nothing survives), and prints the forecast beside the active
+latent variables of each.
+"""
+
+import math
+import tempfile
+from pathlib import Path
+
+import click
+
+from mrigen.recipe import parse_recipe
+from mrigen.training import fit
+from mrigen.training.planning import forecast_collapse
+
+RECIPE = """
+data: {source: phantom, num_subjects: 120, split: {train: 0.8, validation: 0.1, heldout: 0.1}}
+preprocess: {zooms: 8, volume_shape: [24, 28, 24]}
+model: {kind: vae, latent_dim: 16, blocks: 2, channels: 16}
+training: {epochs: 120, learning_rate: 3e-3, augment: null, precision: float32}
+"""
+# Decoder variances, as multiples of the critical one.
+MULTIPLES = (0.0003, 0.003, 0.03, 0.1, 0.25, 0.4, 0.6, 1.5, 3.0, 10.0)
+
+
+def main() -> None:
+    """Prints a line for each setting, and how many forecasts are within a factor of 2."""
+    critical = forecast_collapse(parse_recipe(RECIPE), 16).critical_variance
+    hits = 0
+    for multiple in MULTIPLES:
+        recipe = parse_recipe(RECIPE, overrides=[f"model.decoder_sigma={math.sqrt(multiple * critical):.8g}"])
+        forecast = forecast_collapse(recipe, 16).num_directions
+        with tempfile.TemporaryDirectory() as folder:
+            metrics = fit(recipe, Path(folder) / "run").metrics
+        active = metrics["active_units"]
+        # None and one are told apart by nobody.
+        hit = 0.5 <= max(forecast, 1) / max(active, 1) <= 2.0
+        hits += hit
+        click.echo(
+            f"{multiple:g} times critical: forecast {forecast}, active {active}, KL {metrics['kl_nats']:.2f} nats"
+            f"{'' if hit else ' (missed)'}"
+        )
+    click.echo(f"{hits} of {len(MULTIPLES)} within a factor of 2")
+
+
+if __name__ == "__main__":
+    main()
