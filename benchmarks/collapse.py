@@ -11,15 +11,18 @@ from pathlib import Path
 
 import click
 
+from mrigen.collapse import forecast_active
+from mrigen.data.dataset import open_dataset
+from mrigen.data.pipeline import read_volumes
+from mrigen.pca import spectrum
 from mrigen.recipe import parse_recipe
 from mrigen.training import fit
-from mrigen.training.planning import forecast_collapse
 
 RECIPE = """
 data: {source: phantom, num_subjects: 120, split: {train: 0.8, validation: 0.1, heldout: 0.1}}
 preprocess: {zooms: 8, volume_shape: [24, 28, 24]}
 model: {kind: vae, latent_dim: 16, blocks: 2, channels: 16}
-training: {epochs: 120, learning_rate: 3e-3, augment: null, precision: float32}
+training: {epochs: 60, learning_rate: 3e-3, augment: null, precision: float32}
 """
 # Decoder variances, as multiples of the critical one.
 MULTIPLES = (0.0003, 0.003, 0.03, 0.1, 0.25, 0.4, 0.6, 1.5, 3.0, 10.0)
@@ -27,11 +30,15 @@ MULTIPLES = (0.0003, 0.003, 0.03, 0.1, 0.25, 0.4, 0.6, 1.5, 3.0, 10.0)
 
 def main() -> None:
     """Prints a line for each setting, and how many forecasts are within a factor of 2."""
-    critical = forecast_collapse(parse_recipe(RECIPE), 16).critical_variance
+    dataset = open_dataset(parse_recipe(RECIPE))
+    people = read_volumes(dataset.cache, dataset.rows("train"))
+    variances, (num_people, num_voxels) = spectrum(people.reshape(len(people), -1)), (len(people), people[0].size)
     hits = 0
     for multiple in MULTIPLES:
-        recipe = parse_recipe(RECIPE, overrides=[f"model.decoder_sigma={math.sqrt(multiple * critical):.8g}"])
-        forecast = forecast_collapse(recipe, 16).num_directions
+        sigma = math.sqrt(multiple * variances[0])
+        recipe = parse_recipe(RECIPE, overrides=[f"model.decoder_sigma={sigma:.8g}"])
+        latent_size = recipe.model.latent_dim
+        forecast = forecast_active(variances, num_people, num_voxels, latent_size, decoder_sigma=sigma).num_directions
         with tempfile.TemporaryDirectory() as folder:
             metrics = fit(recipe, Path(folder) / "run").metrics
         active = metrics["active_units"]
