@@ -11,10 +11,9 @@ from pathlib import Path
 
 import click
 
-from mrigen.collapse import forecast_active
 from mrigen.data.dataset import open_dataset
 from mrigen.data.pipeline import read_volumes
-from mrigen.pca import spectrum
+from mrigen.diagnosis import forecast_of
 from mrigen.recipe import parse_recipe
 from mrigen.training import fit
 
@@ -32,13 +31,11 @@ def main() -> None:
     """Prints a line for each setting, and how many forecasts are within a factor of 2."""
     dataset = open_dataset(parse_recipe(RECIPE))
     people = read_volumes(dataset.cache, dataset.rows("train"))
-    variances, (num_people, num_voxels) = spectrum(people.reshape(len(people), -1)), (len(people), people[0].size)
+    critical = forecast_of(parse_recipe(RECIPE).model, people, 16)[0].critical_variance
     hits = 0
     for multiple in MULTIPLES:
-        sigma = math.sqrt(multiple * variances[0])
-        recipe = parse_recipe(RECIPE, overrides=[f"model.decoder_sigma={sigma:.8g}"])
-        latent_size = recipe.model.latent_dim
-        forecast = forecast_active(variances, num_people, num_voxels, latent_size, decoder_sigma=sigma).num_directions
+        recipe = parse_recipe(RECIPE, overrides=[f"model.decoder_sigma={math.sqrt(multiple * critical):.8g}"])
+        forecast = forecast_of(recipe.model, people, recipe.model.latent_dim)[0].num_directions
         with tempfile.TemporaryDirectory() as folder:
             metrics = fit(recipe, Path(folder) / "run").metrics
         active = metrics["active_units"]

@@ -14,8 +14,9 @@ from scipy import special
 
 from mrigen.collapse import Forecast, forecast_active, has_collapsed
 from mrigen.data.dataset import Dataset
-from mrigen.data.pipeline import inference_dataset, read_volumes
+from mrigen.data.pipeline import choose_rows, inference_dataset, read_volumes
 from mrigen.densities import MOST_LATENTS, GaussianDensity, PriorDensity
+from mrigen.distributions import DiagonalGaussianPosterior
 from mrigen.encoding import BATCH_SIZE
 from mrigen.errors import UsageError
 from mrigen.figures import draw_diagnosis
@@ -23,9 +24,10 @@ from mrigen.files import write_json
 from mrigen.models import VariationalAutoencoder
 from mrigen.pca import spectrum
 from mrigen.progress import progress_bar
+from mrigen.recipe import ModelRecipe
 from mrigen.runs import Run
 
-# People whose volumes are held in memory for the spectrum.
+# What the volumes for a spectrum may take in memory.
 SPECTRUM_BYTES = 2**30
 # Draws from the posterior in the importance-weighted likelihood, unless told otherwise.
 NUM_DRAWS = 64
@@ -83,12 +85,9 @@ def diagnose(
     directory = Path(directory) if directory is not None else run.directory
     dataset, model, latents = run.open_dataset(), run.load_model(), run.load_latents()
     train, heldout = dataset.rows("train"), dataset.rows("heldout")
-    kl = kl_per_dimension(latents["loc"][train], latents["scale"][train])
-    variances, num_people = _spectrum(dataset)
-    recipe = run.recipe.model
-    forecast = forecast_active(
-        variances, num_people, model.num_voxels, model.latent_size, recipe.objective, recipe.decoder_sigma, recipe.beta
-    )
+    kl = DiagonalGaussianPosterior.kl_per_dimension(latents["loc"][train], latents["scale"][train]).numpy().mean(axis=0)
+    recipe, people = run.recipe.model, choose_rows(train, dataset.cache.volume_shape, SPECTRUM_BYTES)
+    forecast, variances = forecast_of(recipe, read_volumes(dataset.cache, people), model.latent_size)
     log_likelihood = None
     if len(heldout):
         log_likelihood = float(importance_weighted(model, dataset, heldout, num_draws, seed).mean())
@@ -116,18 +115,18 @@ def diagnose(
     return diagnosis
 
 
-def kl_per_dimension(loc: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    """Returns the KL of each latent variable to N(0, 1), mean over people, (latent,) nats.
+def forecast_of(recipe: ModelRecipe, volumes: np.ndarray, latent_size: int) -> tuple[Forecast, np.ndarray]:
+    """Returns how many latent variables of a VAE can stay active, and the variances of the data that say so.
 
     Args:
-        loc, scale: (people, latent), posterior means and standard deviations.
-
-    Example:
-        >>> kl_per_dimension(np.array([[1.0, 0.0]]), np.array([[1.0, 1.0]])).tolist()
-        [0.5, 0.0]
+        recipe: of the model.
+        volumes: (people, x, y, z), some of the training people.
+        latent_size: latent variables.
     """
-    loc, scale = np.asarray(loc, dtype=np.float64), np.asarray(scale, dtype=np.float64)
-    return (0.5 * (loc**2 + scale**2 - 1.0) - np.log(scale)).mean(axis=0)
+    matrix = volumes.reshape(len(volumes), -1)
+    variances = spectrum(matrix)
+    options = (recipe.objective, recipe.decoder_sigma, recipe.beta)
+    return forecast_active(variances, *matrix.shape, latent_size, *options), variances
 
 
 def importance_weighted(
@@ -139,13 +138,13 @@ def importance_weighted(
     posteriors, and probabilistic PCA, can be compared.
     """
 
+    gaussian = DiagonalGaussianPosterior.distribution
+
     @tf.function(autograph=False)
     def log_weights(volume, z, loc, scale):
         log_likelihood = -model.likelihood(tf.repeat(volume, BATCH_SIZE, axis=0), model.decode(z))["nll"]
-        # Normal constants of prior and posterior cancel.
-        log_prior = -0.5 * tf.reduce_sum(tf.square(z), axis=-1)
-        log_posterior = -tf.reduce_sum(0.5 * tf.square((z - loc) / scale) + tf.math.log(scale), axis=-1)
-        return log_likelihood + log_prior - log_posterior
+        prior, posterior = gaussian(tf.zeros_like(loc), tf.ones_like(scale)), gaussian(loc, scale)
+        return log_likelihood + prior.log_prob(z) - posterior.log_prob(z)
 
     posterior = tf.function(model.posterior, autograph=False)
     num_batches = math.ceil(num_draws / BATCH_SIZE)
@@ -163,15 +162,6 @@ def importance_weighted(
             weights = np.concatenate(weights)[:num_draws].astype(np.float64)
             estimates.append(special.logsumexp(weights) - math.log(num_draws))
     return np.array(estimates)
-
-
-def _spectrum(dataset: Dataset) -> tuple[np.ndarray, int]:
-    """Returns the variances of the training volumes along their principal directions, and of how many people."""
-    rows = dataset.rows("train")
-    limit = max(3, SPECTRUM_BYTES // (4 * int(np.prod(dataset.cache.volume_shape))))
-    if len(rows) > limit:
-        rows = np.sort(np.random.default_rng(0).choice(rows, limit, replace=False))
-    return spectrum(read_volumes(dataset.cache, rows).reshape(len(rows), -1)), len(rows)
 
 
 def _density_gain(run: Run, latents: dict, heldout: np.ndarray, latent_size: int, seed: int) -> float | None:

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from mrigen.collapse import count_active
 from mrigen.data.dataset import Dataset
-from mrigen.data.pipeline import inference_dataset, read_volumes
+from mrigen.data.pipeline import choose_rows, inference_dataset, read_volumes
 from mrigen.encoding import BATCH_SIZE, pad_batch
 from mrigen.models import LatentModel, VariationalAutoencoder
 from mrigen.pca import fit_pca
@@ -117,9 +117,7 @@ def _reconstruct(model, dataset: Dataset, rows: np.ndarray, mean_image, num_draw
 def _pca_figures(dataset: Dataset, latent_size: int, seed: int) -> dict[str, Any]:
     train, validation, heldout = (dataset.rows(name) for name in ("train", "validation", "heldout"))
     figures: dict[str, Any] = dict.fromkeys(("mse", "loglik_nats", "loglik_calibrated_nats"))
-    limit = max(2, PCA_BYTES // (4 * int(np.prod(dataset.cache.volume_shape))))
-    if len(train) > limit:
-        train = np.sort(np.random.default_rng(seed).choice(train, limit, replace=False))
+    train = choose_rows(train, dataset.cache.volume_shape, PCA_BYTES, seed)
     figures |= {"num_components": max(1, min(latent_size, len(train) - 1)), "num_subjects": len(train)}
     if len(train) < 2 or not len(heldout):
         return figures

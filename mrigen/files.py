@@ -98,12 +98,12 @@ def write_table(path: str | os.PathLike, frame) -> None:
         frame.to_csv(temporary, sep="\t", index=False, na_rep="n/a")
 
 
-def _temporary_path(parent: Path, name: str) -> Path:
-    return parent / "-".join(filter(None, (".tmp", uuid.uuid4().hex[:8], name)))
-
-
 def refuse_taken(paths: Iterable[Path], force: bool) -> None:
     """Raises a UsageError that names the first of `paths` that is there already, unless `force` replaces them."""
     taken = next((path for path in paths if path.exists()), None)
     if taken is not None and not force:
         raise UsageError(f"{taken}: is there already, expected a new file. Name a folder with --out, or use --force.")
+
+
+def _temporary_path(parent: Path, name: str) -> Path:
+    return parent / "-".join(filter(None, (".tmp", uuid.uuid4().hex[:8], name)))

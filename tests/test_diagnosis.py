@@ -8,8 +8,8 @@ import tensorflow as tf
 from scipy import stats
 
 from mrigen import diagnosis
-from mrigen.diagnosis import diagnose, importance_weighted, kl_per_dimension
-from mrigen.distributions import DiagonalGaussianPosterior, GaussianLikelihood
+from mrigen.diagnosis import diagnose, importance_weighted
+from mrigen.distributions import GaussianLikelihood
 from mrigen.errors import UsageError
 from mrigen.recipe import load_recipe
 from mrigen.training import fit
@@ -58,14 +58,6 @@ def test_with_a_wrong_posterior_more_draws_come_closer_from_below(people):
     few, many = (importance_weighted(LinearModel(3.0), dataset, np.arange(3), count, 1) for count in (1, 4000))
     assert few.mean() < many.mean() - 0.1
     np.testing.assert_allclose(many, expected, atol=0.1)
-
-
-def test_kl_is_the_closed_form_of_the_posterior():
-    generator = np.random.default_rng(0)
-    loc = generator.normal(size=(6, 4)).astype("float32")
-    scale = generator.uniform(0.1, 2.0, size=(6, 4)).astype("float32")
-    expected = DiagonalGaussianPosterior.kl_per_dimension(loc, scale).numpy().mean(axis=0)
-    np.testing.assert_allclose(kl_per_dimension(loc, scale), expected, rtol=1e-5)
 
 
 def test_a_diagnosis_is_written_and_told(finished_run, tmp_path):

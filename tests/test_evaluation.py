@@ -26,6 +26,10 @@ def test_heldout_figures_equal_a_plain_computation(finished_run, dataset):
     assert figures["psnr"] == pytest.approx((10 * np.log10(1 / mse)).mean(), rel=1e-4)
     explained = 1 - ((volumes - decoded) ** 2).sum() / ((volumes - mean) ** 2).sum()
     assert figures["explained_variance"] == pytest.approx(explained, abs=1e-4)
+    others = decode_latents(model, np.roll(latents["loc"][rows], 1, axis=0)).astype(np.float64)
+    lost = ((volumes - others) ** 2 - (volumes - decoded) ** 2).sum(axis=(1, 2, 3)).mean()
+    gap = lost / (2 * finished_run.metrics["decoder_sigma"] ** 2)
+    assert figures["shuffled_gap_nats"] == pytest.approx(gap, rel=1e-3)
 
 
 def test_pca_figures_equal_scikit_learn(finished_run, dataset):

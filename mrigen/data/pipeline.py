@@ -96,6 +96,19 @@ def inference_dataset(cache: VolumeCache, rows: np.ndarray, batch_size: int) -> 
     return records.batch(batch_size).prefetch(2)
 
 
+def choose_rows(rows: np.ndarray, volume_shape, num_bytes: int, seed: int = 0) -> np.ndarray:
+    """Returns `rows`, or a random part of them whose float32 volumes take at most `num_bytes` of memory (two at least).
+
+    Example:
+        >>> len(choose_rows(np.arange(89), (10, 10, 10), 40_000))
+        10
+    """
+    limit = max(2, num_bytes // (4 * int(np.prod(volume_shape))))
+    if len(rows) <= limit:
+        return rows
+    return np.sort(np.random.default_rng(seed).choice(rows, limit, replace=False))
+
+
 def read_volumes(cache: VolumeCache, rows: np.ndarray) -> np.ndarray:
     """Returns the volumes of `rows` of the table, in their order: (rows, x, y, z) float32 in [0, 1]."""
     volumes = np.empty((len(rows), *cache.volume_shape), dtype=np.float32)

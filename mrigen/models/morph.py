@@ -141,9 +141,8 @@ class MorphingAutoencoder(VariationalAutoencoder):
             flat = tf.reshape(velocity, [-1, flat_size(self.field_sides), 3])
             # A coefficient of 1 moves points by about one voxel of the coarse grid.
             given = tf.reshape(self.to_affine(z), [-1, 4, 3]) * flat_size(self.field_sides) ** 0.5
-            flat += tf.einsum(
-                "pa,bac->bpc", self.affine_basis, given - tf.einsum("pa,bpc->bac", self.affine_basis, flat)
-            )
+            own = tf.einsum("pa,bpc->bac", self.affine_basis, flat)
+            flat += tf.einsum("pa,bac->bpc", self.affine_basis, given - own)
             velocity = tf.reshape(flat, tf.shape(velocity))
         return velocity, shading
 

@@ -70,13 +70,12 @@ class LatentWatch(keras.callbacks.Callback):
         if logs is not None:
             logs |= {"active_units": active, "shuffled_gap_nats": float(gap)}
         latent_size = self.model.latent_size
+        before, stops = self.collapsed, self.on_collapse == "stop"
         self.collapsed = has_collapsed(active, latent_size) and epoch + 1 >= self.patience
-        stops = self.on_collapse == "stop"
-        if self.collapsed and (stops or epoch + 1 == self.patience):
+        if self.collapsed and not before:
             end = "Stopping here." if stops else "Going on; training.on_collapse=stop would end here."
             self.logger.warning("Epoch %d: %s %s", epoch + 1, describe_collapse(active, latent_size), end)
-        if self.collapsed and stops:
-            self.model.stop_training = True
+            self.model.stop_training = self.model.stop_training or stops
 
     def _measure(self):
         locations = self.model.posterior(self.volumes)["loc"]

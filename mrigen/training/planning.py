@@ -14,16 +14,16 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from mrigen.collapse import REMEDY, Forecast, forecast_active, has_collapsed
+from mrigen.collapse import REMEDY, Forecast, has_collapsed
 from mrigen.data.cache import default_cache_directory, open_cache
 from mrigen.data.cohort import index_cohort
 from mrigen.data.dataset import open_cohort
-from mrigen.data.pipeline import read_volumes, shuffle_buffer, steps_per_epoch
+from mrigen.data.pipeline import choose_rows, read_volumes, shuffle_buffer, steps_per_epoch
 from mrigen.data.splits import split_subjects
+from mrigen.diagnosis import SPECTRUM_BYTES, forecast_of
 from mrigen.machine import available_memory, peak_rss_mb
 from mrigen.models import build_model
 from mrigen.models.base import LatentModel
-from mrigen.pca import spectrum
 from mrigen.progress import progress_bar
 from mrigen.recipe import Recipe
 from mrigen.training.fitting import make_optimizer
@@ -31,9 +31,8 @@ from mrigen.training.precision import choose_precision
 
 # Training steps that are timed, after one that also traces the graph.
 TIMED_STEPS = 3
-# People whose images are read to forecast a collapse, and what these may take in memory.
+# People whose images are read to forecast a collapse.
 SPECTRUM_PEOPLE = 200
-SPECTRUM_BYTES = 2**30
 # Operations that hand on what they were given, or whose output nobody keeps for the way back.
 _NOT_KEPT = {"BiasAdd", "Const", "Conv3D", "ExpandDims", "Identity", "NoOp", "ReadVariableOp", "Reshape", "Squeeze"}
 
@@ -153,29 +152,20 @@ def forecast_collapse(recipe: Recipe, latent_size: int) -> Forecast:
     Raises:
         CohortError: the cohort or an image that is read has faults.
     """
-    num_voxels = math.prod(recipe.preprocess.volume_shape)
     with tempfile.TemporaryDirectory() as folder, _without_log("mrigen.data"):
-        cohort = open_cohort(recipe.data, Path(folder))
+        # A synthetic cohort is made for this alone, so not larger than need be.
+        data = recipe.data.model_copy(update={"num_subjects": min(recipe.data.num_subjects, SPECTRUM_PEOPLE)})
+        cohort = open_cohort(data, Path(folder))
         split = split_subjects(cohort.table, recipe.data.split)
         people = split.loc[split["split"] == "train", "participant_id"]
         rows = np.flatnonzero(cohort.table["participant_id"].isin(people))
-        limit = min(SPECTRUM_PEOPLE, max(3, SPECTRUM_BYTES // (4 * num_voxels)))
-        if len(rows) > limit:
-            rows = np.sort(np.random.default_rng(0).choice(rows, limit, replace=False))
+        shape = recipe.preprocess.volume_shape
+        rows = choose_rows(rows, shape, min(SPECTRUM_BYTES, 4 * math.prod(shape) * SPECTRUM_PEOPLE))
         some = dataclasses.replace(cohort, table=cohort.table.iloc[rows].reset_index(drop=True))
         with progress_bar("Reading images", len(rows)) as advance:
             cache = open_cache(some, recipe.preprocess, recipe.data.apply_mask, Path(folder), advance)
         volumes = read_volumes(cache, np.arange(len(rows)))
-    model = recipe.model
-    return forecast_active(
-        spectrum(volumes.reshape(len(rows), -1)),
-        len(rows),
-        num_voxels,
-        latent_size,
-        model.objective,
-        model.decoder_sigma,
-        model.beta,
-    )
+    return forecast_of(recipe.model, volumes, latent_size)[0]
 
 
 @contextlib.contextmanager

@@ -55,34 +55,37 @@ def test_without_a_step_there_is_no_share():
     assert DataWait().share is None
 
 
-def watched(active, patience, on_collapse, epochs=4):
-    """Returns the watch, the figures of each epoch, and whether it stopped; `active` of 40 latent variables differ."""
+def watched(active, patience, on_collapse):
+    """Returns the figures of each epoch, and whether the fit was stopped.
+
+    In the course of the epochs, so many of 40 latent variables differ between people as `active` says.
+    """
     model = VariationalAutoencoder((9, 8, 7), latent_dim=40, channels=(2,), decoder_sigma=0.5)
     model.build((None, 9, 8, 7, 1))
-    generator = np.random.default_rng(0)
     disturb(model)
-    locations = np.zeros((5, 40), "float32")
-    locations[:, :active] = generator.normal(size=(5, active))
+    generator = np.random.default_rng(0)
     volumes = generator.uniform(size=(5, 9, 8, 7, 1)).astype("float32")
-    watch = LatentWatch(volumes, patience, on_collapse, logging.getLogger("mrigen.test"))
-    model.posterior = lambda volumes: {"loc": tf.constant(locations)}
+    drawn, locations = generator.normal(size=(5, 40)), tf.Variable(tf.zeros((5, 40)))
+    model.posterior = lambda volumes: {"loc": locations.value()}
     model.stop_training = False
+    watch = LatentWatch(volumes, patience, on_collapse, logging.getLogger("mrigen.test"))
     watch.set_model(model)
-    logs = [{} for _ in range(epochs)]
-    for epoch, figures in enumerate(logs):
+    logs = [{} for _ in active]
+    for epoch, (count, figures) in enumerate(zip(active, logs, strict=True)):
+        locations.assign(drawn * (np.arange(40) < count))
         watch.on_epoch_end(epoch, figures)
-    return watch, logs, model.stop_training
+    return logs, model.stop_training
 
 
 def test_latents_that_speak_are_counted_and_left_alone(caplog):
-    _, logs, stopped = watched(7, 2, "stop")
+    logs, stopped = watched([7] * 4, 2, "stop")
     assert [figures["active_units"] for figures in logs] == [7] * 4
     assert abs(logs[0]["shuffled_gap_nats"]) > 1e-3
     assert not stopped and not caplog.records
 
 
 def test_a_collapse_is_told_once_after_the_patience(caplog):
-    _, logs, stopped = watched(0, 3, "warn")
+    logs, stopped = watched([0] * 4, 3, "warn")
     assert logs[0] == {"active_units": 0, "shuffled_gap_nats": 0.0}
     assert not stopped
     (record,) = caplog.records
@@ -90,7 +93,14 @@ def test_a_collapse_is_told_once_after_the_patience(caplog):
     assert "decoder_sigma=optimal" in record.getMessage()
 
 
+def test_a_collapse_that_comes_late_is_told_when_it_comes(caplog):
+    logs, _ = watched([7, 7, 7, 1, 1], 2, "warn")
+    assert [figures["active_units"] for figures in logs] == [7, 7, 7, 1, 1]
+    (record,) = caplog.records
+    assert record.getMessage().startswith("Epoch 4: ")
+
+
 def test_a_collapse_ends_the_fit_where_that_was_asked_for(caplog):
-    assert not watched(1, 3, "stop", epochs=2)[2]
-    assert watched(1, 3, "stop", epochs=3)[2]
+    assert not watched([1] * 2, 3, "stop")[1]
+    assert watched([1] * 3, 3, "stop")[1]
     assert caplog.records[-1].getMessage().endswith("Stopping here.")
