@@ -25,6 +25,9 @@ def common_options(command):
 run_option = click.option(
     "--run", "run_directory", type=click.Path(), help="The run to use.  [default: the newest under runs/]"
 )
+given_option = click.option(
+    "--given", metavar="NAME=VALUE,...", help="Covariates: sex (F, M), age (years), head_size (ml), site."
+)
 set_option = click.option(
     "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a key of the recipe; may be repeated."
 )

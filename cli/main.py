@@ -15,6 +15,7 @@ VERBS = {
     "fit": "Train the model of a recipe and write a run.",
     "diagnose": "Explain a finished VAE: what its latents say, and what to do.",
     "sample": "Write synthetic heads of a run as NIfTI.",
+    "transfer": "Write people's heads as another scanner, sex or age would show them.",
     "template": "Write the mean head of a run, or of each group, as NIfTI.",
     "traverse": "Write sequences of heads along the principal directions of the latents.",
     "segment": "Write brain masks of new heads, by the labels of the training people.",

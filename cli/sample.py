@@ -1,7 +1,9 @@
 """`mrigen sample`."""
 
 import click
-from mrigen_cli.common import announce, common_options, find_run, load_tensorflow, run_option
+from mrigen_cli.common import announce, common_options, find_run, given_option, load_tensorflow, run_option
+
+from mrigen.covariates import parse_given
 
 
 @click.command()
@@ -10,13 +12,15 @@ from mrigen_cli.common import announce, common_options, find_run, load_tensorflo
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the draws.")
 @click.option("-o", "--out", type=click.Path(), help="Folder to write to.  [default: RUN/samples]")
 @click.option("--temperature", type=float, default=1.0, show_default=True, help="Factor on the spread of the draws.")
-@click.option("--density", default="auto", show_default=True, help="auto, prior, gaussian or mixture.")
+@click.option("--density", default="auto", show_default=True, help="auto, prior, gaussian, gmm, flow or two-stage.")
+@given_option
 @click.option("--native-units", is_flag=True, help="Intensities in the training cohort's own units, not 0 to 1.")
 @click.option("--fields", is_flag=True, help="morph: also the displacement into the template, and its log-Jacobian.")
 @click.option("--force", is_flag=True, help="Replace samples that were made with other settings.")
 @common_options
-def sample(num_samples, run_directory, seed, out, temperature, density, native_units, fields, force):
+def sample(num_samples, run_directory, seed, out, temperature, density, given, native_units, fields, force):
     """Write synthetic heads of a run as NIfTI, and print their paths."""
+    given = parse_given(given)
     run = find_run(run_directory)
     load_tensorflow()
     from mrigen.sampling import sample as draw
@@ -27,6 +31,7 @@ def sample(num_samples, run_directory, seed, out, temperature, density, native_u
         seed=seed,
         temperature=temperature,
         density=density,
+        given=given,
         directory=out,
         native_units=native_units,
         fields=fields,

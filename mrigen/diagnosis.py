@@ -15,7 +15,7 @@ from scipy import special
 from mrigen.collapse import Forecast, forecast_active, has_collapsed
 from mrigen.data.dataset import Dataset
 from mrigen.data.pipeline import choose_rows, inference_dataset, read_volumes
-from mrigen.densities import MOST_LATENTS, GaussianDensity, PriorDensity
+from mrigen.densities import MOST_LATENTS, choose_density
 from mrigen.distributions import DiagonalGaussianPosterior
 from mrigen.encoding import BATCH_SIZE
 from mrigen.errors import UsageError
@@ -39,12 +39,13 @@ class Diagnosis:
 
     Attributes:
         metrics: metrics.json of the run.
-        kl_per_dimension: (latent,) nats, mean over training people, largest first.
+        kl_per_dimension: (latent,) nats, mean over training people, largest first; where the prior is no normal
+            distribution, of the Gaussian with the mean and variance that the variable has over all these people.
         forecast: how many latent variables could have stayed active.
         log_likelihood: importance-weighted, mean over held-out people, nats; None without any.
         num_draws: draws from the posterior of each in it.
         density_gain: mean log-density of posterior draws of held-out people under the Gaussian of the aggregate
-            posterior, minus that under the prior, nats; None without people or with too many latents.
+            posterior, minus that under the model's prior, nats; None without people or with too many latents.
         findings: up to ten lines for the eye, a verdict last.
     """
 
@@ -85,7 +86,9 @@ def diagnose(
     directory = Path(directory) if directory is not None else run.directory
     dataset, model, latents = run.open_dataset(), run.load_model(), run.load_latents()
     train, heldout = dataset.rows("train"), dataset.rows("heldout")
-    kl = DiagonalGaussianPosterior.kl_per_dimension(latents["loc"][train], latents["scale"][train]).numpy().mean(axis=0)
+    kl = _kl_per_dimension(
+        model, {name: latents[name][train] for name in model.posterior_names}, dataset.conditions(train)
+    )
     recipe, people = run.recipe.model, choose_rows(train, dataset.cache.volume_shape, SPECTRUM_BYTES)
     forecast, variances = forecast_of(recipe, read_volumes(dataset.cache, people), model.latent_size)
     log_likelihood = None
@@ -97,7 +100,7 @@ def diagnose(
         forecast=forecast,
         log_likelihood=log_likelihood,
         num_draws=num_draws,
-        density_gain=_density_gain(run, latents, heldout, model.latent_size, seed),
+        density_gain=_density_gain(run, model, latents, dataset, seed),
         findings=(),
     )
     diagnosis = dataclasses.replace(diagnosis, findings=tuple(_findings(run, diagnosis)))
@@ -125,7 +128,7 @@ def forecast_of(recipe: ModelRecipe, volumes: np.ndarray, latent_size: int) -> t
     """
     matrix = volumes.reshape(len(volumes), -1)
     variances = spectrum(matrix)
-    options = (recipe.objective, recipe.decoder_sigma, recipe.beta)
+    options = (recipe.objective, recipe.decoder_sigma, 1.0 if recipe.objective == "capacity" else recipe.beta)
     return forecast_active(variances, *matrix.shape, latent_size, *options), variances
 
 
@@ -138,39 +141,51 @@ def importance_weighted(
     posteriors, and probabilistic PCA, can be compared.
     """
 
-    gaussian = DiagonalGaussianPosterior.distribution
-
     @tf.function(autograph=False)
-    def log_weights(volume, z, loc, scale):
-        log_likelihood = -model.likelihood(tf.repeat(volume, BATCH_SIZE, axis=0), model.decode(z))["nll"]
-        prior, posterior = gaussian(tf.zeros_like(loc), tf.ones_like(scale)), gaussian(loc, scale)
-        return log_likelihood + prior.log_prob(z) - posterior.log_prob(z)
+    def log_weights(volume, posterior, condition, draw_seed):
+        volume, posterior = tf.nest.map_structure(
+            lambda values: tf.repeat(values, BATCH_SIZE, axis=0), (volume, posterior)
+        )
+        condition = None if condition is None else tf.repeat(condition, BATCH_SIZE, axis=0)
+        z = model.to_posterior.draw(posterior, draw_seed)
+        log_likelihood = -model.likelihood(volume, model.decode(z, condition=condition))["nll"]
+        prior, own = model.prior.distribution(condition), model.to_posterior.distribution(**posterior)
+        return log_likelihood + prior.log_prob(z) - own.log_prob(z)
 
     posterior = tf.function(model.posterior, autograph=False)
     num_batches = math.ceil(num_draws / BATCH_SIZE)
     estimates = []
     with progress_bar("Weighing draws", len(rows) * num_batches, "batches") as advance:
-        for person, (_, volume) in enumerate(inference_dataset(dataset.cache, rows, 1)):
-            parameters = posterior(volume)
-            generator = np.random.default_rng([seed, person])
+        for person, (number, volume) in enumerate(inference_dataset(dataset.cache, rows, 1)):
+            parameters, condition = posterior(volume), dataset.conditions(number)
+            seeds = np.random.default_rng([seed, person]).integers(2**31, size=(num_batches, 2), dtype=np.int32)
             weights = []
-            for _ in range(num_batches):
-                noise = generator.standard_normal((BATCH_SIZE, model.latent_size)).astype(np.float32)
-                z = parameters["loc"] + parameters["scale"] * noise
-                weights.append(log_weights(volume, z, parameters["loc"], parameters["scale"]).numpy())
+            for draw_seed in seeds:
+                weights.append(log_weights(volume, parameters, condition, tf.constant(draw_seed)).numpy())
                 advance(1)
             weights = np.concatenate(weights)[:num_draws].astype(np.float64)
             estimates.append(special.logsumexp(weights) - math.log(num_draws))
     return np.array(estimates)
 
 
-def _density_gain(run: Run, latents: dict, heldout: np.ndarray, latent_size: int, seed: int) -> float | None:
-    if not len(heldout) or latent_size > MOST_LATENTS:
+def _kl_per_dimension(model: VariationalAutoencoder, posterior: dict, condition) -> np.ndarray:
+    kl = model.kl_per_dimension(posterior, condition)
+    if kl is None:
+        loc, scale = posterior["loc"], posterior["scale"]
+        spread = np.sqrt(loc.var(axis=0) + (scale**2).mean(axis=0))
+        kl = DiagonalGaussianPosterior.kl_per_dimension(loc, scale, loc.mean(axis=0), spread)
+    return kl.numpy().mean(axis=0)
+
+
+def _density_gain(run: Run, model: VariationalAutoencoder, latents: dict, dataset: Dataset, seed: int) -> float | None:
+    heldout = dataset.rows("heldout")
+    if not len(heldout) or model.latent_size > MOST_LATENTS:
         return None
-    noise = np.random.default_rng(seed).standard_normal((len(heldout), latent_size))
-    draws = latents["loc"][heldout] + latents["scale"][heldout] * noise
-    gaussian, prior = GaussianDensity.fit(run), PriorDensity(latent_size)
-    return float((gaussian.log_density(draws) - prior.log_density(draws)).mean())
+    posterior = {name: tf.constant(latents[name][heldout]) for name in model.posterior_names}
+    draws = model.to_posterior.draw(posterior, tf.constant([seed, 0]))
+    prior = model.prior(draws, dataset.conditions(heldout)).numpy()
+    gaussian = choose_density(run, model, "gaussian", covariates=run.covariates)
+    return float((gaussian.log_density(draws.numpy(), dataset.conditions(heldout)) - prior).mean())
 
 
 def _history(run: Run) -> dict[str, np.ndarray]:

@@ -29,20 +29,32 @@ def encode_cache(model: LatentModel, cache: VolumeCache) -> dict[str, np.ndarray
     return {"scan_id": cache.table["scan_id"].to_numpy(dtype=str), **latents}
 
 
-def decode_latents(model: LatentModel, latents: np.ndarray) -> np.ndarray:
+def decode_latents(model: LatentModel, latents: np.ndarray, conditions: np.ndarray | None = None) -> np.ndarray:
     """Returns the volumes (n, x, y, z) float32 of `latents` (n, latent).
 
     Batches have a constant size, so a latent gives the same volume whoever is decoded with it.
+
+    Args:
+        conditions: covariates (n, condition), of a model that is told any; None where nothing is known.
     """
-    return np.concatenate([parts["reconstruction"] for parts in decode_batches(model, latents)])[..., 0]
+    return np.concatenate([parts["reconstruction"] for parts in decode_batches(model, latents, conditions)])[..., 0]
 
 
-def decode_batches(model: LatentModel, latents: np.ndarray) -> Iterator[dict[str, np.ndarray]]:
-    """Yields what the decoder makes of `latents` (n, latent), `BATCH_SIZE` at a time; see `decode_parts`."""
-    decode = tf.function(model.decode_parts, autograph=False)
+def decode_batches(
+    model: LatentModel, latents: np.ndarray, conditions: np.ndarray | None = None
+) -> Iterator[dict[str, np.ndarray]]:
+    """Yields what the decoder makes of `latents` (n, latent), `BATCH_SIZE` at a time; see `decode_parts` and
+    `decode_latents`."""
+
+    @tf.function(autograph=False)
+    def decode(z, condition):
+        return model.decode_parts(z, condition=condition)
+
     for start in range(0, len(latents), BATCH_SIZE):
-        z = tf.constant(latents[start : start + BATCH_SIZE], tf.float32)
-        yield {name: value.numpy()[: len(z)] for name, value in decode(pad_batch(z)).items()}
+        rows = slice(start, start + BATCH_SIZE)
+        z = tf.constant(latents[rows], tf.float32)
+        condition = None if conditions is None else pad_batch(tf.constant(conditions[rows], tf.float32))
+        yield {name: value.numpy()[: len(z)] for name, value in decode(pad_batch(z), condition).items()}
 
 
 def pad_batch(batch: tf.Tensor) -> tf.Tensor:

@@ -9,11 +9,14 @@ from mrigen.collapse import count_active
 from mrigen.data.dataset import Dataset
 from mrigen.data.pipeline import choose_rows, inference_dataset, read_volumes
 from mrigen.encoding import BATCH_SIZE, pad_batch
+from mrigen.errors import CohortError
 from mrigen.models import LatentModel, VariationalAutoencoder
 from mrigen.pca import fit_pca
 
 # Draws from the posterior in the ELBO of each held-out person.
 NUM_DRAWS = 8
+# Of the mean image, or of the share of people whose mask covers a voxel: where a likelihood mask begins.
+COUNTED_LEVEL = 0.05
 # PCA keeps all its training volumes in memory; beyond this it takes a random part of the people.
 PCA_BYTES = 4 * 2**30
 
@@ -28,19 +31,20 @@ def evaluate(model: LatentModel, dataset: Dataset, latents: dict[str, np.ndarray
         seed: of the posterior draws and of the part of the people that PCA sees.
 
     Returns:
-        heldout: {mse, psnr, explained_variance, elbo_nats, shuffled_gap_nats}: means over subjects on the whole grid,
-        intensities in [0, 1]; explained variance is pooled, against the training mean image; the gap is what a volume
-        loses when it is decoded from the latents of the next person, none if the decoder ignores them. pca: {mse,
-        loglik_nats, loglik_calibrated_nats, num_components, num_subjects}. kl_nats and active_units over training
-        subjects; latent_dim, decoder_sigma; residual_rmse of the training subjects' reconstructions (posterior
-        means). None where a model, or an empty split, has no such figure.
+        heldout: {mse, psnr, explained_variance, elbo_nats, shuffled_gap_nats}: means over subjects on the whole grid
+        (with a likelihood mask: over the voxels that count, and so for PCA), intensities in [0, 1]; explained variance
+        is pooled, against the training mean image; the gap is what a volume loses when it is decoded from the latents
+        of the next person, none if the decoder ignores them. pca: {mse, loglik_nats, loglik_calibrated_nats,
+        num_components, num_subjects}. kl_nats and active_units over training subjects; latent_dim, decoder_sigma;
+        residual_rmse of the training subjects' reconstructions (posterior means). None where a model, or an empty
+        split, has no such figure.
     """
     train, heldout = dataset.rows("train"), dataset.rows("heldout")
     training = _reconstruct(model, dataset, train, None, 0, seed)
     mean_image = mean_training_volume(dataset)
     others = np.roll(latents["loc"][heldout], 1, axis=0)
     scored = _reconstruct(model, dataset, heldout, mean_image, NUM_DRAWS, seed, others)
-    num_voxels = model.num_voxels
+    num_voxels = model.num_counted
     figures = dict.fromkeys(("mse", "psnr", "explained_variance", "elbo_nats", "shuffled_gap_nats"))
     if len(heldout):
         mse = scored["squared_error"] / num_voxels
@@ -52,9 +56,10 @@ def evaluate(model: LatentModel, dataset: Dataset, latents: dict[str, np.ndarray
         if "shuffled_gap" in scored and len(heldout) > 1:
             figures["shuffled_gap_nats"] = float(scored["shuffled_gap"].mean())
     is_vae = isinstance(model, VariationalAutoencoder)
+    inside = np.ravel(model.cut(np.ones((*model.volume_shape, 1), np.float32))) > 0
     return {
         "heldout": figures,
-        "pca": _pca_figures(dataset, model.latent_size, seed),
+        "pca": _pca_figures(dataset, model.latent_size, seed, inside),
         "kl_nats": float(training["kl"].mean()) if is_vae else None,
         "active_units": count_active(latents["loc"][train]),
         "latent_dim": int(model.latent_size),
@@ -73,65 +78,91 @@ def mean_training_volume(dataset: Dataset) -> np.ndarray:
     return (total / len(rows)).astype(np.float32)
 
 
+def choose_counted(dataset: Dataset, mean_image: np.ndarray, name: str, zooms) -> np.ndarray:
+    """Returns the voxels that a likelihood mask lets count, (x, y, z) bool.
+
+    Args:
+        dataset: the people.
+        mean_image: of the training people, (x, y, z).
+        name: "head", where that is not dark, or "brain", where the masks of training people are.
+        zooms: voxel size in mm.
+
+    Raises:
+        CohortError: no training person has a mask.
+    """
+    if name == "head":
+        return mean_image > COUNTED_LEVEL
+    mean_mask = dataset.mean_mask(zooms)
+    if mean_mask is None:
+        raise CohortError(
+            "model.likelihood_mask: got brain, expected masks of the training people. Name them with data.mask, or set "
+            "model.likelihood_mask=head."
+        )
+    return mean_mask > COUNTED_LEVEL
+
+
 def _reconstruct(model, dataset: Dataset, rows: np.ndarray, mean_image, num_draws: int, seed: int, others=None) -> dict:
     """Returns per-subject sums: squared_error (of the posterior mean's reconstruction); for a VAE kl and, with draws,
     elbo; with a mean image total_error; for a VAE with the latents of `others` (rows, latent) shuffled_gap."""
     is_vae = isinstance(model, VariationalAutoencoder)
 
     @tf.function(autograph=False)
-    def score(volumes, draw_seed, others):
+    def score(volumes, condition, draw_seed, others):
         posterior = model.posterior(volumes)
-        reconstruction = model.decode(posterior["loc"])
-        error = tf.square(volumes - reconstruction)
+        reconstruction = model.decode(posterior["loc"], condition=condition)
+        error = tf.square(model.cut(volumes) - reconstruction)
         terms = {"squared_error": tf.reduce_sum(error, axis=[1, 2, 3, 4])}
         if is_vae:
-            terms["kl"] = tf.reduce_sum(
-                model.to_posterior.kl_per_dimension(posterior["loc"], posterior["scale"]), axis=-1
-            )
+            draws = [
+                model.to_posterior.draw(posterior, draw_seed + tf.constant([0, draw]))
+                for draw in range(max(1, num_draws))
+            ]
+            terms["kl"] = sum(model.kl(posterior, z, condition) for z in draws) / len(draws)
             if num_draws:
-                nll = tf.zeros_like(terms["kl"])
-                for draw in range(num_draws):
-                    z = model.to_posterior.draw(
-                        posterior["loc"], posterior["scale"], draw_seed + tf.constant([0, draw])
-                    )
-                    nll += model.likelihood(volumes, model.decode(z))["nll"] / num_draws
+                decoded = (model.decode(z, condition=condition) for z in draws)
+                nll = sum(model.likelihood(volumes, volume)["nll"] for volume in decoded) / len(draws)
                 terms["elbo"] = -(nll + terms["kl"])
             if others is not None:
-                shuffled = model.likelihood(volumes, model.decode(others))["nll"]
+                shuffled = model.likelihood(volumes, model.decode(others, condition=condition))["nll"]
                 terms["shuffled_gap"] = shuffled - model.likelihood(volumes, reconstruction)["nll"]
         if mean_image is not None:
-            terms["total_error"] = tf.reduce_sum(tf.square(volumes[..., 0] - mean_image), axis=[1, 2, 3])
+            error = tf.square(model.cut(volumes - mean_image[..., None]))
+            terms["total_error"] = tf.reduce_sum(error, axis=[1, 2, 3, 4])
         return terms
 
     collected: dict[str, list] = {}
-    for batch, (_, volumes) in enumerate(inference_dataset(dataset.cache, rows, BATCH_SIZE)):
+    for batch, (numbers, volumes) in enumerate(inference_dataset(dataset.cache, rows, BATCH_SIZE)):
         count = len(volumes)
+        condition = dataset.conditions(numbers)
         shuffled = None
         if others is not None:
             shuffled = pad_batch(tf.constant(others[batch * BATCH_SIZE :][:count]))
-        for name, value in score(pad_batch(volumes), tf.constant([seed, 1000 * batch]), shuffled).items():
+        inputs = pad_batch(volumes), None if condition is None else pad_batch(tf.constant(condition))
+        for name, value in score(*inputs, tf.constant([seed, 1000 * batch]), shuffled).items():
             collected.setdefault(name, []).append(value.numpy()[:count].astype(np.float64))
     return {name: np.concatenate(parts) for name, parts in collected.items()}
 
 
-def _pca_figures(dataset: Dataset, latent_size: int, seed: int) -> dict[str, Any]:
+def _pca_figures(dataset: Dataset, latent_size: int, seed: int, inside: np.ndarray) -> dict[str, Any]:
+    """Returns the figures of PCA; `inside` (voxels,) bool, those that count."""
     train, validation, heldout = (dataset.rows(name) for name in ("train", "validation", "heldout"))
     figures: dict[str, Any] = dict.fromkeys(("mse", "loglik_nats", "loglik_calibrated_nats"))
     train = choose_rows(train, dataset.cache.volume_shape, PCA_BYTES, seed)
     figures |= {"num_components": max(1, min(latent_size, len(train) - 1)), "num_subjects": len(train)}
     if len(train) < 2 or not len(heldout):
         return figures
-    pca = fit_pca(_matrix(dataset, train), figures["num_components"], seed=seed)
-    people = _matrix(dataset, heldout)
+    pca = fit_pca(_matrix(dataset, train, inside), figures["num_components"], seed=seed)
+    people = _matrix(dataset, heldout, inside)
     figures["mse"] = float(((people - pca.reconstruct(people)) ** 2).mean())
     # With as many directions as the training people span, nothing is left to estimate the noise from.
     if pca.noise_variance > 0:
         figures["loglik_nats"] = float(pca.log_likelihood(people).mean())
     if len(validation):
-        calibrated = pca.calibrated(_matrix(dataset, validation))
+        calibrated = pca.calibrated(_matrix(dataset, validation, inside))
         figures["loglik_calibrated_nats"] = float(calibrated.log_likelihood(people).mean())
     return figures
 
 
-def _matrix(dataset: Dataset, rows: np.ndarray) -> np.ndarray:
-    return read_volumes(dataset.cache, rows).reshape(len(rows), -1)
+def _matrix(dataset: Dataset, rows: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    volumes = read_volumes(dataset.cache, rows).reshape(len(rows), -1)
+    return volumes if inside.all() else volumes[:, inside]

@@ -24,3 +24,53 @@ def gaussian_nll(squared_error, num_voxels: int, sigma):
     Example: one voxel, no error and sigma = 1 give 0.5 log(2 pi) = 0.919 nats.
     """
     return 0.5 * squared_error / tf.square(sigma) + num_voxels * (tf.math.log(sigma) + 0.5 * LOG_TWO_PI)
+
+
+def predictability(z, targets, ridge: float = 1.0):
+    """Returns the share of the targets' variance that ridge regression on latents explains, from 0 to 1, a scalar.
+
+    Args:
+        z: (n, latent). targets: (n, columns); rows of zeros are unknown, and do not count.
+        ridge: penalty, as a multiple of the number of people: for standardised, uncorrelated latents it halves the
+            effects, so that chance agreement of many latents with few people counts for little.
+
+    Example: latents that are independent of the targets give about 0, one latent that equals them about 1/2.
+    """
+    known = tf.cast(tf.reduce_any(targets != 0.0, axis=-1, keepdims=True), tf.float32)
+    count = tf.maximum(tf.reduce_sum(known), 1.0)
+    z, targets = ((values - tf.reduce_sum(known * values, axis=0) / count) * known for values in (z, targets))
+    # Held still: latents shall not hide by growing or shrinking.
+    z *= tf.stop_gradient(tf.math.rsqrt(tf.reduce_sum(tf.square(z), axis=0) / count + 1e-6))
+    gram = tf.matmul(z, z, transpose_b=True)
+    # The residuals of ridge regression, in its dual form: as large as there are people, not latents.
+    inner = tf.linalg.solve(gram + ridge * count * tf.eye(tf.shape(z)[0]), tf.matmul(gram, targets))
+    return tf.reduce_sum(targets * inner) / tf.maximum(tf.reduce_sum(tf.square(targets)), 1e-6)
+
+
+def mean_discrepancy(one, other):
+    """Returns the unbiased squared maximum mean discrepancy of two samples, with inverse multiquadratic kernels.
+
+    Seven kernels of widths around that of a standard normal are summed, so the value depends little on the scale.
+
+    Args:
+        one, other: (n, latent) and (n, latent), n >= 2; of a single row each the discrepancy is 0.
+
+    References:
+        Tolstikhin et al. 2018, Wasserstein auto-encoders, section 4.
+    """
+    size = one.shape[-1]
+    count = tf.cast(tf.shape(one)[0], tf.float32)
+    total = 0.0
+    for width in (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0):
+        constant = 2.0 * size * width
+        within = [_kernel(sample, sample, constant) for sample in (one, other)]
+        # What a point has in common with itself is the same in both, and no estimate of anything.
+        within = sum((tf.reduce_sum(kernel) - tf.linalg.trace(kernel)) for kernel in within)
+        between = tf.reduce_sum(_kernel(one, other, constant)) - tf.linalg.trace(_kernel(one, other, constant))
+        total += (within - 2.0 * between) / tf.maximum(count * (count - 1.0), 1.0)
+    return total
+
+
+def _kernel(one, other, constant: float):
+    distance = tf.reduce_sum(tf.square(one[:, None] - other[None]), axis=-1)
+    return constant / (constant + distance)

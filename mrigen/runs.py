@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mrigen.covariates import Covariates
 from mrigen.data.preprocess import grid_affine
 from mrigen.errors import CohortError, RunError
 from mrigen.files import atomic_path, read_json, write_json
@@ -65,6 +66,12 @@ class Run:
         return self._table("subjects.tsv", ("scan_id", "participant_id"))
 
     @property
+    def covariates(self) -> Covariates | None:
+        """What the model of the run is told of people beside their latents; None where it is told nothing."""
+        names = self.recipe.model.condition
+        return Covariates.of(self.subjects, self.split, names) if names else None
+
+    @property
     def metrics(self) -> dict[str, Any]:
         """metrics.json: the figures of a finished run."""
         return self._json("metrics.json")
@@ -94,8 +101,8 @@ class Run:
         from mrigen.models import build_model
 
         path = self.weights_path
-        training = self.recipe.training
-        model = build_model(self.recipe.model, self.grid["volume_shape"], self.facts["precision"], seed=training.seed)
+        shape, precision, seed = self.grid["volume_shape"], self.facts["precision"], self.recipe.training.seed
+        model = build_model(self.recipe.model, shape, precision, seed, self.covariates)
         try:
             model.load_weights(path)
         except (OSError, ValueError, KeyError) as error:

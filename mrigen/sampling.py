@@ -3,12 +3,14 @@
 import concurrent.futures
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 import mrigen
+from mrigen.covariates import COLUMNS, Covariates, as_table
 from mrigen.densities import choose_density
 from mrigen.encoding import decode_batches
 from mrigen.errors import UsageError
@@ -31,6 +33,7 @@ def sample(
     seed: int = 0,
     temperature: float = 1.0,
     density: str = "auto",
+    given: Mapping[str, str | float] | None = None,
     directory: str | os.PathLike | None = None,
     native_units: bool = False,
     fields: bool = False,
@@ -45,8 +48,9 @@ def sample(
         num_samples: how many.
         seed: of the draws.
         temperature: factor on the standard deviation of the draws; below 1 heads are more alike.
-        density: "prior" (of a VAE, N(0, I)); "gaussian" or "mixture", fitted on the latents of the training people; or
-            "auto": see `choose_density`.
+        density: "auto", or which; see `choose_density`.
+        given: covariates of the people, such as {"sex": "F", "age": 30}. A model that was told covariates takes the
+            others from training people who are like that; of another model the density of the latents alone is moved.
         directory: where to write; RUN/samples by default.
         native_units: whether intensities are multiplied by the training cohort's median scale.
         fields: whether a run of a morphing model also writes, beside each head, the displacement that leads from it
@@ -55,7 +59,8 @@ def sample(
         force: whether samples that were made with other settings are replaced.
 
     Raises:
-        UsageError: a number out of range, fields of a model that has none, or samples of other settings are there.
+        UsageError: a number out of range, fields of a model that has none, a covariate or a value that is unknown, or
+            samples of other settings are there. CohortError: the training people do not differ in a covariate.
     """
     if num_samples < 1:
         raise UsageError(f"--num: got {num_samples}, expected an integer >= 1. Set -n 10 for a start.")
@@ -71,6 +76,13 @@ def sample(
         "density": density,
         "weights": _fingerprint(run),
     }
+    given = dict(given or {})
+    covariates = run.covariates
+    if covariates is None and given:
+        covariates = Covariates.of(run.subjects, run.split, list(given))
+    if covariates is not None:
+        covariates.check(given)
+        settings["given"] = given
     _check_target(directory, settings, force)
     model = run.load_model()
     if fields and not isinstance(model, MorphingAutoencoder):
@@ -78,7 +90,7 @@ def sample(
             f"--fields: got a run of kind {run.recipe.model.kind}, expected kind morph: only that moves a template. "
             "Leave --fields out, or name another run with --run."
         )
-    chosen = choose_density(run, model, density, seed)
+    chosen = choose_density(run, model, density, seed, covariates)
     factor = run.grid["median_scale"] if native_units else 1.0
     paths, pictures = [], []
     _describe(directory, run, settings)
@@ -87,8 +99,17 @@ def sample(
         progress_bar("Sampling", num_samples) as advance,
     ):
         written = []
-        latents = np.stack([chosen.draw(np.random.default_rng([seed, k]), temperature) for k in range(num_samples)])
-        for parts in decode_batches(model, latents):
+        generators = [np.random.default_rng([seed, k]) for k in range(num_samples)]
+        people = [_draw_person(run, covariates, given, generator) for generator in generators]
+        conditions = [None if person is None else covariates.encode(person)[0] for person in people]
+        latents = np.stack(
+            [
+                chosen.draw(generator, temperature, condition)
+                for generator, condition in zip(generators, conditions, strict=True)
+            ]
+        )
+        told = None if run.covariates is None else np.stack(conditions)
+        for parts in decode_batches(model, latents, told):
             heads = np.clip(parts["reconstruction"][..., 0], 0.0, 1.0)
             for row, volume in enumerate(heads):
                 name = f"sub-synth{len(paths) + 1:04d}"
@@ -112,10 +133,24 @@ def sample(
             "density": chosen.name,
         }
     )
+    if covariates is not None:
+        table = pd.concat(people, ignore_index=True)
+        for name in covariates.names:
+            manifest[name] = table.get(COLUMNS[name])
     write_table(directory / "manifest.tsv", manifest)
     titles = [path.parent.parent.name for path in paths[: len(pictures)]]
     draw_contact_sheet(pictures, titles, directory / "contact_sheet.png", run.grid["zooms"])
     return paths
+
+
+def _draw_person(run: Run, covariates: Covariates | None, given: dict, generator) -> pd.DataFrame | None:
+    """Returns the covariates of one sample, one row, or None where there are none."""
+    if covariates is None:
+        return None
+    if run.covariates is None:
+        return as_table(given)
+    training = run.split.loc[run.split["split"] == "train", "participant_id"]
+    return covariates.draw(run.subjects[run.subjects["participant_id"].isin(training)], given, generator)
 
 
 def _write_fields(directory: Path, name: str, displacement: np.ndarray, run: Run) -> None:

@@ -12,7 +12,16 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from mrigen.distributions import DiagonalGaussianPosterior, GaussianLikelihood
+from mrigen.distributions import (
+    DiagonalGaussianPosterior,
+    FlowPrior,
+    GaussianLikelihood,
+    LaplaceLikelihood,
+    LowRankGaussianPosterior,
+    MixturePrior,
+    NormalPrior,
+    StudentLikelihood,
+)
 from mrigen.layers import (
     Conv3D,
     Conv3DTranspose,
@@ -23,6 +32,7 @@ from mrigen.layers import (
     MeanImage,
     PatchEmbedding,
     PatchExpansion,
+    Predictability,
     WarpedTemplate,
 )
 from mrigen.models import Autoencoder, MorphingAutoencoder, VariationalAutoencoder
@@ -37,8 +47,8 @@ class Case:
 
     Args:
         make: from sides, seed and dtype to the layer or model.
-        output: from sides to the output's shape without the batch, or a dict of them.
-        channels: channels of each input.
+        output: from sides to the output's shape without the batch, or a dict of them; None for one number a batch.
+        channels: channels of each input; a tuple is the whole shape of an input that is no volume, without the batch.
         always_float32: whether the output is float32 under any policy.
     """
 
@@ -46,7 +56,7 @@ class Case:
     kind: type
     make: Callable
     output: Callable
-    channels: tuple[int, ...] = (3,)
+    channels: tuple[int | tuple, ...] = (3,)
     always_float32: bool = False
 
     def __str__(self):
@@ -56,24 +66,42 @@ class Case:
     def is_model(self):
         return issubclass(self.kind, keras.Model)
 
+    @property
+    def is_told(self):
+        return self.is_model and len(self.channels) == 2
+
     def built(self, sides=SIDES, seed=0, dtype="float32"):
         """Returns the layer or model, built by its input shapes, with no weight at its starting value."""
         layer = self.make(sides, seed, dtype)
-        layer.build(*[(None, *sides, channels) for channels in self.channels])
+        self.build(layer, sides)
         disturb(layer, seed)
         return layer
+
+    def build(self, layer, sides=SIDES):
+        """Builds `layer` by its input shapes."""
+        layer.build(*self.input_shapes(sides)[: 1 if self.is_model else None])
+
+    def input_shapes(self, sides=SIDES, batch=None):
+        """Returns the shape of each input."""
+        shapes = [channels if isinstance(channels, tuple) else (*sides, channels) for channels in self.channels]
+        return [(batch, *shape) for shape in shapes]
 
     def inputs(self, sides=SIDES, batch=2, seed=7):
         """Returns the list of inputs, (batch, *sides, channels) float32, intensities in [0, 1]."""
         generator = np.random.default_rng(seed)
-        return [
-            tf.constant(generator.uniform(size=(batch, *sides, channels)).astype("float32"))
-            for channels in self.channels
-        ]
+        return self.each_input(lambda shape: tf.constant(generator.uniform(size=shape).astype("float32")), sides, batch)
+
+    def each_input(self, make, sides=SIDES, batch=None):
+        """Returns the list of what `make` makes of the shape of each input; a model that is told covariates takes a
+        dict of both."""
+        made = [make(shape) for shape in self.input_shapes(sides, batch)]
+        return [dict(zip(("volumes", "condition"), made, strict=True))] if self.is_told else made
 
     def shapes(self, sides, batch):
         """Returns the output shapes of a batch, as the output is nested."""
         output = self.output(sides)
+        if output is None:
+            return ()
         return {k: (batch, *v) for k, v in output.items()} if isinstance(output, dict) else (batch, *output)
 
     def loss(self, layer, inputs):
@@ -90,9 +118,11 @@ class Case:
 
 
 def disturb(layer, seed=0):
-    """Moves every weight away from its starting value; positive ones stay positive."""
+    """Moves every weight away from its starting value; positive ones stay positive, counted voxels what they are."""
     generator = np.random.default_rng(seed + 99)
     for weight in layer.weights:
+        if weight.name == "inside":
+            continue
         noise = generator.normal(size=weight.shape)
         weight.assign(weight.numpy() * np.exp(0.2 * noise) + 0.05 * np.abs(generator.normal(size=weight.shape)))
 
@@ -101,7 +131,7 @@ def as_model(layer, case, sides=SIDES):
     """Returns `layer` as a Keras model, through a symbolic call."""
     if case.is_model:
         return layer
-    inputs = [keras.Input((*sides, channels)) for channels in case.channels]
+    inputs = [keras.Input(shape[1:]) for shape in case.input_shapes(sides)]
     return keras.Model(inputs, layer(*inputs))
 
 
@@ -134,6 +164,8 @@ def _model(kind, latent_dim, **options):
         latent = (4,) if latent_dim else (2 * int(np.prod(halved(patches, 2))),)
         names = ("loc",) if kind is Autoencoder else ("loc", "scale", "z")
         parts = {"reconstruction": (*sides, 1)}
+        if options.get("posterior") == "low_rank":
+            parts["factor"] = (*latent, 4)
         if kind is MorphingAutoencoder:
             coarse = tuple(-(-side // options.get("field_spacing", 4)) for side in sides)
             parts |= {"velocity": (*coarse, 3), "displacement": (*sides, 3), "gain": (*sides, 1), "offset": (*sides, 1)}
@@ -145,13 +177,33 @@ def _model(kind, latent_dim, **options):
     return Case(name, kind, make, output, channels=(1,), always_float32=True)
 
 
-def _likelihood(sigma):
+def _told(kind, **options):
+    case = _model(kind, 4, condition_size=3, **options)
+
+    def output(sides):
+        return {**case.output(sides), "condition": (3,)}
+
+    return dataclasses.replace(case, output=output, channels=(1, (3,)))
+
+
+def _likelihood(kind, sigma, masked=False):
     return Case(
-        f"GaussianLikelihood-{sigma}",
-        GaussianLikelihood,
-        make=lambda sides, seed, dtype: GaussianLikelihood(sigma, dtype=dtype),
+        f"{kind.__name__}-{sigma}{'-masked' * masked}",
+        kind,
+        make=lambda sides, seed, dtype: kind(sigma, masked, dtype=dtype),
         output=lambda sides: {"nll": (), "squared_error": ()},
         channels=(1, 1),
+        always_float32=True,
+    )
+
+
+def _prior(kind, condition_size=0, **options):
+    return Case(
+        f"{kind.__name__}{'-told' * bool(condition_size)}",
+        kind,
+        make=lambda sides, seed, dtype: kind(6, condition_size, seed, dtype=dtype, **options),
+        output=lambda sides: (),
+        channels=((6,), (condition_size,)) if condition_size else ((6,),),
         always_float32=True,
     )
 
@@ -264,14 +316,53 @@ CASES = (
         output=lambda sides: dict.fromkeys(("loc", "scale"), (2 * int(np.prod(sides)),)),
         always_float32=True,
     ),
-    _likelihood("optimal"),
-    _likelihood("learned"),
-    _likelihood(0.3),
+    Case(
+        "LowRankGaussianPosterior-vector",
+        LowRankGaussianPosterior,
+        make=lambda sides, seed, dtype: LowRankGaussianPosterior(5, seed=seed, rank=2, dtype=dtype),
+        output=lambda sides: {"loc": (5,), "scale": (5,), "factor": (5, 2)},
+        always_float32=True,
+    ),
+    Case(
+        "LowRankGaussianPosterior-spatial",
+        LowRankGaussianPosterior,
+        make=lambda sides, seed, dtype: LowRankGaussianPosterior(None, 2, seed=seed, rank=1, dtype=dtype),
+        output=lambda sides: {
+            **dict.fromkeys(("loc", "scale"), (2 * int(np.prod(sides)),)),
+            "factor": (2 * int(np.prod(sides)), 1),
+        },
+        always_float32=True,
+    ),
+    _likelihood(GaussianLikelihood, "optimal"),
+    _likelihood(GaussianLikelihood, "learned"),
+    _likelihood(GaussianLikelihood, 0.3),
+    _likelihood(GaussianLikelihood, "voxelwise"),
+    _likelihood(GaussianLikelihood, "optimal", masked=True),
+    _likelihood(LaplaceLikelihood, "optimal"),
+    _likelihood(StudentLikelihood, "voxelwise", masked=True),
+    _prior(NormalPrior),
+    _prior(NormalPrior, 3),
+    _prior(MixturePrior, num_components=3),
+    _prior(MixturePrior, 3, num_components=3),
+    _prior(FlowPrior, num_couplings=2, width=5),
+    _prior(FlowPrior, 3, num_couplings=2, width=5),
+    Case(
+        "Predictability",
+        Predictability,
+        make=lambda sides, seed, dtype: Predictability(8, dtype=dtype),
+        output=lambda sides: None,
+        channels=((6,), (2,)),
+        always_float32=True,
+    ),
     _model(Autoencoder, 4),
     _model(Autoencoder, None, mean_image=False),
     _model(VariationalAutoencoder, 4),
     _model(VariationalAutoencoder, 4, decoder_sigma="learned", beta=0.5),
     _model(VariationalAutoencoder, None, objective="paper", mean_image=False),
+    _model(VariationalAutoencoder, 4, posterior="low_rank", prior="vamp", prior_components=3, likelihood="laplace"),
+    _model(VariationalAutoencoder, 4, prior="flow", likelihood="student", decoder_sigma="voxelwise", masked=True),
+    _told(VariationalAutoencoder, prior="mixture", prior_components=2, invariant=(0, 1)),
+    _told(MorphingAutoencoder, field_channels=3, objective="tc"),
     _model(Autoencoder, 4, patch=2),
     _model(VariationalAutoencoder, None, patch=3, residual=True),
     _model(MorphingAutoencoder, 4, field_channels=3),

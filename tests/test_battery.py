@@ -1,5 +1,7 @@
 """What every public layer and every model has to pass; the cases are in `battery.py`."""
 
+import inspect
+
 import keras
 import numpy as np
 import pytest
@@ -8,7 +10,8 @@ from battery import CASES, MODEL_CASES, PRECISIONS, SIDES, as_model, disturb, fl
 
 import mrigen.distributions
 import mrigen.layers
-from mrigen.models import MODELS
+from mrigen.distributions import VampPrior
+from mrigen.models import MODELS, split_inputs
 
 every_case = pytest.mark.parametrize("case", CASES, ids=str)
 every_model = pytest.mark.parametrize("case", MODEL_CASES, ids=str)
@@ -20,9 +23,10 @@ def test_the_battery_misses_no_public_layer_or_model():
         thing
         for module in (mrigen.layers, mrigen.distributions)
         for thing in vars(module).values()
-        if isinstance(thing, type) and issubclass(thing, keras.layers.Layer)
+        if isinstance(thing, type) and issubclass(thing, keras.layers.Layer) and not inspect.isabstract(thing)
     }
-    assert {case.kind for case in CASES} == public | set(MODELS.values())
+    # A VampPrior is nothing without an encoder: it is tested in a model.
+    assert {case.kind for case in CASES} == (public - {VampPrior}) | set(MODELS.values())
 
 
 @every_case
@@ -36,7 +40,7 @@ def test_outputs_have_the_promised_shape_at_any_sides(case, sides):
 
 @every_case
 def test_symbolic_shapes_equal_the_real_ones(case):
-    symbolic = case.built()(*[keras.KerasTensor((None, *SIDES, channels)) for channels in case.channels])
+    symbolic = case.built()(*case.each_input(keras.KerasTensor))
     assert tf.nest.map_structure(lambda output: tuple(output.shape), symbolic) == case.shapes(SIDES, None)
 
 
@@ -55,7 +59,7 @@ def test_config_round_trip(case):
     again = type(layer).from_config(layer.get_config())
     assert again.get_config() == layer.get_config()
     assert again.dtype_policy == layer.dtype_policy
-    again.build(*[(None, *SIDES, channels) for channels in case.channels])
+    case.build(again)
     disturb(again)
     for one, other in zip(
         flat(again(*case.inputs())), flat(case.built(dtype="mixed_bfloat16")(*case.inputs())), strict=True
@@ -75,12 +79,13 @@ def test_keras_serialisation_round_trip(case):
 @every_case
 def test_weights_survive_a_file(case):
     source, target = (as_model(case.built(seed=seed), case) for seed in (1, 2))
-    inputs = case.inputs() if not case.is_model else case.inputs()[0]
+    inputs = case.inputs()
     save_and_load(source, target)
     for one, other in zip(source.weights, target.weights, strict=True):
         np.testing.assert_array_equal(one, other)
     if case.is_model:
-        expected, got = source.posterior(inputs), target.posterior(inputs)
+        volumes, _ = split_inputs(inputs[0])
+        expected, got = source.posterior(volumes), target.posterior(volumes)
         expected["volumes"], got["volumes"] = source.decode(expected["loc"]), target.decode(got["loc"])
     else:
         expected, got = source(inputs), target(inputs)
@@ -100,7 +105,7 @@ def test_precision_policies_are_finite_and_near_float32(case, precision):
     compute = "float32" if case.always_float32 else keras.dtype_policies.get(precision).compute_dtype
     assert {output.dtype.name for output in tf.nest.flatten(outputs)} == {compute}
     # Whole numbers are counters.
-    assert {weight.dtype for weight in layer.weights if "int" not in weight.dtype} == {"float32"}
+    assert {weight.dtype for weight in layer.weights if "int" not in weight.dtype} <= {"float32"}
 
 
 @every_model
@@ -125,7 +130,7 @@ def test_a_global_policy_changes_no_latent_to_half_precision(case, precision):
 @every_precision
 def test_a_few_training_steps_move_every_trainable_weight(case, precision):
     layer = case.make(SIDES, 0, precision)
-    layer.build(*[(None, *SIDES, channels) for channels in case.channels])
+    case.build(layer)
     inputs = case.inputs()
     for _ in range(3):
         with tf.GradientTape() as tape:
@@ -149,7 +154,7 @@ def test_a_batch_of_one_trains(case):
 @every_case
 def test_tf_function_equals_eager_and_keeps_static_shapes(case):
     layer, again = case.built(), case.built()
-    signature = [tf.TensorSpec((None, *SIDES, channels)) for channels in case.channels]
+    signature = case.each_input(tf.TensorSpec)
     function = tf.function(lambda *inputs: again(*inputs), input_signature=signature)
     static = function.get_concrete_function().structured_outputs
     assert tf.nest.map_structure(lambda output: tuple(output.shape), static) == case.shapes(SIDES, None)

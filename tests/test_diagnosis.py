@@ -9,7 +9,7 @@ from scipy import stats
 
 from mrigen import diagnosis
 from mrigen.diagnosis import diagnose, importance_weighted
-from mrigen.distributions import GaussianLikelihood
+from mrigen.distributions import DiagonalGaussianPosterior, GaussianLikelihood, NormalPrior
 from mrigen.errors import UsageError
 from mrigen.recipe import load_recipe
 from mrigen.training import fit
@@ -24,6 +24,8 @@ class LinearModel:
     def __init__(self, widening=1.0):
         self.widening = widening
         self.likelihood = GaussianLikelihood(self.sigma)
+        self.prior = NormalPrior(1)
+        self.to_posterior = DiagonalGaussianPosterior(1)
 
     def posterior(self, volumes):
         x = tf.reshape(volumes, [-1, 1])
@@ -31,7 +33,7 @@ class LinearModel:
         loc = 2.0 * x / self.sigma**2 / precision
         return {"loc": loc, "scale": tf.fill(tf.shape(loc), self.widening * precision**-0.5)}
 
-    def decode(self, z):
+    def decode(self, z, condition=None):
         return tf.reshape(2.0 * z, [-1, 1, 1, 1, 1])
 
 
@@ -43,6 +45,9 @@ def people(monkeypatch):
 
     class AnyDataset:
         cache = None
+
+        def conditions(self, rows):
+            return None
 
     return AnyDataset(), stats.norm.logpdf(values, scale=np.sqrt(4.0 + 0.25))
 

@@ -47,11 +47,12 @@ def test_kl_equals_monte_carlo():
 
 def test_draws_have_the_posterior_mean_and_scale():
     loc, scale = tf.fill((20000, 2), 3.0), tf.constant([[0.1, 2.0]]) * tf.ones((20000, 1))
-    draws = DiagonalGaussianPosterior.draw(loc, scale, (5, 6)).numpy()
+    posterior = {"loc": loc, "scale": scale}
+    draws = DiagonalGaussianPosterior.draw(posterior, (5, 6)).numpy()
     np.testing.assert_allclose(draws.mean(0), [3.0, 3.0], atol=3 * 2.0 / math.sqrt(20000))
     np.testing.assert_allclose(draws.std(0), [0.1, 2.0], rtol=0.03)
-    np.testing.assert_array_equal(draws, DiagonalGaussianPosterior.draw(loc, scale, (5, 6)))
-    assert not np.array_equal(draws, DiagonalGaussianPosterior.draw(loc, scale, (5, 7)))
+    np.testing.assert_array_equal(draws, DiagonalGaussianPosterior.draw(posterior, (5, 6)))
+    assert not np.array_equal(draws, DiagonalGaussianPosterior.draw(posterior, (5, 7)))
     assert not np.array_equal(draws[0], draws[1])
 
 

@@ -1,6 +1,7 @@
 """A recipe's people, images and split, opened together."""
 
 import dataclasses
+import functools
 import hashlib
 import logging
 from pathlib import Path
@@ -8,12 +9,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from mrigen.covariates import Covariates
 from mrigen.data.cache import VolumeCache, default_cache_directory, open_cache
 from mrigen.data.cohort import Cohort, index_cohort
+from mrigen.data.preprocess import grid_affine, resample
 from mrigen.data.splits import check_split, split_subjects
 from mrigen.errors import CohortError
 from mrigen.progress import progress_bar
 from mrigen.recipe import DataRecipe, Recipe
+from mrigen.volumes import Volume, read_volume
 
 logger = logging.getLogger(__name__)
 
@@ -26,16 +30,42 @@ class Dataset:
         cache: the prepared volumes; `cache.table` has one row an image.
         split: columns participant_id and split, one row a person.
         notes: lines about what was left out of the cohort.
+        covariates: those that the recipe's model is told, None where it is told none.
     """
 
     cache: VolumeCache
     split: pd.DataFrame
     notes: tuple[str, ...] = ()
+    covariates: Covariates | None = None
+
+    @functools.cached_property
+    def _conditions(self) -> np.ndarray | None:
+        return None if self.covariates is None else self.covariates.encode(self.cache.table)
+
+    def conditions(self, rows) -> np.ndarray | None:
+        """Returns what the model is told of the people of `rows`, (rows, condition) float32, or None."""
+        return None if self._conditions is None else self._conditions[np.asarray(rows)]
 
     def rows(self, *splits: str) -> np.ndarray:
         """Returns the rows of `cache.table` whose people are in one of `splits` (all, if none is named)."""
         chosen = self.split if not splits else self.split[self.split["split"].isin(splits)]
         return np.flatnonzero(self.cache.table["participant_id"].isin(chosen["participant_id"]))
+
+    def mean_mask(self, zooms) -> np.ndarray | None:
+        """Returns the share of the training people whose masks cover each voxel of the grid, (x, y, z) float32; None
+        where none has a mask.
+
+        Args:
+            zooms: of the grid, mm.
+        """
+        table = self.cache.table.iloc[self.rows("train")]
+        total, count = np.zeros(self.cache.volume_shape), 0
+        for person in table[table["mask_path"].notna()].itertuples():
+            mask = read_volume(person.mask_path)
+            affine = grid_affine((person.centre_x, person.centre_y, person.centre_z), zooms, self.cache.volume_shape)
+            total += resample(Volume((mask.array > 0).astype(np.float32), mask.affine), affine, self.cache.volume_shape)
+            count += 1
+        return (total / count).astype(np.float32) if count else None
 
     def splits_of_rows(self) -> np.ndarray:
         """Returns the split of each row of `cache.table`, (rows,) str."""
@@ -95,4 +125,7 @@ def open_dataset(recipe: Recipe, split: pd.DataFrame | None = None, directory: P
     notes, unmasked = cohort.notes, int(cohort.table["mask_path"].isna().sum())
     if recipe.data.apply_mask and unmasked:
         notes = (*notes, f"{unmasked} images without a mask stay as they are; expected are brains stripped before.")
-    return Dataset(cache, split, notes)
+    dataset = Dataset(cache, split, notes)
+    if not recipe.model.condition:
+        return dataset
+    return dataclasses.replace(dataset, covariates=Covariates.of(cache.table, split, recipe.model.condition))

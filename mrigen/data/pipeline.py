@@ -40,6 +40,7 @@ def training_dataset(
     first_epoch: int = 0,
     augment: AugmentRecipe | None = None,
     zooms=(1.0, 1.0, 1.0),
+    conditions: np.ndarray | None = None,
 ) -> tf.data.Dataset:
     """Returns batches (batch, x, y, z, 1) float32 in [0, 1] for all epochs, one after the other.
 
@@ -55,6 +56,8 @@ def training_dataset(
         first_epoch: where to start.
         augment: random changes, or None.
         zooms: voxel size in mm, for the changes.
+        conditions: covariates of each row of `cache.table`, (rows, condition): batches are then {"volumes",
+            "condition": (batch, condition)}.
     """
     batch_size = min(batch_size, len(rows))
     steps = steps_per_epoch(len(rows), batch_size)
@@ -75,7 +78,8 @@ def training_dataset(
             volume = tf.cast(volume, tf.float32) / 255.0
             if augmenter is not None:
                 volume = augmenter(volume, tf.random.fold_in(order_seed, tf.cast(row, tf.int32)))
-            return volume[..., None]
+            volume = volume[..., None]
+            return volume if conditions is None else {"volumes": volume, "condition": tf.gather(conditions, row)}
 
         records = records.map(prepare, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
         return records.batch(batch_size, drop_remainder=True).take(steps)

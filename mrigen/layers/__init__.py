@@ -13,6 +13,7 @@ from mrigen.layers.fields import (
 )
 from mrigen.layers.mean_image import MeanImage
 from mrigen.layers.patches import PatchEmbedding, PatchExpansion
+from mrigen.layers.predictability import Predictability
 from mrigen.layers.warped_template import WarpedTemplate
 from mrigen.layers.warping import warp
 
@@ -26,6 +27,7 @@ __all__ = [
     "MeanImage",
     "PatchEmbedding",
     "PatchExpansion",
+    "Predictability",
     "WarpedTemplate",
     "bending",
     "compose_displacements",

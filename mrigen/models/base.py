@@ -27,6 +27,7 @@ class LatentModel(keras.Model, abc.ABC):
         patch: voxels along each side of the patches that the first block is given; 1 gives it every voxel.
         residual: whether the input of each pair of convolutions is added to its output.
         mean_image: whether a learned image, started at the training mean, is added to what is decoded.
+        condition_size: length of the vector of covariates that the decoder is told beside z; 0 for none.
         seed: seed of weights and noise.
         dtype: Keras dtype policy of the convolutions; latents, likelihood and losses are float32 under any.
 
@@ -43,6 +44,7 @@ class LatentModel(keras.Model, abc.ABC):
         patch: int = 1,
         residual: bool = False,
         mean_image: bool = True,
+        condition_size: int = 0,
         seed: int = 0,
         **kwargs,
     ):
@@ -54,6 +56,7 @@ class LatentModel(keras.Model, abc.ABC):
         self.patch = patch
         self.residual = residual
         self.mean_image = mean_image
+        self.condition_size = condition_size
         self.seed = seed
         sides = [tuple(-(-side // patch) for side in self.volume_shape)]
         for _ in self.channels:
@@ -87,7 +90,7 @@ class LatentModel(keras.Model, abc.ABC):
         return flat_size(self.grid) * self.latent_channels if self.latent_dim is None else self.latent_dim
 
     def build(self, input_shape):
-        shape = tuple(input_shape)
+        shape = tuple(input_shape["volumes"] if isinstance(input_shape, dict) else input_shape)
         if self.take_in is not None:
             self.take_in.build(shape)
             shape = self.take_in.compute_output_shape(shape)
@@ -95,7 +98,7 @@ class LatentModel(keras.Model, abc.ABC):
             block.build(shape)
             shape = block.compute_output_shape(shape)
         self.build_latent(shape)
-        self.expand.build((None, self.latent_size))
+        self.expand.build((None, self.latent_size + self.condition_size))
         self.build_decoder((None, *self.grid, self.channels[-1]))
 
     def make_decoder(self, sides):
@@ -149,17 +152,40 @@ class LatentModel(keras.Model, abc.ABC):
         """Returns the latents of `volumes`: the posterior means, (batch, latent) float32."""
         return self.posterior(volumes)["loc"]
 
-    def decode(self, z, training=False):
-        """Returns the volumes that latents `z` (batch, latent) stand for, (batch, x, y, z, 1) float32."""
-        return self.decode_parts(z, training)["reconstruction"]
+    def decode(self, z, training=False, condition=None):
+        """Returns the volumes that latents `z` (batch, latent) stand for, (batch, x, y, z, 1) float32.
 
-    def decode_parts(self, z, training=False) -> dict:
+        Args:
+            z: latents.
+            training: whether statistics are those of the batch.
+            condition: covariates (batch, condition_size), where the model has any; None where nothing is known.
+        """
+        return self.decode_parts(z, training, condition)["reconstruction"]
+
+    def decode_parts(self, z, training=False, condition=None) -> dict:
         """Returns {"reconstruction": what `decode` returns} and what else the decoder makes of `z` on the way."""
-        outputs = self.expand(z)
+        outputs = self.expand(self.told(z, condition))
         for block in self.decoder_blocks:
             outputs = block(outputs, training=training)
         outputs = tf.cast(self.to_volume(outputs), tf.float32)
         return {"reconstruction": outputs if self.mean is None else self.mean(outputs)}
+
+    def told(self, z, condition=None):
+        """Returns latents `z` with the covariates behind, as the decoder takes them; zeros are "unknown"."""
+        if not self.condition_size:
+            return z
+        if condition is None:
+            condition = tf.zeros([tf.shape(z)[0], self.condition_size])
+        return tf.concat([z, tf.cast(condition, tf.float32)], axis=-1)
+
+    def cut(self, volumes):
+        """Returns `volumes` (batch, x, y, z, 1) with 0 where voxels do not count; in most models all do."""
+        return volumes
+
+    @property
+    def num_counted(self) -> int:
+        """Voxels that count."""
+        return self.num_voxels
 
     def start_at_mean(self, mean_volume) -> None:
         """Sets the decoder's image to the training mean (x, y, z), where the model has one."""
@@ -185,6 +211,7 @@ class LatentModel(keras.Model, abc.ABC):
             "patch": self.patch,
             "residual": self.residual,
             "mean_image": self.mean_image,
+            "condition_size": self.condition_size,
             "seed": self.seed,
             "dtype": keras.dtype_policies.serialize(self.dtype_policy),
         }

@@ -105,12 +105,12 @@ class MorphingAutoencoder(VariationalAutoencoder):
         self.to_fields.build((None, *self.field_sides, self.field_channels))
         self.mean.build((None, *self.volume_shape, 3))
         if self.affine:
-            self.to_affine.build((None, self.latent_size))
+            self.to_affine.build((None, self.latent_size + self.condition_size))
         if self.detail_penalty is not None:
             self.to_detail.build((None, *self.field_sides, self.field_channels))
 
-    def decode_parts(self, z, training=False) -> dict:
-        """Returns what latents `z` (batch, latent) become, float32.
+    def decode_parts(self, z, training=False, condition=None) -> dict:
+        """Returns what latents `z` (batch, latent) become, float32; see `decode`.
 
         Returns:
             velocity: (batch, *field_sides, 3), voxels of the coarse grid for a unit of time.
@@ -119,28 +119,30 @@ class MorphingAutoencoder(VariationalAutoencoder):
             detail: (batch, x, y, z, 1), with a `detail_penalty` only.
             reconstruction: (batch, x, y, z, 1), the warped template * gain + offset (+ detail).
         """
-        features = self._features(z, training)
-        parts = self.render(*self._split(z, features))
+        code = self.told(z, condition)
+        features = self._features(code, training)
+        parts = self.render(*self._split(code, features))
         if self.detail_penalty is not None:
             parts["detail"] = tf.cast(self.to_detail(features), tf.float32)
             parts["reconstruction"] += parts["detail"]
-        return parts
+        return {**parts, "reconstruction": self.likelihood.cut(parts["reconstruction"])}
 
-    def fields(self, z, training=False):
+    def fields(self, z, training=False, condition=None):
         """Returns the velocity (batch, *field_sides, 3) of latents `z`, and the log-gain and offset beside it
         (batch, *field_sides, 2)."""
-        return self._split(z, self._features(z, training))
+        code = self.told(z, condition)
+        return self._split(code, self._features(code, training))
 
-    def _features(self, z, training):
-        return self.refine(upsample(self.expand(z), self.field_sides), training=training)
+    def _features(self, code, training):
+        return self.refine(upsample(self.expand(code), self.field_sides), training=training)
 
-    def _split(self, z, features):
+    def _split(self, code, features):
         velocity, shading = tf.split(self.to_fields(features), [3, 2], axis=-1)
         if self.affine:
             # What is affine in the velocity of the grid is taken out, and that of its own put in.
             flat = tf.reshape(velocity, [-1, flat_size(self.field_sides), 3])
             # A coefficient of 1 moves points by about one voxel of the coarse grid.
-            given = tf.reshape(self.to_affine(z), [-1, 4, 3]) * flat_size(self.field_sides) ** 0.5
+            given = tf.reshape(self.to_affine(code), [-1, 4, 3]) * flat_size(self.field_sides) ** 0.5
             own = tf.einsum("pa,bpc->bac", self.affine_basis, flat)
             flat += tf.einsum("pa,bac->bpc", self.affine_basis, given - own)
             velocity = tf.reshape(flat, tf.shape(velocity))

@@ -1,43 +1,112 @@
-"""The variational autoencoder: Gaussian posterior and prior, calibrated Gaussian decoder, ELBO in nats."""
+"""The variational autoencoder: posterior, prior, likelihood and objective, each of which can be chosen."""
 
 import keras
 import tensorflow as tf
 
-from mrigen.distributions import DiagonalGaussianPosterior, GaussianLikelihood
+from mrigen.distributions import LIKELIHOODS, POSTERIORS, PRIORS, NormalPrior, VampPrior, has_closed_form, kl_nats
+from mrigen.layers import Predictability
 from mrigen.models.base import LatentModel, choose_patch
+from mrigen.objectives import Objective, Terms
 from mrigen.recipe import ModelRecipe
+
+# Arguments of the model, and keys of a recipe, that an autoencoder does not have.
+OPTIONS = (
+    "objective",
+    "beta",
+    "free_bits",
+    "capacity_nats",
+    "mmd_weight",
+    "tc_weight",
+    "num_draws",
+    "likelihood",
+    "decoder_sigma",
+    "posterior",
+    "posterior_rank",
+    "prior",
+    "prior_components",
+    "invariance_weight",
+)
+# Share of the people of a training step whose covariates the model is not told, so that it can do without.
+UNTOLD_SHARE = 0.1
 
 
 @keras.saving.register_keras_serializable(package="mrigen")
 class VariationalAutoencoder(LatentModel):
-    """Maximises the evidence lower bound of volumes, in nats per subject.
+    """Maximises the evidence lower bound of volumes, in nats per subject, or another `Objective`.
 
     Args:
-        objective: "elbo" (nll + beta * kl, both sums) or "paper" (voxel-MEAN squared error + summed KL: the same as a
-            decoder whose variance is half the number of voxels, so the posterior collapses; kept to be explained).
-        decoder_sigma: see `GaussianLikelihood`.
-        beta: weight of the KL term.
-        See `LatentModel` for the others and for shapes. The output also holds "scale" and "z".
+        objective, beta, free_bits, capacity_nats, mmd_weight, tc_weight: see `Objective`.
+        num_draws: draws from each posterior in a training step; the "iw" objective takes several.
+        likelihood: "gaussian", "laplace" or "student"; decoder_sigma: its `sigma`; masked: see `Likelihood`.
+        posterior: "diagonal" or "low_rank", with `posterior_rank` directions.
+        prior: "normal", "mixture" or "vamp", of `prior_components`, or "flow".
+        invariant: columns of the covariates that latents should not tell; invariance_weight: nats that telling all
+            of them costs a subject (see `Predictability`).
+        See `LatentModel` for the others and for shapes. The output also holds "scale" and "z" (and "factor" with a
+        low-rank posterior). With a `condition_size`, the input is {"volumes", "condition": (batch, condition_size)}.
 
     References:
         Kingma and Welling 2014, Auto-encoding variational Bayes; Rybkin et al. 2021 (the decoder's sigma).
     """
 
-    def __init__(self, *args, objective="elbo", decoder_sigma="optimal", beta=1.0, **kwargs):
+    def __init__(
+        self,
+        *args,
+        objective="elbo",
+        beta=1.0,
+        free_bits=0.0,
+        capacity_nats=100.0,
+        mmd_weight=1000.0,
+        tc_weight=4.0,
+        num_draws=1,
+        likelihood="gaussian",
+        decoder_sigma="optimal",
+        masked=False,
+        posterior="diagonal",
+        posterior_rank=4,
+        prior="normal",
+        prior_components=16,
+        invariant=(),
+        invariance_weight=1000.0,
+        **kwargs,
+    ):
         super().__init__(*args, **kwargs)
-        self.objective = objective
-        self.beta = beta
-        self.to_posterior = DiagonalGaussianPosterior(
-            self.latent_dim, self.latent_channels, seed=self.seed + 400, name="posterior"
+        self.invariant = tuple(invariant)
+        self.invariance_weight = invariance_weight
+        self.objective = Objective(objective, beta, free_bits, capacity_nats, mmd_weight, tc_weight)
+        self.num_draws = num_draws
+        self.num_people = 0  # Training people; set by training.
+        self.masked = masked
+        # What the configuration holds beside the objective's numbers.
+        self.parts = {
+            "likelihood": likelihood,
+            "decoder_sigma": decoder_sigma,
+            "posterior": posterior,
+            "posterior_rank": posterior_rank,
+            "prior": prior,
+            "prior_components": prior_components,
+        }
+        options = {"rank": posterior_rank} if posterior == "low_rank" else {}
+        self.to_posterior = POSTERIORS[posterior](
+            self.latent_dim, self.latent_channels, seed=self.seed + 400, name="posterior", **options
         )
-        self.likelihood = GaussianLikelihood(decoder_sigma, name="likelihood")
+        options = {"num_components": prior_components} if prior in ("mixture", "vamp") else {}
+        if prior == "vamp":
+            options["volume_shape"] = self.volume_shape
+        self.prior = PRIORS[prior](self.latent_size, self.condition_size, seed=self.seed + 700, name="prior", **options)
+        if isinstance(self.prior, VampPrior):
+            self.prior.encode = self.posterior
+        self.likelihood = LIKELIHOODS[likelihood](decoder_sigma, masked, name="likelihood")
         # Keys the noise of a training step, and is saved with the weights, so a resumed fit draws what it would have.
         self.step = self.add_weight(name="step", shape=(), initializer="zeros", trainable=False, dtype="int32")
-        # Rises from 0 to 1 during the KL warm-up; set before each epoch by training.
+        # From 0 to 1, by the KL schedule; set before each epoch by training.
         self.kl_warmth = self.add_weight(
             name="kl_warmth", shape=(), initializer="ones", trainable=False, dtype="float32", autocast=False
         )
+        self.told_by = Predictability(name="told_by") if self.invariant else None
         self.add_trackers("nll_nats", "kl_nats", "elbo_nats", "mse", "decoder_sigma")
+        if self.invariant:
+            self.trackers["predictability"] = keras.metrics.Mean(name="predictability")
 
     @classmethod
     def from_recipe(
@@ -51,42 +120,148 @@ class VariationalAutoencoder(LatentModel):
             patch=choose_patch(recipe.patch, volume_shape),
             residual=recipe.residual,
             mean_image=recipe.mean_image,
+            masked=recipe.likelihood_mask is not None,
             seed=seed,
-            objective=recipe.objective,
-            decoder_sigma=recipe.decoder_sigma,
-            beta=recipe.beta,
             dtype=precision,
             name=recipe.kind,
+            **{name: getattr(recipe, name) for name in OPTIONS},
             **options,
         )
 
     def build_latent(self, features_shape):
         self.to_posterior.build(features_shape)
+        self.prior.build((None, self.latent_size))
+        if self.told_by is not None:
+            self.told_by.build((None, self.latent_size), (None, len(self.invariant)))
         self.likelihood.build((None, *self.volume_shape, 1))
+
+    def start_at_mean(self, mean_volume) -> None:
+        super().start_at_mean(mean_volume)
+        if isinstance(self.prior, VampPrior):
+            self.prior.start_at(mean_volume)
+
+    def cut(self, volumes):
+        return self.likelihood.cut(volumes)
+
+    @property
+    def num_counted(self) -> int:
+        return int(self.likelihood.num_voxels)
 
     def posterior(self, volumes, training=False) -> dict:
         return self.to_posterior(self.features(volumes, training))
 
-    def call(self, volumes, training=False):
+    def decode_parts(self, z, training=False, condition=None) -> dict:
+        parts = super().decode_parts(z, training, condition)
+        return {**parts, "reconstruction": self.likelihood.cut(parts["reconstruction"])}
+
+    def call(self, inputs, training=False):
+        volumes, condition = split_inputs(inputs)
         posterior = self.posterior(volumes, training)
         # Outside training the noise is always the same: epochs are compared on equal draws.
         step = tf.convert_to_tensor(self.step) if training else tf.constant(-1)
         if training:
             self.step.assign_add(1)
-        z = self.to_posterior.draw(posterior["loc"], posterior["scale"], tf.stack([tf.constant(self.seed), step]))
-        return {**posterior, "z": z, **self.decode_parts(z, training)}
+            if self.num_draws > 1:
+                posterior = {name: repeat(value, self.num_draws) for name, value in posterior.items()}
+                condition = None if condition is None else repeat(condition, self.num_draws)
+        seed = tf.stack([tf.constant(self.seed), step])
+        if condition is not None and training:
+            told = tf.random.stateless_uniform([tf.shape(condition)[0], 1], self._noise_seed(1)) >= UNTOLD_SHARE
+            condition = tf.where(told, tf.cast(condition, tf.float32), 0.0)
+        z = self.to_posterior.draw(posterior, seed)
+        outputs = {**posterior, "z": z, **self.decode_parts(z, training, condition)}
+        return outputs if condition is None else {**outputs, "condition": tf.cast(condition, tf.float32)}
+
+    def _noise_seed(self, number: int):
+        """Returns the seed of a step for another purpose than the draws of z, which have number 0."""
+        return tf.stack([tf.constant(self.seed + number), tf.convert_to_tensor(self.step)])
+
+    def kl(self, posterior: dict, z, condition=None):
+        """Returns KL(q(z given x) || p(z)), (batch,) nats; see `kl_nats`.
+
+        Args:
+            posterior: the parameters that `posterior` returns.
+            z: a draw of each.
+            condition: covariates (batch, condition_size), where the model has any.
+        """
+        return kl_nats(self.to_posterior.distribution(**posterior), self.prior.distribution(condition), z)
+
+    @property
+    def posterior_names(self) -> tuple[str, ...]:
+        """Of the parameters that `posterior` returns."""
+        return ("loc", "scale", "factor") if self.parts["posterior"] == "low_rank" else ("loc", "scale")
+
+    @property
+    def has_closed_kl(self) -> bool:
+        """Whether the KL is in closed form, not found by the draws."""
+        nothing = tf.zeros((1, self.latent_size))
+        posterior = {name: nothing + (name == "scale") for name in ("loc", "scale")}
+        if self.parts["posterior"] == "low_rank":
+            posterior["factor"] = tf.zeros((1, self.latent_size, self.parts["posterior_rank"]))
+        return has_closed_form(self.to_posterior.distribution(**posterior), self.prior.distribution())
+
+    def kl_per_dimension(self, posterior: dict, condition=None):
+        """Returns the KL of each latent variable, (batch, latent) nats, or None where their sum is not the whole."""
+        if not isinstance(self.prior, NormalPrior) or set(posterior) != {"loc", "scale"}:
+            return None
+        prior = self.prior.distribution(condition)
+        return self.to_posterior.kl_per_dimension(posterior["loc"], posterior["scale"], prior.mean(), prior.stddev())
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        likelihood = self.likelihood(x, y_pred["reconstruction"], training=training)
-        nll, mse = likelihood["nll"], likelihood["squared_error"] / self.num_voxels
-        kl = tf.reduce_sum(self.to_posterior.kl_per_dimension(y_pred["loc"], y_pred["scale"]), axis=-1)
+        volumes, _ = split_inputs(x)
+        num_draws = self.num_draws if training else 1
+        if num_draws > 1:
+            volumes = repeat(volumes, num_draws)
+        condition, z = y_pred.get("condition"), y_pred["z"]
+        posterior = {name: y_pred[name] for name in self.posterior_names}
+        likelihood = self.likelihood(volumes, y_pred["reconstruction"], training=training)
+        nll, mse = likelihood["nll"], likelihood["squared_error"] / self.likelihood.num_voxels
+        q, p = self.to_posterior.distribution(**posterior), self.prior.distribution(condition)
+        kl = kl_nats(q, p, z)
         self.track(
             nll_nats=nll, kl_nats=kl, elbo_nats=-(nll + kl), mse=mse, decoder_sigma=self.likelihood.decoder_sigma
         )
-        if self.objective == "paper":
-            return tf.reduce_mean(mse + self.kl_warmth * kl)
-        return tf.reduce_mean(nll + self.kl_warmth * self.beta * kl)
+        terms = Terms(
+            nll=nll,
+            mse=mse,
+            kl=kl,
+            kl_per_dimension=self.kl_per_dimension(posterior, condition),
+            log_ratio=q.log_prob(z) - p.log_prob(z),
+            z=z,
+            loc=posterior["loc"],
+            scale=posterior["scale"],
+            prior_draws=self.prior.draw(tf.shape(z)[0], self._noise_seed(2), condition),
+            num_draws=num_draws,
+            num_people=self.num_people,
+        )
+        loss = self.objective.loss(terms, self.kl_warmth)
+        if self.told_by is None:
+            return loss
+        told = tf.gather(tf.cast(x["condition"], tf.float32), self.invariant, axis=1)
+        known = self.told_by(z[: tf.shape(told)[0]], told, training=training)
+        self.track(predictability=known)
+        return loss + self.invariance_weight * known
 
     def get_config(self):
-        config = {"objective": self.objective, "decoder_sigma": self.likelihood.sigma, "beta": self.beta}
-        return {**super().get_config(), **config}
+        objective = {"objective" if name == "name" else name: value for name, value in vars(self.objective).items()}
+        return {
+            **super().get_config(),
+            **objective,
+            **self.parts,
+            "num_draws": self.num_draws,
+            "masked": self.masked,
+            "invariant": self.invariant,
+            "invariance_weight": self.invariance_weight,
+        }
+
+
+def split_inputs(inputs):
+    """Returns volumes and covariates of a model's input, which is a dict of both or volumes alone."""
+    if isinstance(inputs, dict):
+        return inputs["volumes"], inputs["condition"]
+    return inputs, None
+
+
+def repeat(values, times: int):
+    """Returns a batch several times, all of it before all of it again."""
+    return tf.tile(values, [times] + [1] * (values.shape.rank - 1))

@@ -211,7 +211,28 @@ class AugmentRecipe(Section):
 
 # Keys that only some kinds of model have.
 KEYS_OF_KINDS = (
-    (("objective", "decoder_sigma", "beta"), ("vae", "morph")),
+    (
+        (
+            "objective",
+            "beta",
+            "free_bits",
+            "capacity_nats",
+            "mmd_weight",
+            "tc_weight",
+            "num_draws",
+            "likelihood",
+            "likelihood_mask",
+            "decoder_sigma",
+            "posterior",
+            "posterior_rank",
+            "prior",
+            "prior_components",
+            "condition",
+            "invariant_to",
+            "invariance_weight",
+        ),
+        ("vae", "morph"),
+    ),
     (
         ("field_spacing", "field_channels", "integration_steps", "velocity_smoothness", "affine", "detail_penalty"),
         ("morph",),
@@ -251,17 +272,74 @@ class ModelRecipe(Section):
     mean_image: bool = key(
         True, "true or false", "Add a learned image, started at the training mean, to what is decoded."
     )
-    objective: Literal["elbo", "paper"] = key(
+    objective: Literal["elbo", "paper", "capacity", "mmd", "tc", "iw"] = key(
         "elbo",
-        "one of elbo, paper",
-        "vae: elbo in nats, or the term paper's loss (mean squared error + summed KL), which collapses.",
-    )
-    decoder_sigma: float | Literal["learned", "optimal"] = key(
-        "optimal",
-        "optimal, learned, or a number > 0",
-        "vae: noise of the decoder. optimal: the residual's root mean square; learned: a trained weight; or fixed.",
+        "one of elbo, paper, capacity, mmd, tc, iw",
+        "vae: elbo in nats (with beta: the beta-VAE); capacity: a KL of capacity_nats; mmd: InfoVAE; tc: beta-TC-VAE; "
+        "iw: importance-weighted; paper: the term paper's loss (mean squared error + summed KL), which collapses.",
     )
     beta: float = key(1.0, "a number >= 0", "vae: weight of the KL term in the loss.", ge=0)
+    free_bits: float = key(
+        0.0, "nats >= 0", "vae: KL of each latent variable that costs nothing (objective elbo or mmd).", ge=0
+    )
+    capacity_nats: float = key(
+        100.0, "nats >= 0", "vae: the KL that objective capacity aims at; it rises over kl_warmup_epochs.", ge=0
+    )
+    mmd_weight: float = key(
+        1000.0, "nats >= 0", "vae: weight of the discrepancy between posteriors and prior (objective mmd).", ge=0
+    )
+    tc_weight: float = key(
+        4.0, "a number >= 0", "vae: weight of the total correlation of the latents (objective tc); 1 is the elbo.", ge=0
+    )
+    num_draws: int = key(
+        1, "an integer from 1 to 64", "vae: draws from each posterior in a training step; each is decoded.", ge=1, le=64
+    )
+    likelihood: Literal["gaussian", "laplace", "student"] = key(
+        "gaussian",
+        "one of gaussian, laplace, student",
+        "vae: noise of a voxel; large residuals cost less under laplace, and least under student (4 degrees).",
+    )
+    likelihood_mask: Literal["head", "brain"] | None = key(
+        None,
+        "head, brain or null",
+        "vae: voxels that count. head: where the training mean is bright; brain: where training people's masks are.",
+    )
+    decoder_sigma: float | Literal["learned", "optimal", "voxelwise"] = key(
+        "optimal",
+        "optimal, learned, voxelwise, or a number > 0",
+        "vae: standard deviation of that noise. optimal: the residual's, in closed form; learned: a trained weight; "
+        "voxelwise: a smooth map of trained ones; or fixed.",
+    )
+    posterior: Literal["diagonal", "low_rank"] = key(
+        "diagonal", "diagonal or low_rank", "vae: covariance of a person's latents: diagonal, or with directions added."
+    )
+    posterior_rank: int = key(
+        4, "an integer from 1 to 64", "vae: how many directions (posterior low_rank).", ge=1, le=64
+    )
+    prior: Literal["normal", "mixture", "vamp", "flow"] = key(
+        "normal",
+        "one of normal, mixture, vamp, flow",
+        "vae: where latents are expected: N(0, I); a trained mixture of Gaussians; the posteriors of trained "
+        "pseudo-inputs; or a RealNVP flow.",
+    )
+    prior_components: int = key(
+        16, "an integer from 1 to 1024", "vae: Gaussians or pseudo-inputs (prior mixture or vamp).", ge=1, le=1024
+    )
+    condition: list[Literal["sex", "age", "head_size", "site"]] = key(
+        [],
+        "a list of sex, age, head_size, site",
+        "vae: covariates that prior and decoder are told, so that samples can be asked for with them (--given) and "
+        "latents need not hold them. They may be missing for some people.",
+    )
+    invariant_to: list[Literal["sex", "age", "head_size", "site"]] = key(
+        [],
+        "a list of sex, age, head_size, site",
+        "vae: covariates that latents should tell nothing about, such as site; name them in condition as well, so "
+        "that the decoder can do without.",
+    )
+    invariance_weight: float = key(
+        1000.0, "nats >= 0", "vae: weight of what latents still tell about invariant_to (0 to 1).", ge=0
+    )
     field_spacing: int = key(
         4,
         "an integer from 1 to 16",
@@ -301,6 +379,7 @@ class ModelRecipe(Section):
             raise _fault(f"got channels {self.channels}, expected an integer from 1 to 4096. Set 32 for a start.")
         if isinstance(self.decoder_sigma, float) and self.decoder_sigma <= 0:
             raise _fault(f"got decoder_sigma {self.decoder_sigma:g}, expected a number > 0. Use optimal.")
+        self._check_probabilities()
         for names, kinds in KEYS_OF_KINDS:
             given = [name for name in names if getattr(self, name) != type(self).model_fields[name].default]
             if given and self.kind not in kinds:
@@ -313,6 +392,33 @@ class ModelRecipe(Section):
                 "got mean_image: false for kind: morph, expected true: it warps that image. Remove mean_image."
             )
         return self
+
+    def _check_probabilities(self):
+        if self.likelihood == "student" and self.decoder_sigma == "optimal" and self.kind != "autoencoder":
+            raise _fault(
+                "got likelihood: student with decoder_sigma: optimal, expected another: it has no closed form. "
+                "Set decoder_sigma=learned."
+            )
+        if self.objective == "iw" and self.num_draws < 2:
+            raise _fault("got objective: iw with num_draws: 1, expected at least 2: one is the elbo. Set num_draws=8.")
+        if self.objective == "tc" and self.posterior != "diagonal":
+            raise _fault("got objective: tc with posterior: low_rank, expected diagonal. Remove posterior.")
+        if self.free_bits and self.objective not in ("elbo", "mmd"):
+            raise _fault(
+                f"got free_bits for objective: {self.objective}, expected elbo or mmd. Remove free_bits, or set "
+                "objective=elbo."
+            )
+        untold = [name for name in self.invariant_to if name not in self.condition]
+        if untold:
+            raise _fault(
+                f"got invariant_to: {untold[0]} without condition: {untold[0]}, expected both: the decoder has to be "
+                f"told what latents leave out. Add {untold[0]} to condition."
+            )
+        for name in ("condition", "invariant_to"):
+            if len(set(getattr(self, name))) < len(getattr(self, name)):
+                raise _fault(f"got {name} with a name twice, expected each once. Remove one.")
+        if self.prior == "flow" and self.latent_dim == 1:
+            raise _fault("got prior: flow with latent_dim: 1, expected at least 2. Set prior=normal.")
 
     @property
     def block_channels(self) -> list[int]:
@@ -330,7 +436,12 @@ class TrainingRecipe(Section):
     clip_norm: float | None = key(
         None, "a number > 0, or null", "Largest norm of the whole gradient; null does not clip.", gt=0
     )
-    kl_warmup_epochs: int = key(0, "an integer >= 0", "vae: epochs over which the KL weight rises from 0.", ge=0)
+    kl_warmup_epochs: int = key(
+        0, "an integer >= 0", "vae: epochs over which the KL weight rises from 0; 0 for a constant one.", ge=0
+    )
+    kl_cycles: int = key(
+        1, "an integer >= 1", "vae: times that it rises anew, equally spaced over the epochs (cyclical schedule).", ge=1
+    )
     early_stopping_epochs: int | None = key(
         None, "an integer >= 1, or null", "Stop after this many epochs without a better validation loss.", ge=1
     )

@@ -32,14 +32,23 @@ class Progress:
 
 
 class KLWarmup(keras.callbacks.Callback):
-    """Raises the weight of the KL term from 0 to 1 over the first epochs; depends on the epoch alone."""
+    """Raises the weight of the KL term from 0 to 1, once or several times; depends on the epoch alone.
 
-    def __init__(self, epochs: int):
+    Args:
+        epochs: that the rise takes.
+        period: epochs from the start of one rise to that of the next.
+
+    References:
+        Fu et al. 2019, Cyclical annealing schedule.
+    """
+
+    def __init__(self, epochs: int, period: int):
         super().__init__()
         self.epochs = epochs
+        self.period = period
 
     def on_epoch_begin(self, epoch, logs=None):
-        self.model.kl_warmth.assign(min(1.0, (epoch + 1) / (self.epochs + 1)))
+        self.model.kl_warmth.assign(min(1.0, (epoch % self.period + 1) / (self.epochs + 1)))
 
 
 class LatentWatch(keras.callbacks.Callback):
@@ -50,14 +59,16 @@ class LatentWatch(keras.callbacks.Callback):
 
     Args:
         volumes: (people, x, y, z, 1), people the model is not trained on where there are any.
+        condition: what the model is told of them, (people, condition), or None.
         patience: epochs at the start in which few active variables are no fault.
         on_collapse: "warn", or "stop", which also ends the fit.
         logger: who speaks.
     """
 
-    def __init__(self, volumes: np.ndarray, patience: int, on_collapse: str, logger):
+    def __init__(self, volumes: np.ndarray, condition, patience: int, on_collapse: str, logger):
         super().__init__()
         self.volumes = tf.constant(volumes)
+        self.condition = condition
         self.patience = patience
         self.on_collapse = on_collapse
         self.logger = logger
@@ -80,7 +91,7 @@ class LatentWatch(keras.callbacks.Callback):
     def _measure(self):
         locations = self.model.posterior(self.volumes)["loc"]
         nll = [
-            self.model.likelihood(self.volumes, self.model.decode(z))["nll"]
+            self.model.likelihood(self.volumes, self.model.decode(z, condition=self.condition))["nll"]
             for z in (locations, tf.roll(locations, 1, axis=0))
         ]
         return locations, tf.reduce_mean(nll[1] - nll[0])

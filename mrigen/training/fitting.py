@@ -17,10 +17,10 @@ from mrigen.data.dataset import Dataset, open_dataset
 from mrigen.data.pipeline import inference_dataset, read_volumes, steps_per_epoch, training_dataset
 from mrigen.encoding import BATCH_SIZE, encode_cache, pad_batch
 from mrigen.errors import RunError, UsageError
-from mrigen.evaluation import evaluate, mean_training_volume
+from mrigen.evaluation import choose_counted, evaluate, mean_training_volume
 from mrigen.files import write_json, write_table
 from mrigen.machine import peak_rss_mb
-from mrigen.models import LatentModel, VariationalAutoencoder, build_model
+from mrigen.models import LatentModel, VariationalAutoencoder, build_model, split_inputs
 from mrigen.progress import progress_bar
 from mrigen.recipe import Recipe, TrainingRecipe, dump_recipe
 from mrigen.runs import WEIGHTS, Run, write_facts
@@ -129,11 +129,13 @@ def _train(run: Run, dataset: Dataset, progress: Progress, started: float) -> Ru
         precision, run.facts["precision_reason"],
     )  # fmt: skip
     _report_lost(dataset)
-    model = build_model(recipe.model, dataset.cache.volume_shape, precision, training.seed)
-    model.start_at_mean(mean_training_volume(dataset))
+    model = _start_model(recipe, dataset, precision)
     steps = steps_per_epoch(len(rows), min(training.batch_size, len(rows)))
     model.compile(optimizer=make_optimizer(training, steps), jit_compile=False)
     logger.info("%s: %d parameters, %d latent variables", recipe.model.kind, model.count_params(), model.latent_size)
+    if isinstance(model, VariationalAutoencoder):
+        how = "in closed form" if model.has_closed_kl else "by the draws (Monte Carlo)"
+        logger.info("KL of a %s posterior and a %s prior: %s", recipe.model.posterior, recipe.model.prior, how)
     checkpoint = run.directory / "checkpoint"
     checkpoint.mkdir(exist_ok=True)
     if progress.epoch:
@@ -180,11 +182,12 @@ def _run_epochs(
         progress.epoch,
         training.augment,
         recipe.preprocess.zooms,
+        dataset.conditions(np.arange(len(dataset.cache.table))),
     )
     validation = None
     if len(dataset.rows("validation")):
         validation = inference_dataset(dataset.cache, dataset.rows("validation"), training.batch_size)
-        validation = validation.map(lambda row, volumes: volumes)
+        validation = validation.map(inputs_of(dataset))
     callbacks: Sequence[keras.callbacks.Callback] = [
         StopAtNaN(),
         History(run.directory / "history.csv", progress.epoch),
@@ -192,7 +195,7 @@ def _run_epochs(
             run.directory / "checkpoint",
             progress,
             training.early_stopping_epochs,
-            "elbo_nats" if recipe.model.objective == "elbo" else "loss",
+            "elbo_nats" if recipe.model.objective in ("elbo", "iw") and not recipe.model.invariant_to else "loss",
         ),
         keras.callbacks.TensorBoard(str(run.directory / "tensorboard"), write_graph=False),
         ProgressLine(advance),
@@ -201,11 +204,13 @@ def _run_epochs(
     ]
     if isinstance(model, VariationalAutoencoder):
         watched = dataset.rows("validation") if len(dataset.rows("validation")) > 1 else dataset.rows("train")
-        volumes = read_volumes(dataset.cache, watched[:WATCHED_PEOPLE])[..., None]
+        watched = watched[:WATCHED_PEOPLE]
+        volumes = read_volumes(dataset.cache, watched)[..., None]
         patience = training.kl_warmup_epochs + max(5, -(-training.epochs // 5))
         # First of all, because those after it write down what it finds.
-        watch = LatentWatch(volumes, patience, training.on_collapse, logger)
-        callbacks = [KLWarmup(training.kl_warmup_epochs), watch, *callbacks]
+        watch = LatentWatch(volumes, dataset.conditions(watched), patience, training.on_collapse, logger)
+        period = -(-training.epochs // training.kl_cycles)
+        callbacks = [KLWarmup(training.kl_warmup_epochs, period), watch, *callbacks]
     model.fit(
         wait.watch(batches),
         validation_data=validation,
@@ -218,18 +223,46 @@ def _run_epochs(
     )
 
 
+def _start_model(recipe: Recipe, dataset: Dataset, precision: str) -> LatentModel:
+    """Returns the model of a recipe, with what the training people are like put in."""
+    shape, seed = dataset.cache.volume_shape, recipe.training.seed
+    model = build_model(recipe.model, shape, precision, seed, dataset.covariates)
+    mean = mean_training_volume(dataset)
+    model.start_at_mean(mean)
+    if isinstance(model, VariationalAutoencoder):
+        model.num_people = len(dataset.rows("train"))
+        if recipe.model.likelihood_mask is not None:
+            mask = choose_counted(dataset, mean, recipe.model.likelihood_mask, recipe.preprocess.zooms)
+            model.likelihood.limit_to(mask)
+            logger.info("The likelihood counts %d of %d voxels", mask.sum(), mask.size)
+    return model
+
+
+def inputs_of(dataset: Dataset):
+    """Returns the function from rows and volumes to the input of a dataset's model."""
+    conditions = dataset.conditions(np.arange(len(dataset.cache.table)))
+    if conditions is None:
+        return lambda rows, volumes: volumes
+    return lambda rows, volumes: {"volumes": volumes, "condition": tf.gather(conditions, rows)}
+
+
 def _calibrate(model: VariationalAutoencoder, dataset: Dataset) -> None:
-    """Sets an "optimal" sigma to what it means: the root mean square residual of the training people, under one draw
-    each. Its moving average lags in a short fit, and knows batches of changed volumes only."""
+    """Sets an "optimal" sigma to what it means: by the residuals of the training people, one draw each. Its moving
+    average lags in a short fit, and knows batches of changed volumes only."""
+    if model.likelihood.sigma != "optimal":
+        return
 
     @tf.function(autograph=False)
-    def error(volumes):
-        return model.likelihood(volumes, model(volumes)["reconstruction"])["squared_error"]
+    def spread(inputs):
+        volumes, _ = split_inputs(inputs)
+        return model.likelihood.spread(model.cut(volumes), model(inputs)["reconstruction"])
 
-    rows = dataset.rows("train")
-    batches = inference_dataset(dataset.cache, rows, BATCH_SIZE)
-    total = sum(float(np.sum(error(pad_batch(volumes))[: len(volumes)])) for _, volumes in batches)
-    model.likelihood.calibrate(total / (len(rows) * model.num_voxels))
+    rows, to_inputs = dataset.rows("train"), inputs_of(dataset)
+    total = 0.0
+    for numbers, volumes in inference_dataset(dataset.cache, rows, BATCH_SIZE):
+        inputs = tf.nest.map_structure(pad_batch, to_inputs(numbers, volumes))
+        total += float(np.sum(spread(inputs)[: len(volumes)]))
+    model.likelihood.calibrate(total / (len(rows) * model.num_counted))
 
 
 def _finish(run: Run, model: LatentModel, progress: Progress) -> None:

@@ -1,0 +1,128 @@
+"""What the training of a VAE minimises: ways to put likelihood and prior together, in nats per subject."""
+
+import dataclasses
+import math
+
+import tensorflow as tf
+
+from mrigen.distributions import pairwise_log_density
+from mrigen.losses import mean_discrepancy
+
+
+@dataclasses.dataclass(frozen=True)
+class Terms:
+    """What a step found, for draws * batch rows: all people once for the first draw, again for the second, ...
+
+    Attributes:
+        nll: (rows,) -log p(x given z). mse: (rows,) mean squared error of a voxel.
+        kl: (rows,) KL of posterior and prior, in closed form or by the draw.
+        kl_per_dimension: (rows, latent), or None where it is no sum over latent variables.
+        log_ratio: (rows,) log q(z given x) - log p(z) at the draws.
+        z, loc, scale: (rows, latent), the draws and the parameters of the posteriors.
+        prior_draws: (rows, latent), draws from the prior.
+        num_draws: draws a person. num_people: training people.
+    """
+
+    nll: tf.Tensor
+    mse: tf.Tensor
+    kl: tf.Tensor
+    kl_per_dimension: tf.Tensor | None
+    log_ratio: tf.Tensor
+    z: tf.Tensor
+    loc: tf.Tensor
+    scale: tf.Tensor
+    prior_draws: tf.Tensor
+    num_draws: int
+    num_people: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Objective:
+    """An objective of `OBJECTIVES` and its numbers.
+
+    Attributes:
+        name: which.
+        beta: weight of the KL term.
+        free_bits: nats of each latent variable's KL, mean over the batch, that cost nothing ("elbo").
+        capacity_nats: the KL that is aimed at ("capacity").
+        mmd_weight: nats for a unit of the maximum mean discrepancy ("mmd").
+        tc_weight: weight of the total correlation ("tc").
+
+    References:
+        elbo: Kingma and Welling 2014; beta: Higgins et al. 2017; free bits: Kingma et al. 2016, appendix C.8.
+        capacity: Burgess et al. 2018, equation 8. mmd: Zhao et al. 2019, InfoVAE; Tolstikhin et al. 2018, section 4.
+        tc: Chen et al. 2018, Isolating sources of disentanglement, equation 4. iw: Burda et al. 2016, equation 8.
+    """
+
+    name: str = "elbo"
+    beta: float = 1.0
+    free_bits: float = 0.0
+    capacity_nats: float = 100.0
+    mmd_weight: float = 1000.0
+    tc_weight: float = 4.0
+
+    def loss(self, terms: Terms, warmth):
+        """Returns the mean loss of a subject, a scalar.
+
+        Args:
+            terms: of the step.
+            warmth: from 0 to 1, what the KL schedule makes of the KL term.
+        """
+        return OBJECTIVES[self.name](self, terms, warmth)
+
+
+def elbo(objective: Objective, terms: Terms, warmth):
+    """Returns nll + beta * kl, with free bits."""
+    return tf.reduce_mean(terms.nll) + warmth * objective.beta * freed_kl(terms, objective.free_bits)
+
+
+def paper(objective: Objective, terms: Terms, warmth):
+    """Returns voxel-mean squared error + summed KL: the term paper's loss, which collapses."""
+    return tf.reduce_mean(terms.mse + warmth * terms.kl)
+
+
+def capacity(objective: Objective, terms: Terms, warmth):
+    """Returns nll + beta * |kl - capacity|; the capacity rises with the KL schedule."""
+    distance = tf.abs(tf.reduce_mean(terms.kl) - warmth * objective.capacity_nats)
+    return tf.reduce_mean(terms.nll) + objective.beta * distance
+
+
+def mmd(objective: Objective, terms: Terms, warmth):
+    """Returns the ELBO's loss + the discrepancy between the posteriors of the batch, all together, and the prior."""
+    discrepancy = objective.mmd_weight * mean_discrepancy(terms.z, terms.prior_draws)
+    return elbo(objective, terms, warmth) + warmth * discrepancy
+
+
+def tc(objective: Objective, terms: Terms, warmth):
+    """Returns nll + KL, whose part that is total correlation of the latents weighs `tc_weight`.
+
+    The aggregate posterior is estimated from the batch (minibatch-weighted sampling); with a weight of 1 the loss is
+    the ELBO's.
+    """
+    batch = tf.shape(terms.z)[0] // terms.num_draws
+    pairs = pairwise_log_density(terms.z, terms.loc[:batch], terms.scale[:batch])
+    log_count = tf.math.log(tf.cast(batch, tf.float32)) + math.log(max(terms.num_people, 1))
+    joint = tf.reduce_logsumexp(tf.reduce_sum(pairs, axis=-1), axis=1) - log_count
+    product = tf.reduce_sum(tf.reduce_logsumexp(pairs, axis=1) - log_count, axis=-1)
+    penalty = terms.log_ratio + (objective.tc_weight - 1.0) * (joint - product)
+    return tf.reduce_mean(terms.nll + warmth * objective.beta * penalty)
+
+
+def iw(objective: Objective, terms: Terms, warmth):
+    """Returns minus the importance-weighted bound of `num_draws` draws; with one draw it is the ELBO."""
+    log_weights = -(terms.nll + warmth * objective.beta * terms.log_ratio)
+    log_weights = tf.reshape(log_weights, [terms.num_draws, -1])
+    return -tf.reduce_mean(tf.reduce_logsumexp(log_weights, axis=0)) + math.log(terms.num_draws)
+
+
+OBJECTIVES = {"elbo": elbo, "paper": paper, "capacity": capacity, "mmd": mmd, "tc": tc, "iw": iw}
+
+
+def freed_kl(terms: Terms, free_bits: float):
+    """Returns the mean KL, in which no latent variable counts for less than `free_bits` (all together, where the KL is
+    no sum over them)."""
+    if not free_bits:
+        return tf.reduce_mean(terms.kl)
+    if terms.kl_per_dimension is None:
+        return tf.maximum(tf.reduce_mean(terms.kl), free_bits * terms.z.shape[-1])
+    return tf.reduce_sum(tf.maximum(tf.reduce_mean(terms.kl_per_dimension, axis=0), free_bits))
