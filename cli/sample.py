@@ -3,8 +3,6 @@
 import click
 from mrigen_cli.common import announce, common_options, find_run, given_option, load_tensorflow, run_option
 
-from mrigen.covariates import parse_given
-
 
 @click.command()
 @click.option("-n", "--num", "num_samples", type=int, default=10, show_default=True, help="How many heads.")
@@ -20,6 +18,8 @@ from mrigen.covariates import parse_given
 @common_options
 def sample(num_samples, run_directory, seed, out, temperature, density, given, native_units, fields, force):
     """Write synthetic heads of a run as NIfTI, and print their paths."""
+    from mrigen.covariates import parse_given
+
     given = parse_given(given)
     run = find_run(run_directory)
     load_tensorflow()

@@ -3,8 +3,6 @@
 import click
 from mrigen_cli.common import announce, common_options, find_run, given_option, load_tensorflow, run_option
 
-from mrigen.covariates import parse_given
-
 
 @click.command()
 @run_option
@@ -25,6 +23,8 @@ def transfer(run_directory, given, split, keep_detail, out, force):
 
     Works best with a run whose recipe names the covariate in model.condition.
     """
+    from mrigen.covariates import parse_given
+
     given = parse_given(given)
     run = find_run(run_directory)
     load_tensorflow()

@@ -39,6 +39,16 @@ def morph_run(tmp_path_factory, cache_directory):
     return fit(recipe, tmp_path_factory.mktemp("runs") / "morph", "smoke")
 
 
+@pytest.fixture(scope="session")
+def told_run(tmp_path_factory, cache_directory):
+    """A run whose model is told sex, age and head size, and whose latents should not tell sex; read-only."""
+    from mrigen.recipe import load_recipe
+    from mrigen.training import fit
+
+    changes = ["model.condition=[sex, age, head_size]", "model.invariant_to=[sex]", "training.learning_rate=1e-2"]
+    return fit(load_recipe("smoke", changes), tmp_path_factory.mktemp("runs") / "told", "smoke")
+
+
 @pytest.fixture
 def run_copy(finished_run, tmp_path):
     """A copy of the finished run that a test may damage."""

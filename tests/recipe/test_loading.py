@@ -42,11 +42,14 @@ def test_five_faults_come_together_in_full_words():
             "BIDS folder, TSV or CSV table with a column of paths, or plain folder of NIfTI.",
             "my.yaml: model.latent_dim: got -3, expected an integer >= 1, or null. Set the number of latent "
             "variables, for example 64; null keeps the spatial latent of the last block.",
-            "my.yaml: model.knd: unknown key. Known keys: affine, beta, blocks, channels, decoder_sigma, "
-            "detail_penalty, field_channels, field_spacing, integration_steps, kind, latent_channels, latent_dim, "
-            "mean_image, objective, patch, residual, velocity_smoothness. Did you mean 'kind'?",
-            "my.yaml: training.epoch: unknown key. Known keys: augment, batch_size, clip_norm, early_stopping_epochs, "
-            "epochs, kl_warmup_epochs, learning_rate, on_collapse, precision, schedule, seed. Did you mean 'epochs'?",
+            "my.yaml: model.knd: unknown key. Known keys: affine, beta, blocks, capacity_nats, channels, "
+            "condition, decoder_sigma, detail_penalty, field_channels, field_spacing, free_bits, "
+            "integration_steps, invariance_weight, invariant_to, kind, latent_channels, latent_dim, likelihood, "
+            "likelihood_mask, mean_image, mmd_weight, num_draws, objective, patch, posterior, posterior_rank, "
+            "prior, prior_components, residual, tc_weight, velocity_smoothness. Did you mean 'kind'?",
+            "my.yaml: training.epoch: unknown key. Known keys: augment, batch_size, clip_norm, "
+            "early_stopping_epochs, epochs, kl_cycles, kl_warmup_epochs, learning_rate, on_collapse, precision, "
+            "schedule, seed. Did you mean 'epochs'?",
             "my.yaml: training.learning_rate: got 'fast', expected a number > 0. Step size of Adam at the start.",
         ]
     )
@@ -64,7 +67,7 @@ def test_five_faults_come_together_in_full_words():
         ("data: {sex_codes: {F: [1], M: [2], W: [3]}}", "recipe: data.sex_codes.W: unknown key. Known keys: F, M."),
         ("data: {where: {site: {a: b}}}", "recipe: data.where: got {'a': 'b'}, expected a mapping column: value"),
         ("model: {channels: [32, x, 3]}", "recipe: model.channels: got [32, 'x', 3], expected an integer >= 1, or one"),
-        ("model: {decoder_sigma: lerned}", "recipe: model.decoder_sigma: got 'lerned', expected optimal, learned, or"),
+        ("model: {decoder_sigma: lerned}", "recipe: model.decoder_sigma: got 'lerned', expected optimal, learned, voxelwise, or"),
         ("training: {augment: {shft: 3}}", "recipe: training.augment.shft: unknown key. Known keys: bias_field, "),
         ("data:\n", "recipe: data: got None, expected a block of keys."),
     ],

@@ -10,7 +10,7 @@ import tensorflow as tf
 from battery import disturb
 
 from mrigen.models import VariationalAutoencoder
-from mrigen.training.callbacks import DataWait, LatentWatch
+from mrigen.training.callbacks import DataWait, KLWarmup, LatentWatch
 
 
 class Steps(keras.Model):
@@ -68,13 +68,27 @@ def watched(active, patience, on_collapse):
     drawn, locations = generator.normal(size=(5, 40)), tf.Variable(tf.zeros((5, 40)))
     model.posterior = lambda volumes: {"loc": locations.value()}
     model.stop_training = False
-    watch = LatentWatch(volumes, patience, on_collapse, logging.getLogger("mrigen.test"))
+    watch = LatentWatch(volumes, None, patience, on_collapse, logging.getLogger("mrigen.test"))
     watch.set_model(model)
     logs = [{} for _ in active]
     for epoch, (count, figures) in enumerate(zip(active, logs, strict=True)):
         locations.assign(drawn * (np.arange(40) < count))
         watch.on_epoch_end(epoch, figures)
     return logs, model.stop_training
+
+
+@pytest.mark.parametrize(
+    ("epochs", "period", "expected"),
+    [(0, 6, [1, 1, 1, 1, 1, 1]), (2, 6, [1 / 3, 2 / 3, 1, 1, 1, 1]), (1, 3, [1 / 2, 1, 1, 1 / 2, 1, 1])],
+)
+def test_the_kl_weight_rises_once_or_in_cycles(epochs, period, expected):
+    model = VariationalAutoencoder((4, 4, 4), latent_dim=2, channels=(2,))
+    warmup, weights = KLWarmup(epochs, period), []
+    warmup.set_model(model)
+    for epoch in range(6):
+        warmup.on_epoch_begin(epoch)
+        weights.append(float(model.kl_warmth))
+    assert weights == pytest.approx(expected)
 
 
 def test_latents_that_speak_are_counted_and_left_alone(caplog):
