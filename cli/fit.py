@@ -68,6 +68,14 @@ def describe_metrics(metrics: dict) -> str:
             f"Latents: {metrics['active_units']} of {metrics['latent_dim']} active, KL {metrics['kl_nats']:.4g} nats, "
             f"decoder sigma {metrics['decoder_sigma']:.4f} (residual {metrics['residual_rmse']:.4f})"
         )
+    told = [
+        f"{name} R2 {figures['r2']:.2f}"
+        if "r2" in figures
+        else f"{name} {figures['balanced_accuracy']:.2f} balanced accuracy (chance {figures['chance']:.2f})"
+        for name, figures in metrics.get("told_by_latents", {}).items()
+    ]
+    if told:
+        lines.append(f"Latents still tell: {', '.join(told)}")
     performance = metrics["performance"]
     share = performance.get("data_wait_share")
     waiting = "" if share is None else f" ({100 * share:.1f} % of it waiting for data)"

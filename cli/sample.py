@@ -12,11 +12,14 @@ from mrigen_cli.common import announce, common_options, find_run, given_option, 
 @click.option("--temperature", type=float, default=1.0, show_default=True, help="Factor on the spread of the draws.")
 @click.option("--density", default="auto", show_default=True, help="auto, prior, gaussian, gmm, flow or two-stage.")
 @given_option
+@click.option(
+    "--check", is_flag=True, help="Say whether a classifier of real heads sees the covariates in the samples."
+)
 @click.option("--native-units", is_flag=True, help="Intensities in the training cohort's own units, not 0 to 1.")
 @click.option("--fields", is_flag=True, help="morph: also the displacement into the template, and its log-Jacobian.")
 @click.option("--force", is_flag=True, help="Replace samples that were made with other settings.")
 @common_options
-def sample(num_samples, run_directory, seed, out, temperature, density, given, native_units, fields, force):
+def sample(num_samples, run_directory, seed, out, temperature, density, given, check, native_units, fields, force):
     """Write synthetic heads of a run as NIfTI, and print their paths."""
     from mrigen.covariates import parse_given
 
@@ -38,5 +41,10 @@ def sample(num_samples, run_directory, seed, out, temperature, density, given, n
         force=force,
     )
     announce(f"Picture: {paths[0].parents[2] / 'contact_sheet.png'}")
+    if check:
+        from mrigen.probing import check_samples
+
+        for realised in check_samples(run, paths, native_units):
+            announce(realised.in_words())
     for path in paths:
         click.echo(path)

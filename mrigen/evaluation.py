@@ -6,6 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from mrigen.collapse import count_active
+from mrigen.covariates import COLUMNS
 from mrigen.data.dataset import Dataset
 from mrigen.data.pipeline import choose_rows, inference_dataset, read_volumes
 from mrigen.encoding import BATCH_SIZE, pad_batch
@@ -17,6 +18,7 @@ from mrigen.pca import fit_pca
 NUM_DRAWS = 8
 # Of the mean image, or of the share of people whose mask covers a voxel: where a likelihood mask begins.
 COUNTED_LEVEL = 0.05
+NUM_FOLDS = 5
 # PCA keeps all its training volumes in memory; beyond this it takes a random part of the people.
 PCA_BYTES = 4 * 2**30
 
@@ -36,8 +38,9 @@ def evaluate(model: LatentModel, dataset: Dataset, latents: dict[str, np.ndarray
         is pooled, against the training mean image; the gap is what a volume loses when it is decoded from the latents
         of the next person, none if the decoder ignores them. pca: {mse, loglik_nats, loglik_calibrated_nats,
         num_components, num_subjects}. kl_nats and active_units over training subjects; latent_dim, decoder_sigma;
-        residual_rmse of the training subjects' reconstructions (posterior means). None where a model, or an empty
-        split, has no such figure.
+        residual_rmse of the training subjects' reconstructions (posterior means); told_by_latents: for each covariate
+        that the model is told, how well it can be predicted from latents, in 5-fold cross-validation over everyone
+        (linear): {balanced_accuracy, chance} or {r2}. None where a model, or an empty split, has no such figure.
     """
     train, heldout = dataset.rows("train"), dataset.rows("heldout")
     training = _reconstruct(model, dataset, train, None, 0, seed)
@@ -65,8 +68,39 @@ def evaluate(model: LatentModel, dataset: Dataset, latents: dict[str, np.ndarray
         "latent_dim": int(model.latent_size),
         "decoder_sigma": float(model.likelihood.decoder_sigma) if is_vae else None,
         "residual_rmse": float(np.sqrt(training["squared_error"].sum() / (len(train) * num_voxels))),
+        "told_by_latents": _told_by_latents(dataset, latents["loc"], seed),
         "num_subjects": {name: len(dataset.rows(name)) for name in ("train", "validation", "heldout")},
     }
+
+
+def _told_by_latents(dataset: Dataset, loc: np.ndarray, seed: int) -> dict[str, dict[str, float]]:
+    from sklearn.linear_model import LogisticRegression, RidgeCV
+    from sklearn.metrics import balanced_accuracy_score, r2_score
+    from sklearn.model_selection import GroupKFold, StratifiedGroupKFold, cross_val_predict
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    table, told = dataset.cache.table, {}
+    for part in dataset.covariates.parts if dataset.covariates else ():
+        values = table[COLUMNS[part.name]]
+        known = values.notna() & ~table["participant_id"].duplicated()
+        if part.levels is not None:
+            known &= values.isin(part.levels)
+        if known.sum() < 2 * NUM_FOLDS:
+            continue
+        values, features = values[known].to_numpy(), loc[known]
+        groups = table["family"].fillna(table["participant_id"])[known].to_numpy(dtype=str)
+        if part.levels is None:
+            model = make_pipeline(StandardScaler(), RidgeCV(np.logspace(-1, 4, 11)))
+            predicted = cross_val_predict(model, features, values, groups=groups, cv=GroupKFold(NUM_FOLDS))
+            told[part.name] = {"r2": float(r2_score(values, predicted))}
+            continue
+        model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, class_weight="balanced", max_iter=1000))
+        folds = StratifiedGroupKFold(NUM_FOLDS, shuffle=True, random_state=seed)
+        predicted = cross_val_predict(model, features, values.astype(str), groups=groups, cv=folds)
+        accuracy = float(balanced_accuracy_score(values.astype(str), predicted))
+        told[part.name] = {"balanced_accuracy": accuracy, "chance": 1.0 / len(np.unique(values.astype(str)))}
+    return told
 
 
 def mean_training_volume(dataset: Dataset) -> np.ndarray:

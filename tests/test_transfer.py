@@ -1,14 +1,19 @@
 """Heads under other covariates, and samples of people one asks for."""
 
+import json
+
 import nibabel
 import numpy as np
 import pandas as pd
 import pytest
 
+from mrigen.data.pipeline import read_volumes
 from mrigen.errors import UsageError
+from mrigen.probing import check_samples
 from mrigen.runs import Run
 from mrigen.sampling import sample
 from mrigen.transfer import transfer
+from mrigen.volumes import write_volume
 
 
 def disturbed(run, tmp_path):
@@ -54,6 +59,34 @@ def test_samples_have_the_covariates_that_were_given(told_run, tmp_path):
         sample(told_run, 1, given={"site": "site01"}, directory=tmp_path / "other")
 
 
+def test_samples_are_judged_by_what_learned_from_real_volumes(told_run, tmp_path):
+    paths = sample(told_run, 6, given={"sex": "F"}, directory=tmp_path / "out")
+    sex, age, size = check_samples(told_run, paths)
+    assert (sex.name, age.name, size.name) == ("sex", "age", "head_size")
+    assert 0.0 <= sex.share_right <= 1.0 and sex.num_samples == 6 and sex.correlation is None
+    assert size.correlation is not None and size.correlation_real > 0.5  # Of real people's own volumes.
+    assert "are called rightly by a linear SVM on real voxels" in sex.in_words()
+    assert set(json.loads((tmp_path / "out" / "check.json").read_text())) == {"sex", "age", "head_size"}
+    # Real heads in the place of the samples are called what they are.
+    dataset = told_run.open_dataset()
+    training = dataset.cache.table.iloc[dataset.rows("train")]
+    rows = dataset.rows("train")[(training["sex"] == "F").to_numpy()][:6]
+    for path, volume in zip(paths, read_volumes(dataset.cache, rows), strict=True):
+        write_volume(path, volume, told_run.affine)
+    assert check_samples(told_run, paths)[0].share_right > 0.8
+    manifest = tmp_path / "out" / "manifest.tsv"
+    pd.read_csv(manifest, sep="\t")[["participant_id"]].to_csv(manifest, sep="\t", index=False)
+    with pytest.raises(UsageError, match="got samples without sex, age or head size"):
+        check_samples(told_run, paths)
+
+
+def test_a_fit_says_what_latents_still_tell(told_run):
+    told = told_run.metrics["told_by_latents"]
+    assert set(told) == {"sex", "age", "head_size"}
+    assert told["sex"]["chance"] == 0.5 and 0.0 <= told["sex"]["balanced_accuracy"] <= 1.0
+    assert told["age"]["r2"] <= 1.0
+
+
 def test_the_decoder_hears_what_was_given(told_run, tmp_path):
     run = disturbed(told_run, tmp_path)
     given = {"sex": "F", "age": 30.0, "head_size": 1000.0}
@@ -87,8 +120,6 @@ def test_nothing_changed_keeps_the_image_where_detail_is_kept(told_run, tmp_path
     paths = transfer(run, {"sex": "F"}, keep_detail=True, directory=tmp_path / "kept")
     table = pd.read_csv(tmp_path / "kept" / "transfer.tsv", sep="\t")
     dataset = run.open_dataset()
-    from mrigen.data.pipeline import read_volumes
-
     for path, person in zip(paths, table.itertuples(), strict=True):
         row = np.flatnonzero(dataset.cache.table["scan_id"] == person.scan_id)
         change = np.abs(read(path) - read_volumes(dataset.cache, row)[0]).max()

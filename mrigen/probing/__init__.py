@@ -2,5 +2,6 @@
 
 from mrigen.probing.probe import probe
 from mrigen.probing.protocol import ProbeInputs, ProbeResult, paired_difference, run_probe
+from mrigen.probing.realisation import Realisation, check_samples
 
-__all__ = ["ProbeInputs", "ProbeResult", "paired_difference", "probe", "run_probe"]
+__all__ = ["ProbeInputs", "ProbeResult", "Realisation", "check_samples", "paired_difference", "probe", "run_probe"]

@@ -67,7 +67,7 @@ def test_five_faults_come_together_in_full_words():
         ("data: {sex_codes: {F: [1], M: [2], W: [3]}}", "recipe: data.sex_codes.W: unknown key. Known keys: F, M."),
         ("data: {where: {site: {a: b}}}", "recipe: data.where: got {'a': 'b'}, expected a mapping column: value"),
         ("model: {channels: [32, x, 3]}", "recipe: model.channels: got [32, 'x', 3], expected an integer >= 1, or one"),
-        ("model: {decoder_sigma: lerned}", "recipe: model.decoder_sigma: got 'lerned', expected optimal, learned, voxelwise, or"),
+        ("model: {decoder_sigma: lerned}", "recipe: model.decoder_sigma: got 'lerned', expected optimal, learned, v"),
         ("training: {augment: {shft: 3}}", "recipe: training.augment.shft: unknown key. Known keys: bias_field, "),
         ("data:\n", "recipe: data: got None, expected a block of keys."),
     ],
