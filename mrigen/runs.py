@@ -71,6 +71,12 @@ class Run:
         names = self.recipe.model.condition
         return Covariates.of(self.subjects, self.split, names) if names else None
 
+    def conditions(self, scan_ids) -> np.ndarray | None:
+        """Returns what the model is told of the people of images, (images, condition) float32; None where nothing."""
+        if self.covariates is None:
+            return None
+        return self.covariates.encode(self.subjects.set_index("scan_id").loc[list(scan_ids)])
+
     @property
     def metrics(self) -> dict[str, Any]:
         """metrics.json: the figures of a finished run."""

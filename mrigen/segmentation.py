@@ -266,14 +266,17 @@ def _training_masks(run: Run, model: MorphingAutoencoder) -> Iterator[tuple[Volu
     (1, x, y, z, 3) that carries the grid into the template."""
     latents = run.load_latents("train")
     people = run.subjects.set_index("scan_id").loc[latents["scan_id"]]
+    told = run.conditions(latents["scan_id"])
     found = False
-    for z, person in zip(latents["loc"], people.itertuples(), strict=True):
+    for row, (z, person) in enumerate(zip(latents["loc"], people.itertuples(), strict=True)):
         if isinstance(person.mask_path, str):
             found = True
             centre = (person.centre_x, person.centre_y, person.centre_z)
             grid = grid_affine(centre, run.grid["zooms"], run.grid["volume_shape"])
             # From the head to the template: the flow backwards.
-            yield read_volume(person.mask_path), grid, model.displacement(-model.fields(z[None])[0])
+            condition = None if told is None else told[row : row + 1]
+            velocity, _ = model.fields(z[None], condition=condition)
+            yield read_volume(person.mask_path), grid, model.displacement(-velocity)
     if not found:
         raise UsageError(
             f"{run.directory}: none of the training people has a mask, expected masks to learn from. "

@@ -40,12 +40,13 @@ def write_templates(
     directory = Path(directory) if directory is not None else run.directory / "templates"
     paths = [directory / f"{name}.nii.gz" for name in groups]
     refuse_taken(paths, force)
-    means = np.stack([latents["loc"][rows.to_numpy()].mean(axis=0) for rows in groups.values()])
+    means = _group_means(latents["loc"], groups)
+    told = run.conditions(latents["scan_id"])
     model = run.load_model()
     if by is None and isinstance(model, MorphingAutoencoder):
         volumes = model.mean.image.numpy()[None, ..., 0]
     else:
-        volumes = decode_latents(model, means)
+        volumes = decode_latents(model, means, None if told is None else _group_means(told, groups))
     volumes = np.clip(volumes, 0.0, 1.0)
     for path, volume in zip(paths, volumes, strict=True):
         write_volume(path, volume, run.affine)
@@ -53,6 +54,10 @@ def write_templates(
     picture = directory / (f"{'template' if by is None else f'template_{by}'}.png")
     draw_contact_sheet(list(volumes), titles, picture, run.grid["zooms"])
     return paths
+
+
+def _group_means(values: np.ndarray, groups: dict[str, pd.Series]) -> np.ndarray:
+    return np.stack([values[rows.to_numpy()].mean(axis=0) for rows in groups.values()])
 
 
 def _groups(table: pd.DataFrame, by: str, run: Run) -> dict[str, pd.Series]:

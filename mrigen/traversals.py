@@ -37,7 +37,10 @@ def write_traversals(
     Raises:
         UsageError: a number out of range, or a file is there already.
     """
-    loc = run.load_latents("train")["loc"].astype(np.float64)
+    latents = run.load_latents("train")
+    loc, told = latents["loc"].astype(np.float64), run.conditions(latents["scan_id"])
+    if told is not None:
+        told = np.repeat(told.mean(axis=0, keepdims=True), num_steps, axis=0)
     most = min(loc.shape[1], len(loc) - 1)
     if not 1 <= num_directions <= most:
         raise UsageError(
@@ -56,7 +59,8 @@ def write_traversals(
     deviations = singular_values / np.sqrt(len(loc) - 1)
     model, steps = run.load_model(), np.linspace(-extent, extent, num_steps)
     for path, deviation, component in zip(paths, deviations, components, strict=False):
-        heads = np.clip(decode_latents(model, middle + deviation * steps[:, None] * component), 0.0, 1.0)
+        walk = middle + deviation * steps[:, None] * component
+        heads = np.clip(decode_latents(model, walk, told), 0.0, 1.0)
         write_volume(path, np.moveaxis(heads, 0, -1), run.affine)
         picture = path.with_name(path.name.replace(".nii.gz", ".png"))
         titles = [f"{step:+.1f} SD" for step in steps]

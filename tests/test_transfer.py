@@ -12,7 +12,9 @@ from mrigen.errors import UsageError
 from mrigen.probing import check_samples
 from mrigen.runs import Run
 from mrigen.sampling import sample
+from mrigen.templates import write_templates
 from mrigen.transfer import transfer
+from mrigen.traversals import write_traversals
 from mrigen.volumes import write_volume
 
 
@@ -113,6 +115,15 @@ def test_a_transfer_changes_what_was_given_and_lies_where_the_person_lies(told_r
     assert (tmp_path / "F" / "transfer.png").is_file()
     with pytest.raises(UsageError, match="transferred_T1w"):
         transfer(run, {"sex": "F"}, directory=tmp_path / "F")
+
+
+def test_mean_heads_and_walks_are_those_of_people_as_they_are(told_run, tmp_path):
+    run = disturbed(told_run, tmp_path)
+    men, women = (read(path) for path in reversed(write_templates(run, "sex", tmp_path / "templates")))
+    assert np.abs(men - women).max() > 0.01
+    write_traversals(run, 1, 3, directory=tmp_path / "walks")
+    middle = read(tmp_path / "walks" / "traversal_pc01.nii.gz")[..., 1]
+    np.testing.assert_allclose(middle, read(write_templates(run, None, tmp_path / "all")[0]), atol=1e-4)
 
 
 def test_nothing_changed_keeps_the_image_where_detail_is_kept(told_run, tmp_path):

@@ -1,7 +1,6 @@
 """Which density samples are drawn from."""
 
 import numpy as np
-import pandas as pd
 import tensorflow as tf
 
 from mrigen.covariates import Covariates
@@ -105,5 +104,4 @@ def _fit(run: Run, model: LatentModel, name: str, seed: int, covariates: Covaria
 def _conditions(run: Run, latents: dict, covariates: Covariates | None) -> np.ndarray | None:
     if covariates is None:
         return None
-    table = pd.DataFrame({"scan_id": latents["scan_id"]}).merge(run.subjects, on="scan_id", how="left")
-    return covariates.encode(table)
+    return covariates.encode(run.subjects.set_index("scan_id").loc[list(latents["scan_id"])])
