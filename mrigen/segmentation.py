@@ -187,9 +187,9 @@ class TemplateFit:
         with tf.GradientTape() as tape:
             velocity, shading = self._fields()
             reconstruction = self.model.render(velocity, shading)["reconstruction"]
-            nats = self.model.likelihood(volume, reconstruction)["nll"] + 0.5 * (
-                tf.reduce_sum(tf.square(self.z.value)) + self.model.smoothness_weight * bending(velocity)
-            )
+            smoothness = 0.5 * self.model.smoothness_weight * bending(velocity)
+            nll = self.model.likelihood(volume, reconstruction)["nll"]
+            nats = nll - self.model.prior(self.z.value) + smoothness
         variables = [self.z, self.extra]
         gradients = tape.gradient(nats, [variable.value for variable in variables])
         self.optimizer.apply(gradients, variables)

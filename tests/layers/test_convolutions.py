@@ -7,7 +7,9 @@ import tensorflow as tf
 from battery import disturb
 
 from mrigen.layers import Conv3D, Conv3DTranspose
+from mrigen.machine import cpu_flags
 
+HAS_BFLOAT16 = bool({"avx512_bf16", "amx_bf16", "bf16"} & cpu_flags())
 LAYERS = {
     "plain": (Conv3D, {"filters": 3, "kernel_size": 3, "padding": "same", "activation": "tanh"}),
     "strided": (Conv3D, {"filters": 3, "kernel_size": 2, "strides": 2, "padding": "same"}),
@@ -51,6 +53,8 @@ def test_outputs_and_gradients_are_those_of_keras(name, precision):
     disturb(ours)
     theirs.set_weights(ours.get_weights())
     tolerance = {"float32": 1e-5, "mixed_bfloat16": 3e-2, "mixed_float16": 1e-2}[precision]
+    if precision == "mixed_bfloat16" and not HAS_BFLOAT16:
+        tolerance = 0.12  # TensorFlow's gradient of a kernel adds up in bfloat16 there.
     for got, expected in zip(results(ours, inputs), results(theirs, inputs), strict=True):
         np.testing.assert_allclose(got, expected, atol=tolerance * np.abs(expected).max())
 

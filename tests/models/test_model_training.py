@@ -77,7 +77,7 @@ def test_fit_builds_a_model_that_was_not_built(case):
 
 @pytest.mark.parametrize("kind", NAMES)
 def test_float16_trains_under_loss_scaling(kind):
-    model = next(case for case in MODEL_CASES if case.kind is kind).make(SIDES, 0, "mixed_float16")
+    model = next(case for case in MODEL_CASES if case.kind is kind and not case.is_told).make(SIDES, 0, "mixed_float16")
     model.build((None, *SIDES, 1))
     model.compile(keras.optimizers.Adam(1e-2), run_eagerly=True)
     assert isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)

@@ -85,7 +85,7 @@ def test_no_two_kernels_of_a_model_start_alike(case):
     assert alike == []
 
 
-@every_model
+@pytest.mark.parametrize("case", [case for case in MODEL_CASES if not case.is_told], ids=str)
 def test_doubling_the_batch_leaves_the_loss_unchanged(case):
     model = case.built()
     outputs = model(volumes(), training=True)
