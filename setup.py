@@ -22,9 +22,10 @@ setup(
     python_requires=">=3.11,<3.14",
     packages=[*PACKAGES, "mrigen_cli", "mrigen_recipes"],
     package_dir={"mrigen_cli": "cli", "mrigen_recipes": "recipes"},
-    package_data={"mrigen_recipes": ["*.yaml"]},
+    package_data={"mrigen_recipes": ["*.yaml", "*/*.yaml"]},
     install_requires=[
         "click>=8.1",
+        "h5py>=3.11",
         "keras>=3.15",
         "matplotlib>=3.8",
         "nibabel>=5.2",
