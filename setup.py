@@ -22,7 +22,7 @@ setup(
     python_requires=">=3.11,<3.14",
     packages=[*PACKAGES, "mrigen_cli", "mrigen_recipes"],
     package_dir={"mrigen_cli": "cli", "mrigen_recipes": "recipes"},
-    package_data={"mrigen_recipes": ["*.yaml"]},
+    package_data={"mrigen_recipes": ["*.yaml", "*/*.yaml"]},
     install_requires=[
         "click>=8.1",
         "keras>=3.15",

@@ -6,7 +6,7 @@ import json
 import os
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -21,12 +21,18 @@ from mrigen.recipe.schema import Recipe
 
 
 def list_recipes() -> dict[str, str]:
-    """Returns the shipped recipes: name -> first comment line of the file."""
+    """Returns the shipped recipes: name -> first comment line of the file.
+
+    Those of a folder, such as `paper/vae`, come after the others.
+    """
+    shelf = resources.files("mrigen_recipes")
+    folders = [(f"{entry.name}/", entry) for entry in shelf.iterdir() if entry.is_dir()]
     recipes = {}
-    for entry in sorted(resources.files("mrigen_recipes").iterdir(), key=lambda entry: entry.name):
-        if entry.name.endswith(".yaml"):
-            first = entry.read_text(encoding="utf-8").splitlines()[0]
-            recipes[entry.name.removesuffix(".yaml")] = first.lstrip("# ").strip()
+    for prefix, folder in [("", shelf), *sorted(folders, key=lambda folder: folder[0])]:
+        for entry in sorted(folder.iterdir(), key=lambda entry: entry.name):
+            if entry.name.endswith(".yaml"):
+                first = entry.read_text(encoding="utf-8").splitlines()[0]
+                recipes[prefix + entry.name.removesuffix(".yaml")] = first.lstrip("# ").strip()
     return recipes
 
 
@@ -39,27 +45,48 @@ def resolve_recipe_path(recipe: str | os.PathLike) -> Path:
     path = Path(recipe)
     if path.is_file():
         return path
-    shipped = list_recipes()
-    # The repository's own `recipes/vae.yaml` works from anywhere once mrigen is installed.
-    name = path.stem if path.parent in (Path("."), Path("recipes")) else ""
-    if name in shipped and path.suffix in ("", ".yaml"):
+    shipped, name = list_recipes(), _shipped_name(path)
+    if name in shipped:
         return Path(str(resources.files("mrigen_recipes") / f"{name}.yaml"))
-    close = difflib.get_close_matches(path.stem, shipped, n=1)
-    hint = f" Did you mean '{close[0]}'?" if close else ""
+    close = _closest(name, shipped)
+    hint = f" Did you mean '{close}'?" if close else ""
+    folders = dict.fromkeys(f"{known.partition('/')[0]}/..." if "/" in known else known for known in shipped)
     raise RecipeError(
         f"{recipe}: no such file and no shipped recipe. "
-        f"Give a YAML file or one of: {', '.join(shipped)} (mrigen recipe list).{hint}"
+        f"Give a YAML file or one of: {', '.join(folders)} (mrigen recipe list).{hint}"
     )
 
 
+def _shipped_name(path: Path) -> str:
+    """Returns the name that a path has as a shipped recipe, whether there is one or not.
+
+    The repository's own `recipes/vae.yaml` works from anywhere once mrigen is installed.
+    """
+    return path.as_posix().removesuffix(".yaml").removeprefix("recipes/")
+
+
+def _closest(name: str, shipped: Iterable[str]) -> str | None:
+    """Returns the shipped name that was probably meant: one like the whole name, or else like its last part."""
+    close = difflib.get_close_matches(name, shipped, n=1, cutoff=0.75)
+    if close:
+        return close[0]
+    last_parts: dict[str, str] = {}
+    for known in shipped:
+        last_parts.setdefault(known.rpartition("/")[2], known)
+    close = difflib.get_close_matches(name.rpartition("/")[2], last_parts, n=1)
+    return last_parts[close[0]] if close else None
+
+
 def recipe_name(recipe: str | os.PathLike) -> str:
-    """Returns the short name of a recipe given as a path or a name.
+    """Returns the short name of a recipe given as a path or a name, fit for a folder.
 
     Example:
-        >>> recipe_name("recipes/vae.yaml")
-        'vae'
+        >>> recipe_name("recipes/vae.yaml"), recipe_name("paper/vae"), recipe_name("/data/mine.yaml")
+        ('vae', 'paper-vae', 'mine')
     """
-    return Path(recipe).stem
+    path = Path(recipe)
+    name = _shipped_name(path)
+    return name.replace("/", "-") if name in list_recipes() else path.stem
 
 
 def load_recipe(recipe: str | os.PathLike, overrides: Sequence[str] = ()) -> Recipe:
