@@ -25,6 +25,7 @@ setup(
     package_data={"mrigen_recipes": ["*.yaml", "*/*.yaml"]},
     install_requires=[
         "click>=8.1",
+        "h5py>=3.11",
         "keras>=3.15",
         "matplotlib>=3.8",
         "nibabel>=5.2",

@@ -11,6 +11,7 @@ _LAZY = {
     "MrigenError": "mrigen.errors",
     "Recipe": "mrigen.recipe",
     "Run": "mrigen.runs",
+    "compare": "mrigen.comparison",
     "fit": "mrigen.training",
     "load_recipe": "mrigen.recipe",
     "open_run": "mrigen.runs",

@@ -102,7 +102,9 @@ def refuse_taken(paths: Iterable[Path], force: bool) -> None:
     """Raises a UsageError that names the first of `paths` that is there already, unless `force` replaces them."""
     taken = next((path for path in paths if path.exists()), None)
     if taken is not None and not force:
-        raise UsageError(f"{taken}: is there already, expected a new file. Name a folder with --out, or use --force.")
+        raise UsageError(
+            f"{taken}: is there already, expected a new file. Name another place with --out, or use --force."
+        )
 
 
 def _temporary_path(parent: Path, name: str) -> Path:

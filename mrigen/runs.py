@@ -70,6 +70,11 @@ class Run:
         return self._json("metrics.json")
 
     @property
+    def probe(self) -> dict[str, Any] | None:
+        """probe.json: what `mrigen probe` found; None while it has not looked."""
+        return self._json("probe.json") if (self.directory / "probe.json").is_file() else None
+
+    @property
     def is_complete(self) -> bool:
         """Whether the fit ended and wrote its figures."""
         return all((self.directory / name).is_file() for name in ("metrics.json", WEIGHTS))
@@ -203,13 +208,22 @@ def newest_run(root: str | os.PathLike = "runs") -> Run:
     Raises:
         RunError: there is no complete run.
     """
+    return complete_runs(root)[-1]
+
+
+def complete_runs(root: str | os.PathLike = "runs") -> list[Run]:
+    """Returns the complete runs under `root`, that with the newest figures last.
+
+    Raises:
+        RunError: there is no complete run.
+    """
     finished = [Run(path.parent) for path in Path(root).glob("*/metrics.json")]
     finished = [run for run in finished if run.is_complete]
     if not finished:
         raise RunError(
-            f"{Path(root)}: no complete run, expected at least one. Make one with mrigen fit, or name it with --run."
+            f"{Path(root)}: no complete run, expected at least one. Make one with mrigen fit, or name a run."
         )
-    return max(finished, key=lambda run: (run.directory / "metrics.json").stat().st_mtime_ns)
+    return sorted(finished, key=lambda run: (run.directory / "metrics.json").stat().st_mtime_ns)
 
 
 def describe_versions() -> dict[str, str]:

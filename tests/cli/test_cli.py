@@ -98,6 +98,8 @@ def test_five_faults_give_five_lines_and_nothing_is_run(call, tmp_path):
         (["sample", "--run", "/nowhere"], "/nowhere: no such folder"),
         (["probe", "--run", "/nowhere"], "/nowhere: no such folder"),
         (["diagnose", "--run", "/nowhere"], "/nowhere: no such folder"),
+        (["compare", "/nowhere"], "/nowhere: no such folder"),
+        (["compare"], "runs: no complete run"),
         (["sample", "-n", "ten"], "'ten' is not a valid integer"),
         (["dance"], "No such command 'dance'"),
         (["phantom", "-n", "0", "-o", "x"], "num_subjects"),
@@ -230,3 +232,34 @@ def test_check_of_a_wrong_recipe_is_refused(call):
     status, out, err = call("check", "smoke", "--set", "model.patch=0")
     assert (status, out) == (2, "")
     assert err.startswith("mrigen: --set model.patch=0: model.patch: got 0, expected auto, or an integer from 1 to 16.")
+
+
+def test_compare_prints_one_table(call, finished_run, run_copy, monkeypatch):
+    (run_copy.directory / "probe.json").unlink(missing_ok=True)
+    status, out, err = call("compare", finished_run.directory, run_copy.directory)
+    assert status == 0
+    assert len(out.splitlines()) == 3
+    assert f"mrigen probe --run {run_copy.directory}" in err
+    assert "Warning" not in err
+    split = (run_copy.directory / "split.tsv").read_text()
+    (run_copy.directory / "split.tsv").write_text(split.replace("heldout", "train", 1))
+    status, _, err = call("compare", finished_run.directory, run_copy.directory, "--quiet")
+    assert status == 0
+    assert err.splitlines() == [
+        f"Warning: not like {finished_run.directory}: {run_copy.directory} (another split). "
+        "Their figures cannot simply be compared."
+    ]
+
+
+def test_compare_takes_all_runs_and_writes_a_file(call, run_copy, tmp_path, monkeypatch):
+    (tmp_path / "runs").mkdir()
+    run_copy.directory.rename(tmp_path / "runs" / "one")
+    monkeypatch.chdir(tmp_path)
+    status, out, _ = call("compare", "--sort", "-auc", "-o", "table.csv")
+    assert (status, out) == (0, "table.csv\n")
+    assert (tmp_path / "table.csv").read_text().splitlines()[1].startswith("runs/one,vae,elbo,4-8,2,8,2016.0,")
+    status, _, err = call("compare", "-o", "table.csv")
+    assert status == 2
+    assert "table.csv: is there already" in err
+    assert call("compare", "-o", "table.csv", "--force", "--format", "markdown")[0] == 0
+    assert (tmp_path / "table.csv").read_text().startswith("| run | model |")

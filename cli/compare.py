@@ -1,0 +1,53 @@
+"""`mrigen compare`."""
+
+import click
+from mrigen_cli.common import announce, common_options
+
+ENDINGS = {".md": "markdown", ".csv": "csv"}
+
+
+@click.command()
+@click.argument("runs", nargs=-1, type=click.Path(), metavar="[RUN]...")
+@click.option(
+    "--format",
+    "style",
+    type=click.Choice(["text", "markdown", "csv"]),
+    help="How to write the table.  [default: by the ending of FILE (.md, .csv), else text]",
+)
+@click.option("--sort", "column", metavar="COLUMN", help="A column of the CSV, such as auc; -auc: the largest first.")
+@click.option("-o", "--out", type=click.Path(), metavar="FILE", help="Write the table to FILE, and print its path.")
+@click.option("--force", is_flag=True, help="Replace FILE if it is there.")
+@common_options
+def compare(runs, style, column, out, force):
+    """Print one table of finished runs: model, compression, figures on held-out people, sex, KL, size and time.
+
+    Without RUN, of all complete runs under runs/, oldest first. Sex is told from the latents by cross-validation over
+    all people (transductive), where mrigen probe has looked. Compression is voxels a latent variable; parameters are
+    all weights. CSV holds every digit.
+    """
+    from pathlib import Path
+
+    from mrigen.comparison import compare as gather
+    from mrigen.comparison import describe_differences, render_table, sort_table, unprobed
+    from mrigen.files import refuse_taken, write_text
+    from mrigen.runs import Run, complete_runs
+
+    if out is not None:
+        refuse_taken([Path(out)], force)
+    chosen = [Run(Path(run)) for run in runs] or complete_runs()
+    table = gather(chosen)
+    if column is not None:
+        table = sort_table(table, column)
+    text = render_table(table, style or ENDINGS.get(Path(out or "").suffix, "text"))
+    difference = describe_differences(chosen)
+    if difference is not None:
+        click.echo(f"Warning: {difference}", err=True)
+    missing = [str(run.directory) for run in unprobed(chosen)]
+    if missing:
+        commands = "; ".join(f"mrigen probe --run {directory}" for directory in missing)
+        announce(f"Not probed, so without accuracy and AUC: {', '.join(missing)}. To do so: {commands}")
+    if out is None:
+        click.echo(text, nl=False)
+    else:
+        write_text(out, text)
+        click.echo(out)
