@@ -64,7 +64,10 @@ def _render_command(command: click.Command, names: list[str]) -> str:
 def render_recipes() -> str:
     """Returns docs/recipes.md."""
     lines = [RECIPES_HEAD]
-    lines += [f"- `{name}`: {description}" for name, description in list_recipes().items()]
+    recipes = list_recipes()
+    lines += [f"- `{name}`: {description}" for name, description in recipes.items() if "/" not in name]
+    lines += ["", "The networks of the term paper ([explained](paper.md)):", ""]
+    lines += [f"- `{name}`: {description}" for name, description in recipes.items() if "/" in name]
     lines += ["", "## Keys", "", *_render_section(Recipe, "")]
     return "\n".join(lines) + "\n"
 

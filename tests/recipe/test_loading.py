@@ -255,6 +255,19 @@ def test_shipped_recipes_are_found_from_any_folder(tmp_path, monkeypatch, given)
     assert recipe_name(given) == "vae"
 
 
+@pytest.mark.parametrize("given", ["paper/vae", "paper/vae.yaml", "recipes/paper/vae.yaml", "./paper/vae"])
+def test_shipped_recipes_of_a_folder_are_found_and_named_apart(tmp_path, monkeypatch, given):
+    monkeypatch.chdir(tmp_path)
+    assert resolve_recipe_path(given).read_text().startswith("# " + list_recipes()["paper/vae"])
+    assert load_recipe(given).model.objective == "paper"
+    assert recipe_name(given) == "paper-vae"
+
+
+def test_recipes_of_a_folder_are_listed_last():
+    is_apart = ["/" in name for name in list_recipes()]
+    assert is_apart == sorted(is_apart) and any(is_apart)
+
+
 def test_a_file_wins_over_a_shipped_name_and_a_folder_does_not(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "vae").mkdir()
@@ -277,6 +290,9 @@ def test_a_fault_of_a_file_names_the_path_as_given(tmp_path, monkeypatch):
         ("vaee", " Did you mean 'vae'?"),
         ("recipes/va.yaml", " Did you mean 'vae'?"),
         ("elsewhere/vae.yaml", " Did you mean 'vae'?"),
+        ("paper/ae-2x33", " Did you mean 'paper/ae-2x32'?"),
+        ("ae-2x32", " Did you mean 'paper/ae-2x32'?"),
+        ("papers/vae", " Did you mean 'paper/vae'?"),
         ("zzzz", ""),
     ],
 )
@@ -286,7 +302,7 @@ def test_an_unknown_recipe_lists_the_shipped_ones(tmp_path, monkeypatch, given, 
         load_recipe(given)
     message = str(caught.value)
     assert message.startswith(f"{given}: no such file and no shipped recipe. Give a YAML file or one of: ")
-    assert message.endswith("(mrigen recipe list)." + hint)
+    assert message.endswith("vae, paper/... (mrigen recipe list)." + hint)
 
 
 def test_a_file_that_is_no_text_is_a_fault(tmp_path):
