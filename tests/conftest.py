@@ -1,5 +1,6 @@
 """A cache that is nobody's, and one small finished run that many tests read."""
 
+import fcntl
 import os
 import shutil
 from pathlib import Path
@@ -21,32 +22,45 @@ def cache_directory(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def finished_run(tmp_path_factory, cache_directory):
+def fit_once(tmp_path_factory, cache_directory):
+    """Returns a function from a name and changes of the smoke recipe to its finished run, fitted by the one of
+    pytest's workers that asks first."""
+    from mrigen.recipe import load_recipe
+    from mrigen.runs import Run
+    from mrigen.training import fit
+
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+    def make(name, *changes):
+        directory = shared / "fitted" / name
+        directory.parent.mkdir(exist_ok=True)
+        with open(directory.with_suffix(".lock"), "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if directory.exists():
+                return Run(directory)
+            return fit(load_recipe("smoke", list(changes)), directory, "smoke")
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def finished_run(fit_once):
     """A run of the smoke recipe; treat it as read-only, or copy it with `run_copy`."""
-    from mrigen.recipe import load_recipe
-    from mrigen.training import fit
-
-    return fit(load_recipe("smoke"), tmp_path_factory.mktemp("runs") / "smoke", "smoke")
+    return fit_once("smoke")
 
 
 @pytest.fixture(scope="session")
-def morph_run(tmp_path_factory, cache_directory):
+def morph_run(fit_once):
     """A run of a small morphing model; treat it as read-only."""
-    from mrigen.recipe import load_recipe
-    from mrigen.training import fit
-
-    recipe = load_recipe("smoke", ["model.kind=morph", "model.field_channels=8", "training.learning_rate=1e-2"])
-    return fit(recipe, tmp_path_factory.mktemp("runs") / "morph", "smoke")
+    return fit_once("morph", "model.kind=morph", "model.field_channels=8", "training.learning_rate=1e-2")
 
 
 @pytest.fixture(scope="session")
-def told_run(tmp_path_factory, cache_directory):
+def told_run(fit_once):
     """A run whose model is told sex, age and head size, and whose latents should not tell sex; read-only."""
-    from mrigen.recipe import load_recipe
-    from mrigen.training import fit
-
     changes = ["model.condition=[sex, age, head_size]", "model.invariant_to=[sex]", "training.learning_rate=1e-2"]
-    return fit(load_recipe("smoke", changes), tmp_path_factory.mktemp("runs") / "told", "smoke")
+    return fit_once("told", *changes)
 
 
 @pytest.fixture
