@@ -24,7 +24,7 @@ def test_the_readme_holds_the_two_commands():
     lines = [line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith("python3 -m venv")]
     assert len(lines) == 2
     assert lines[0].endswith("python -m pip install . && mrigen demo")
-    assert lines[1].endswith("python -m pip install -e '.[test]' && python -m pytest")
+    assert lines[1].endswith("python -m pip install -e '.[test]' && python -m pytest -n 2")
 
 
 def test_links_of_the_docs_lead_somewhere():

@@ -14,7 +14,7 @@ from mrigen.data.masks import find_masks
 from mrigen.data.sources import Source, listed, read_source
 from mrigen.data.tables import counted, find_column, limited, nearest
 from mrigen.errors import CohortError
-from mrigen.recipe.schema import CohortRecipe, DataRecipe
+from mrigen.recipe import CohortRecipe, DataRecipe
 
 COLUMNS = (
     "scan_id",

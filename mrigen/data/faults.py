@@ -8,7 +8,7 @@ from mrigen.data import tables
 from mrigen.data.bids import bare_id
 from mrigen.data.sources import Source, exclude_keys, id_hint, listed
 from mrigen.data.tables import counted, limited, nearest, same_value
-from mrigen.recipe.schema import DataRecipe
+from mrigen.recipe import DataRecipe
 
 
 def code_faults(data: DataRecipe) -> list[str]:

@@ -9,7 +9,7 @@ from mrigen.data import bids, tables
 from mrigen.data.bids import Found, bare_id, name_person
 from mrigen.data.tables import counted, find_column, limited, nearest
 from mrigen.errors import CohortError
-from mrigen.recipe.schema import CohortRecipe, DataRecipe
+from mrigen.recipe import CohortRecipe, DataRecipe
 
 PERSON_COLUMNS = ("participant_id", "subject_id", "participant", "subject")
 SESSION_COLUMNS = ("session_id", "session")

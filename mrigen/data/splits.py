@@ -10,7 +10,7 @@ from scipy.sparse.csgraph import connected_components
 from mrigen.data.bids import bare_id
 from mrigen.data.tables import LIMIT, counted, find_column, limited, nearest, read_table
 from mrigen.errors import CohortError
-from mrigen.recipe.schema import SplitRecipe
+from mrigen.recipe import SplitRecipe
 
 SPLITS = ("train", "validation", "heldout")
 NUM_AGE_GROUPS = 4

@@ -122,14 +122,14 @@ class Likelihood(keras.layers.Layer, abc.ABC):
         """Returns the distribution of the noise of a voxel, around 0 and of standard deviation `scale`."""
 
     @staticmethod
+    @abc.abstractmethod
     def spread(volumes, reconstruction):
         """Returns what an optimal sigma is found from, (batch,): a sum over voxels."""
-        raise NotImplementedError
 
     @staticmethod
+    @abc.abstractmethod
     def log_scale(spread):
         """Returns the logarithm of the optimal sigma; `spread` is the mean for one voxel."""
-        raise NotImplementedError
 
     def _log_sigma_of(self, spread):
         return tf.cast(self.log_scale(spread), tf.float32)
@@ -200,6 +200,10 @@ class StudentLikelihood(Likelihood):
     @staticmethod
     def spread(volumes, reconstruction):
         return squared_error(volumes, reconstruction)
+
+    @staticmethod
+    def log_scale(spread):
+        return 0.5 * tf.math.log(spread + SMALLEST_SCALE**2)  # By moments: not optimal, and not taken for it.
 
 
 LIKELIHOODS = {"gaussian": GaussianLikelihood, "laplace": LaplaceLikelihood, "student": StudentLikelihood}

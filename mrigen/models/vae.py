@@ -239,7 +239,8 @@ class VariationalAutoencoder(LatentModel):
             return loss
         told = tf.gather(tf.cast(x["condition"], tf.float32), self.invariant, axis=1)
         # The means, not the draws: what is used of a person is the mean, which tells even what noise hides in a draw.
-        known = self.told_by(posterior["loc"], told, training=training)
+        # With several draws the rows come again and again; once each is enough.
+        known = self.told_by(posterior["loc"][: tf.shape(told)[0]], told, training=training)
         self.track(predictability=known)
         return loss + self.invariance_weight * known
 

@@ -1,5 +1,13 @@
 """The recipe: everything a fit needs, as a small YAML file; schema, defaults, overrides, faults."""
 
+from mrigen.recipe.data_keys import (
+    CohortRecipe,
+    DataRecipe,
+    PhantomRecipe,
+    PreprocessRecipe,
+    SexCodes,
+    SplitRecipe,
+)
 from mrigen.recipe.loading import (
     dump_recipe,
     json_schema,
@@ -9,17 +17,9 @@ from mrigen.recipe.loading import (
     recipe_name,
     resolve_recipe_path,
 )
-from mrigen.recipe.schema import (
-    AugmentRecipe,
-    CohortRecipe,
-    DataRecipe,
-    ModelRecipe,
-    PhantomRecipe,
-    PreprocessRecipe,
-    Recipe,
-    SplitRecipe,
-    TrainingRecipe,
-)
+from mrigen.recipe.model_keys import ModelRecipe
+from mrigen.recipe.schema import Recipe
+from mrigen.recipe.training_keys import AugmentRecipe, TrainingRecipe
 
 __all__ = [
     "AugmentRecipe",
@@ -29,6 +29,7 @@ __all__ = [
     "PhantomRecipe",
     "PreprocessRecipe",
     "Recipe",
+    "SexCodes",
     "SplitRecipe",
     "TrainingRecipe",
     "dump_recipe",

@@ -7,7 +7,7 @@ import pytest
 from mrigen.data.splits import SPLITS, check_split, read_split, split_subjects
 from mrigen.errors import CohortError
 from mrigen.files import write_table
-from mrigen.recipe.schema import SplitRecipe
+from mrigen.recipe import SplitRecipe
 
 
 def people(number, seed=0, num_sites=1, num_families=None):

@@ -102,3 +102,24 @@ def test_paper_objective_is_the_elbo_of_a_decoder_with_half_the_voxels_as_varian
         gradients.append(tape.gradient(loss, [weight.value for weight in model.trainable_weights]))
     for one, other in zip(*gradients, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-6)
+
+
+def test_what_latents_tell_is_that_of_their_means():
+    model = VariationalAutoencoder(
+        (8, 8, 8), latent_dim=3, channels=[2], condition_size=2, num_draws=2, invariant=(0,), invariance_weight=10.0
+    )
+    generator = np.random.default_rng(0)
+    inputs = {
+        "volumes": tf.constant(generator.uniform(size=(6, 8, 8, 8, 1)), tf.float32),
+        "condition": tf.constant(generator.choice([-1.0, 1.0], (6, 2)), tf.float32),
+    }
+    outputs = model(inputs, training=True)
+    losses = {}
+    for name, loc in {"blind": tf.zeros((12, 3)), "telling": tf.tile(inputs["condition"][:, :1], (2, 3))}.items():
+        model.told_by.kept_z.assign(tf.zeros_like(model.told_by.kept_z))
+        model.told_by.kept_targets.assign(tf.zeros_like(model.told_by.kept_targets))
+        model.reset_metrics()
+        model.compute_loss(x=inputs, y_pred={**outputs, "loc": loc, "z": tf.zeros((12, 3))})
+        losses[name] = float(model.trackers["predictability"].result())
+    assert losses["blind"] == pytest.approx(0.0, abs=1e-6)
+    assert losses["telling"] > 0.4

@@ -1,0 +1,152 @@
+"""The keys `data` and `preprocess`: who is in the cohort, how people are divided, and what an image becomes."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from mrigen.recipe.keys import Scalar, Section, Shape, Three, fault, key
+
+
+class CohortRecipe(Section):
+    name: str = key(..., "a word", "Name of the cohort; it becomes part of the subject ids when there are several.")
+    root: str = key(..., "a path", "BIDS folder, TSV or CSV table with a column of paths, or plain folder of NIfTI.")
+    mask: str | None = key(
+        None,
+        "a name or a path pattern, or null",
+        "Mask images: the name of a folder under derivatives/ (label > 0 is inside), or a path pattern with {id}.",
+    )
+
+
+class SexCodes(Section):
+    F: list[str | int | float] = key(..., "a list of codes", "Values of the sex column that mean female.")
+    M: list[str | int | float] = key(..., "a list of codes", "Values of the sex column that mean male.")
+
+
+class SplitRecipe(Section):
+    seed: int = key(0, "an integer >= 0", "Seed of the split, apart from training.seed.", ge=0)
+    train: float = key(0.7, "a fraction above 0 and up to 1", "Share of subjects that train the model.", gt=0, le=1)
+    validation: float = key(
+        0.1, "a fraction from 0 to below 1", "Share of subjects that choose settings and stop training.", ge=0, lt=1
+    )
+    heldout: float = key(
+        0.2, "a fraction from 0 to below 1", "Share of subjects that only the final figures touch.", ge=0, lt=1
+    )
+    file: str | None = key(
+        None, "a path or null", "TSV with participant_id and split (train, validation, heldout) to use instead."
+    )
+
+    @model_validator(mode="after")
+    def _sums_to_one(self):
+        total = self.train + self.validation + self.heldout
+        if abs(total - 1) > 1e-6:
+            raise fault(f"got fractions that sum to {total:g}, expected 1. Change train, validation or heldout.")
+        return self
+
+
+class PhantomRecipe(Section):
+    seed: int = key(0, "an integer >= 0", "Seed of the synthetic cohort.", ge=0)
+    zooms: float = key(4.0, "a number from 1 to 8", "Voxel size in mm of the images that are made.", ge=1, le=8)
+    sex_effect: Literal["none", "size", "shape", "both"] = key(
+        "both", "one of none, size, shape, both", "What differs between the sexes: head size, local shape, or both."
+    )
+    sex_effect_strength: float = key(
+        1.0, "a number from 0 to 2", "Strength of the sex effect; 1 is life-like.", ge=0, le=2
+    )
+    num_sites: int = key(2, "an integer from 1 to 20", "Number of scanners.", ge=1, le=20)
+    site_effect_strength: float = key(1.0, "a number from 0 to 2", "Strength of the scanner differences.", ge=0, le=2)
+    age_effect_strength: float = key(
+        1.0, "a number from 0 to 2", "Strength of ageing (ventricles, cortex).", ge=0, le=2
+    )
+
+
+class DataRecipe(Section):
+    source: Literal["files", "phantom"] = key(
+        "files", "one of files, phantom", "files: data.root or data.cohorts. phantom: the built-in synthetic cohort."
+    )
+    root: str | None = key(
+        None, "a path or null", "BIDS folder, table with a column of paths, or folder of NIfTI (short form of cohorts)."
+    )
+    mask: str | None = key(
+        None,
+        "a name or a path pattern, or null",
+        "Mask images: the name of a folder under derivatives/ (label > 0 is inside), or a path pattern with {id}.",
+    )
+    apply_mask: bool = key(
+        False,
+        "true or false",
+        "Set voxels outside the mask to 0 (skull stripping). Cohorts without a mask stay as they are.",
+    )
+    cohorts: list[CohortRecipe] = key([], "a list of {name, root, mask}", "Several cohorts at once.")
+    num_subjects: int = key(100, "an integer >= 4", "Size of the synthetic cohort (data.source: phantom).", ge=4)
+    phantom: PhantomRecipe = key(PhantomRecipe, "a block of keys", "How the synthetic cohort is made.")
+    suffix: str = key("T1w", "a BIDS suffix", "Images to take: files whose name ends in _<suffix>.nii or .nii.gz.")
+    visits: Literal["first", "all"] = key(
+        "first", "one of first, all", "Which sessions and runs of a person to use. The probe always uses the first."
+    )
+    sex_column: str = key("sex", "a column name", "Column of participants.tsv that holds the sex.")
+    sex_codes: SexCodes | None = key(
+        None,
+        "a mapping {F: [codes], M: [codes]} or null",
+        "Needed where codes are numbers: which mean female, which male. Words (F, male, ...) are understood.",
+    )
+    age_column: str = key("age", "a column name", "Column that holds the age in years.")
+    site_column: str = key("site", "a column name", "Column that holds the scanner or site.")
+    family_column: str = key("family", "a column name", "Column that names a family; families are never divided.")
+    where: dict[str, Scalar | list[Scalar]] = key(
+        {}, "a mapping column: value or column: [values]", "Keep the rows of participants.tsv that match all of these."
+    )
+    exclude: list[str] = key([], "a list of participant ids", "Leave these people out.")
+    split: SplitRecipe = key(SplitRecipe, "a block of keys", "How people are divided.")
+
+    @model_validator(mode="after")
+    def _one_source(self):
+        given = [name for name in ("root", "cohorts") if getattr(self, name)]
+        if self.source == "phantom" and given:
+            raise fault(
+                f"got source: phantom together with {' and '.join(given)}, expected one source. "
+                f"Remove {' and '.join(given)}, or set data.source=files."
+            )
+        if len(given) == 2:
+            raise fault("got both root and cohorts, expected one of them. Put the folder of root into cohorts.")
+        if self.cohorts and self.mask:
+            raise fault("got mask beside cohorts, expected a mask in each cohort. Move mask into the list.")
+        names = [cohort.name for cohort in self.cohorts]
+        if len(set(names)) < len(names):
+            raise fault(f"got cohorts named {', '.join(names)}, expected different names. Rename one.")
+        if self.apply_mask and self.source == "files":
+            masks = [cohort.mask for cohort in self.cohorts] or [self.mask]
+            if not any(masks):
+                raise fault(
+                    "got apply_mask: true without a mask, expected data.mask. Name it, or set apply_mask=false."
+                )
+        return self
+
+
+class PreprocessRecipe(Section):
+    zooms: Three = key((4.0, 4.0, 4.0), "one or three numbers > 0", "Voxel size in mm of the model's grid.")
+    volume_shape: Shape = key((48, 56, 48), "one or three integers >= 8", "Size of the model's grid in voxels; any.")
+    centre: Literal["auto", "field_of_view", "head_top", "mask"] = key(
+        "auto",
+        "one of auto, field_of_view, head_top, mask",
+        "Where the grid is laid. auto: a stripped brain in the middle; a whole head hangs from its top.",
+    )
+    intensity_percentiles: Annotated[tuple[float, float], Field(strict=False)] = key(
+        (0.0, 99.5),
+        "two percentiles, low and high, from 0 to 100",
+        "Intensities that become 0 (percentile of the whole image) and 1 (of the head); the rest is clipped.",
+    )
+
+    @model_validator(mode="after")
+    def _ranges(self):
+        if min(self.zooms) <= 0 or max(self.zooms) > 32:
+            raise fault(f"got zooms {list(self.zooms)}, expected numbers above 0 and up to 32 mm. Set 4 for a start.")
+        if min(self.volume_shape) < 8:
+            raise fault(
+                f"got volume_shape {list(self.volume_shape)}, expected integers >= 8. Set [48, 56, 48] at 4 mm."
+            )
+        low, high = self.intensity_percentiles
+        if not 0 <= low < high <= 100:
+            raise fault(
+                f"got intensity_percentiles [{low:g}, {high:g}], expected 0 <= low < high <= 100. Set [0, 99.5]."
+            )
+        return self

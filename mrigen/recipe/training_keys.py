@@ -1,0 +1,66 @@
+"""The keys of `training`: how the network is trained, and how its volumes are changed at random."""
+
+from typing import Literal
+
+from mrigen.recipe.keys import Section, key
+
+
+class AugmentRecipe(Section):
+    shift: float = key(6.0, "millimetres >= 0", "Largest shift along each axis.", ge=0)
+    rotation: float = key(4.0, "degrees from 0 to 45", "Largest rotation about each axis.", ge=0, le=45)
+    scaling: float = key(
+        0.0,
+        "a fraction from 0 to 0.5",
+        "Largest change of size. Off by default: it hides head size, and with it much of the sex signal.",
+        ge=0,
+        le=0.5,
+    )
+    flip: bool = key(
+        False,
+        "true or false",
+        "Mirror left and right at random. Off by default: it erases asymmetry from the latents.",
+    )
+    intensity: float = key(0.08, "a fraction from 0 to 0.5", "Largest change of gain.", ge=0, le=0.5)
+    bias_field: float = key(
+        0.08, "a fraction from 0 to 0.5", "Strength of a smooth change of gain, (1 + it) squared at most.", ge=0, le=0.5
+    )
+    noise: float = key(
+        0.01, "a number from 0 to 0.5", "Largest standard deviation of added noise, [0, 1] scale.", ge=0, le=0.5
+    )
+
+
+class TrainingRecipe(Section):
+    epochs: int = key(100, "an integer >= 1", "How often every training subject is seen.", ge=1)
+    batch_size: int = key(8, "an integer >= 1", "Subjects a step, over all devices.", ge=1)
+    learning_rate: float = key(1e-3, "a number > 0", "Step size of Adam at the start.", gt=0)
+    schedule: Literal["constant", "cosine"] = key(
+        "cosine", "one of constant, cosine", "How the learning rate falls: not at all, or to a hundredth by cosine."
+    )
+    clip_norm: float | None = key(
+        None, "a number > 0, or null", "Largest norm of the whole gradient; null does not clip.", gt=0
+    )
+    kl_warmup_epochs: int = key(
+        0, "an integer >= 0", "vae: epochs over which the KL weight rises from 0; 0 for a constant one.", ge=0
+    )
+    kl_cycles: int = key(
+        1, "an integer >= 1", "vae: times that it rises anew, equally spaced over the epochs (cyclical schedule).", ge=1
+    )
+    early_stopping_epochs: int | None = key(
+        None, "an integer >= 1, or null", "Stop after this many epochs without a better validation loss.", ge=1
+    )
+    on_collapse: Literal["warn", "stop"] = key(
+        "warn",
+        "warn or stop",
+        "vae: what to do when hardly a latent variable is active after a fifth of the epochs: say so, or end the fit.",
+    )
+    seed: int = key(
+        0, "an integer from 0 to 2147483647", "Seed of weights, order, augmentation and noise.", ge=0, le=2**31 - 1
+    )
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = key(
+        "auto",
+        "one of auto, float32, bfloat16, float16",
+        "Compute type of the layers; auto takes bfloat16 where the hardware has it.",
+    )
+    augment: AugmentRecipe | None = key(
+        AugmentRecipe, "a block of keys, or null", "Random changes of training volumes; null for none."
+    )
