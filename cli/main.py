@@ -20,6 +20,7 @@ VERBS = {
     "traverse": "Write sequences of heads along the principal directions of the latents.",
     "segment": "Write brain masks of new heads, by the labels of the training people.",
     "probe": "Classify sex from the latents of a run, beside baselines.",
+    "explain": "Write what changes from women to men, voxel by voxel on the whole image.",
     "phantom": "Write the built-in synthetic cohort as a BIDS folder.",
     "compare": "Print one table of finished runs.",
     "recipe": "Show, list or describe recipes.",
