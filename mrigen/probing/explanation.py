@@ -30,6 +30,8 @@ NUM_FOLDS = 5
 # Enough for the mean of a map; the gradients of a whole cohort would take as long as a fit.
 MOST_SALIENT_PEOPLE = 32
 NUM_SALIENCY_STEPS = 16
+# Added to the standard deviation of a map: a quarter of a grey level of an image of 8 bits.
+SMALLEST_SPREAD = 1e-3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -290,8 +292,8 @@ def _maps_with_z(
     for name, values in first.items():
         mean = sums[name] / len(refits)
         spread = np.sqrt(np.maximum(squares[name] - len(refits) * mean**2, 0.0) / (len(refits) - 1))
-        # Where nothing is decoded, nothing varies: no evidence, not infinite evidence.
-        z = np.divide(values + mean, spread, out=np.zeros_like(spread), where=spread > 1e-6)
+        # Where nothing is decoded, hardly anything varies: no evidence, not infinite evidence.
+        z = (values + mean) / (spread + SMALLEST_SPREAD)
         maps[name] = (values.astype(np.float32), z.astype(np.float32))
     return maps
 
