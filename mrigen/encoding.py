@@ -1,6 +1,6 @@
 """From volumes to latents and back, with a trained model, subject by subject."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import tensorflow as tf
@@ -19,14 +19,35 @@ def encode_cache(model: LatentModel, cache: VolumeCache) -> dict[str, np.ndarray
         scan_id (scans,) str; loc (scans, latent) float32, the posterior means; for a VAE also scale, the posterior
         standard deviations.
     """
-    posterior = tf.function(model.posterior, autograph=False)
-    batches = []
-    for _, volumes in inference_dataset(cache, np.arange(len(cache.table)), BATCH_SIZE):
-        count = len(volumes)
-        outputs = posterior(pad_batch(volumes))
-        batches.append({name: value.numpy()[:count] for name, value in outputs.items()})
-    latents = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
+    batches = inference_dataset(cache, np.arange(len(cache.table)), BATCH_SIZE)
+    latents = _encode(model, (volumes for _, volumes in batches))
     return {"scan_id": cache.table["scan_id"].to_numpy(dtype=str), **latents}
+
+
+def encode_volumes(model: LatentModel, volumes: np.ndarray) -> dict[str, np.ndarray]:
+    """Returns loc and, for a VAE, scale (n, latent) float32 of `volumes` (n, x, y, z), bytes as a cache has them."""
+    parts = (volumes[start : start + BATCH_SIZE] for start in range(0, len(volumes), BATCH_SIZE))
+    return _encode(model, (tf.cast(part, tf.float32)[..., None] / 255.0 for part in parts))
+
+
+def _encode(model: LatentModel, batches: Iterable[tf.Tensor]) -> dict[str, np.ndarray]:
+    posterior = tf.function(model.posterior, autograph=False)
+    parts = []
+    for volumes in batches:
+        outputs = posterior(pad_batch(volumes))
+        parts.append({name: value.numpy()[: len(volumes)] for name, value in outputs.items()})
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def latent_names(count: int, what: str = "loc") -> list[str]:
+    """Returns the names of the columns of a table of latents.
+
+    Example:
+        >>> latent_names(2), latent_names(2, "scale")
+        (['loc_001', 'loc_002'], ['scale_001', 'scale_002'])
+    """
+    digits = max(3, len(str(count)))
+    return [f"{what}_{number:0{digits}d}" for number in range(1, count + 1)]
 
 
 def decode_latents(model: LatentModel, latents: np.ndarray, conditions: np.ndarray | None = None) -> np.ndarray:

@@ -9,6 +9,12 @@ from matplotlib.figure import Figure
 
 from mrigen.files import atomic_path
 
+# Told apart by most people who see colours differently (Okabe and Ito 2008), but for the yellow, which is too light.
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000")
+MARKERS = ("o", "^", "s", "D", "v", "P", "X", "*")
+# Groups in a legend; more are shown, but not named.
+MOST_NAMED = 24
+
 
 def draw_contact_sheet(
     volumes: Sequence[np.ndarray],
@@ -119,3 +125,57 @@ def draw_diagnosis(
         axis.set(title=name, xlabel="epoch", ylabel="nats")
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format="png", metadata={"Software": None})
+
+
+def draw_maps(
+    path: str | os.PathLike,
+    points: np.ndarray,
+    colourings: Mapping[str, np.ndarray],
+    axes: Sequence[str],
+) -> None:
+    """Writes one scatter of the same points for each colouring, side by side, as one PNG.
+
+    Numbers are shown from dark to light, groups by colour and marker, so that neither needs colour vision; whatever
+    is missing is grey.
+
+    Args:
+        path: of the PNG.
+        points: (n, 2).
+        colourings: title -> (n,) numbers or texts; without any, all points are grey.
+        axes: names of the two axes.
+    """
+    count = max(1, len(colourings))
+    figure = Figure(figsize=(4.4 * count, 4.0), dpi=110, layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(1, count, squeeze=False)[0]
+    for panel in panels:
+        panel.set(xlabel=axes[0], ylabel=axes[1])
+        panel.tick_params(labelsize=7)
+    for panel, (title, values) in zip(panels, colourings.items(), strict=False):
+        panel.set_title(title)
+        if np.asarray(values).dtype.kind in "fiu":
+            values = np.asarray(values, dtype=float)
+            known = np.isfinite(values)
+            _scatter_unknown(panel, points[~known])
+            shown = panel.scatter(*points[known].T, c=values[known], cmap="cividis", s=18, linewidths=0)
+            figure.colorbar(shown, ax=panel)
+            continue
+        values = np.array([value if isinstance(value, str) else "" for value in values])
+        _scatter_unknown(panel, points[values == ""])
+        groups = [name for name in np.unique(values) if name]
+        for index, name in enumerate(groups):
+            marker = MARKERS[(index + index // len(COLOURS)) % len(MARKERS)]
+            chosen = points[values == name]
+            colour = COLOURS[index % len(COLOURS)]
+            panel.scatter(*chosen.T, color=colour, marker=marker, s=18, linewidths=0, label=f"{name} ({len(chosen)})")
+        if len(groups) <= MOST_NAMED:
+            panel.legend(fontsize=7, ncols=1 + len(groups) // 10)
+    if not colourings:
+        _scatter_unknown(panels[0], points)
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, format="png", metadata={"Software": None})
+
+
+def _scatter_unknown(panel, points: np.ndarray) -> None:
+    if len(points):
+        panel.scatter(*points.T, color="0.75", s=10, linewidths=0)

@@ -16,11 +16,12 @@ from mrigen.data.checking import find_faults
 from mrigen.data.preprocess import grid_affine, prepare_volume, resample
 from mrigen.errors import CohortError, RunError, UsageError
 from mrigen.files import atomic_path, refuse_taken
+from mrigen.heads import check_different, stem_of
 from mrigen.layers import bending, warp
 from mrigen.models import MorphingAutoencoder
 from mrigen.progress import progress_bar
 from mrigen.runs import Run
-from mrigen.volumes import SUFFIXES, Volume, apply_affine, read_grid, read_volume, write_volume
+from mrigen.volumes import Volume, apply_affine, read_grid, read_volume, write_volume
 
 # Where the average of the training people's masks is kept in the run: a probability for each voxel of the template.
 ATLAS = "atlas_brain.nii.gz"
@@ -63,10 +64,8 @@ def segment(
     directory = Path(directory) if directory is not None else run.directory / "segmentations"
     images = [Path(image) for image in images]
     endings = ["desc-brain_mask", "dseg"] if regions else ["desc-brain_mask"]
-    targets = [[directory / f"{_stem(image)}_{ending}.nii.gz" for ending in endings] for image in images]
-    for number, target in enumerate(targets):
-        if target in targets[:number]:
-            raise UsageError(f"{images[number]}: another image has the same name, expected different ones. Rename it.")
+    targets = [[directory / f"{stem_of(image)}_{ending}.nii.gz" for ending in endings] for image in images]
+    check_different(images)
     refuse_taken((path for target in targets for path in target), force)
     segmenter = Segmenter(run, regions=regions)
     faults = []
@@ -319,9 +318,3 @@ def _warp_all(channels: np.ndarray, displacement) -> np.ndarray:
     parts = np.split(channels, range(WARPED_REGIONS, channels.shape[-1], WARPED_REGIONS), axis=-1)
     warped = [warp(tf.constant(part[None], tf.float32), displacement)[0].numpy() for part in parts]
     return np.concatenate(warped, axis=-1)
-
-
-def _stem(image: Path) -> str:
-    """Returns the name of an image without its suffixes and, in BIDS, without T1w."""
-    name = next((image.name.removesuffix(suffix) for suffix in SUFFIXES if image.name.endswith(suffix)), image.name)
-    return name.removesuffix("_T1w")

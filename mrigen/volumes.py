@@ -124,6 +124,17 @@ def to_canonical(volume: Volume) -> Volume:
     return Volume(array, affine)
 
 
+def from_canonical(array: np.ndarray, affine: np.ndarray) -> np.ndarray:
+    """Returns `array` (x, y, z) of closest canonical (RAS+) axes with the axes of a stored image; no resampling.
+
+    Args:
+        array: as `read_volume` returns it.
+        affine: (4, 4) of the image as it is stored; see `read_grid`.
+    """
+    canonical, stored = nibabel.io_orientation(np.eye(4)), nibabel.io_orientation(affine)
+    return nibabel.apply_orientation(array, nibabel.orientations.ornt_transform(canonical, stored))
+
+
 def write_volume(path: str | os.PathLike, array: np.ndarray, affine: np.ndarray) -> None:
     """Writes a 3-D (or 4-D, last axis a sequence) `array` as NIfTI-1, whole or not at all.
 

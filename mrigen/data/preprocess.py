@@ -30,6 +30,7 @@ class Prepared:
     Attributes:
         array: `volume_shape` uint8; divided by 255 it is the intensity in [0, 1].
         centre: (3,) world coordinates in mm of the middle of the grid.
+        low: native intensity that became 0.
         scale: native intensity units from 0 to 1.
         head_volume: ml; largest component above an Otsu threshold in the native image, before any crop.
         brain_volume: ml inside the mask, or None without one.
@@ -38,6 +39,7 @@ class Prepared:
 
     array: np.ndarray
     centre: np.ndarray
+    low: float
     scale: float
     head_volume: float
     brain_volume: float | None
@@ -73,6 +75,7 @@ def prepare_volume(volume: Volume, mask: Volume | None, settings: PreprocessReci
     return Prepared(
         array=np.rint(np.clip(resampled, 0.0, 1.0) * 255.0).astype(np.uint8),
         centre=centre,
+        low=float(low),
         scale=float(high - low),
         head_volume=float(np.count_nonzero(head) * voxel_ml),
         brain_volume=None if inside is None else float(np.count_nonzero(inside) * voxel_ml),

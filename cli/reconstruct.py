@@ -1,0 +1,27 @@
+"""`mrigen reconstruct`."""
+
+import click
+from mrigen_cli.common import common_options, find_run, given_option, load_tensorflow, run_option
+
+
+@click.command()
+@click.argument("images", metavar="IMAGE...", nargs=-1, required=True, type=click.Path())
+@run_option
+@given_option
+@click.option("-o", "--out", type=click.Path(), help="Folder to write to.  [default: RUN/reconstructions]")
+@click.option("--force", is_flag=True, help="Replace files that are there.")
+@common_options
+def reconstruct(images, run_directory, given, out, force):
+    """Write what the model makes of images, and the images minus that, and print their paths.
+
+    Both lie on the grid of their image, in its units; a picture stands beside them.
+    """
+    from mrigen.covariates import parse_given
+
+    given = parse_given(given)
+    run = find_run(run_directory)
+    load_tensorflow()
+    from mrigen.reconstruction import reconstruct as write
+
+    for path in write(run, images, out, given=given, force=force):
+        click.echo(path)
