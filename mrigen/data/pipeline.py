@@ -46,7 +46,8 @@ def training_dataset(
     """Returns batches (batch, x, y, z, 1) float32 in [0, 1] for all epochs, one after the other.
 
     Order and changes are keyed by (seed, epoch, row): an epoch is the same whether training starts before it or is
-    resumed at it, or within it. Each epoch has `steps_per_epoch` full batches; who is left over differs from epoch to epoch.
+    resumed at it, or within it. Each epoch has `steps_per_epoch` full batches; who is left over differs from epoch to
+    epoch.
 
     Args:
         cache: where the volumes are.
