@@ -108,8 +108,8 @@ def test_a_fit_that_is_asked_to_stop_saves_and_goes_on(broken, tmp_path, monkeyp
     whole, _ = broken
     stop, directory = StopRequest(), tmp_path / "run"
     seen = stop_after(steps, stop, monkeypatch)
-    within = "and 2 of 4 steps; all" if step else "epochs; all"
-    with pytest.raises(Interrupted, match=rf"after {epoch} of 3 epochs.*{within}.*--resume {directory}") as error:
+    within = " and 2 of 4 steps" if step else ""
+    with pytest.raises(Interrupted, match=rf"after {epoch} of 3 epochs{within}; all .*--resume {directory}") as error:
         fit(load_recipe("smoke", SETTINGS), directory, "smoke", stop=stop)
     assert error.value.exit_status == 75
     assert len(seen) <= steps + 1
@@ -190,10 +190,8 @@ def test_resuming_with_another_recipe_is_refused_with_each_difference(run_copy):
     with pytest.raises(RunError) as error:
         resume(directory, changed)
     faults = error.value.faults
-    assert f"the recipe given: training.epochs: got 3, expected 2, with which {directory} began." in faults[-1] or any(
-        f"the recipe given: training.epochs: got 3, expected 2, with which {directory} began." in fault
-        for fault in faults
-    )
+    line = f"the recipe given: training.epochs: got 3, expected 2, with which {directory} began."
+    assert any(fault.startswith(line) for fault in faults)
     assert any("model.channels: got [4, 9], expected [4, 8]" in fault for fault in faults)
     assert any("training.augment: got null, expected nothing" in fault for fault in faults)
 
