@@ -1,41 +1,88 @@
 """`mrigen fit`."""
 
+import contextlib
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
 from mrigen_cli.common import announce, common_options, load_tensorflow, set_option
+
+from mrigen.errors import Interrupted
+from mrigen.stopping import StopNow, StopRequest
+
+# A batch system's "your time is nearly over": SLURM sends what --signal names, and SIGTERM before it kills.
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 
 
 @click.command()
 @click.argument("recipe", required=False)
 @set_option
 @click.option("--run", "run_directory", type=click.Path(), help="Folder to make.  [default: runs/<recipe>-<time>]")
-@click.option("--resume", type=click.Path(), metavar="RUN", help="Go on with an unfinished run instead.")
+@click.option(
+    "--resume",
+    type=click.Path(),
+    metavar="RUN",
+    help="Go on with an unfinished run. With RECIPE: begin it if it is not there.",
+)
 @click.option("--force", is_flag=True, help="Replace the run that is in the folder.")
 @common_options
 def fit(recipe, overrides, run_directory, resume, force):
-    """Train the model of RECIPE (a file, or the name of a shipped one) and print the run folder."""
-    if (recipe is None) == (resume is None):
-        raise click.UsageError("give a RECIPE, or --resume RUN, and not both. Example: mrigen fit vae")
-    if resume is not None:
-        if overrides or run_directory or force:
-            raise click.UsageError("--resume takes the run's own recipe and folder: drop --set, --run and --force.")
-        load_tensorflow()
-        from mrigen.training import resume as go_on
+    """Train the model of RECIPE (a file, or the name of a shipped one) and print the run folder.
 
-        run = go_on(resume)
-    else:
-        from mrigen.recipe import load_recipe, recipe_name
-
-        resolved = load_recipe(recipe, overrides)  # Faults of the recipe are told before TensorFlow is loaded.
-        name = recipe_name(recipe)
-        directory = Path(run_directory) if run_directory else new_run_directory(name)
-        load_tensorflow()
-        from mrigen.training import fit as train
-
-        run = train(resolved, directory, name, force)
+    On SIGTERM and SIGUSR1 the fit saves after the current step and exits with status 75; --resume goes on to the same
+    weights as without the break.
+    """
+    if recipe is None and resume is None:
+        raise click.UsageError("give a RECIPE, or --resume RUN. Example: mrigen fit vae")
+    if resume is not None and (run_directory or force):
+        raise click.UsageError("--resume takes the run's own folder: drop --run and --force.")
+    with stoppable() as stop:
+        if resume is not None and (recipe is None or Path(resume, "recipe.yaml").is_file()):
+            run = _go_on(resume, recipe, overrides, stop)
+        else:
+            run = _begin(recipe, overrides, resume or run_directory, force, stop)
     announce(describe_metrics(run.metrics))
     click.echo(run.directory)
+
+
+def _begin(recipe: str, overrides, directory: str | None, force: bool, stop: StopRequest):
+    from mrigen.recipe import load_recipe, recipe_name
+
+    resolved = load_recipe(recipe, overrides)  # Faults of the recipe are told before TensorFlow is loaded.
+    name = recipe_name(recipe)
+    load_tensorflow()
+    from mrigen.training import fit as train
+
+    return train(resolved, Path(directory) if directory else new_run_directory(name), name, force, stop)
+
+
+def _go_on(directory: str, recipe: str | None, overrides, stop: StopRequest):
+    from mrigen.recipe import load_recipe
+
+    own = Path(directory, "recipe.yaml")
+    asked_for = load_recipe(recipe or own, overrides) if recipe or (overrides and own.is_file()) else None
+    load_tensorflow()
+    from mrigen.training import resume
+
+    return resume(directory, asked_for, stop)
+
+
+@contextlib.contextmanager
+def stoppable() -> Iterator[StopRequest]:
+    """Yields what the signals that ask a fit to stop are turned into."""
+    stop = StopRequest()
+    before = {number: signal.signal(number, lambda *_: stop.ask()) for number in STOP_SIGNALS}
+    try:
+        yield stop
+    except StopNow:
+        raise Interrupted(
+            "stopped as asked, before or after training; what was finished is kept. Run the same command again, or go "
+            "on with mrigen fit --resume RUN if the run is there."
+        ) from None
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def new_run_directory(name: str) -> Path:

@@ -64,8 +64,8 @@ def mrigen():
     A first look: mrigen demo. With your data: mrigen fit vae --set data.root=/data/my-bids, then mrigen sample -n 10
     and mrigen probe.
 
-    Exit status: 0 done; 1 failed while running; 2 bad usage, recipe or cohort, and nothing was run; 130 or 143
-    interrupted.
+    Exit status: 0 done; 1 failed while running; 2 bad usage, recipe or cohort, and nothing was run; 75 a fit was asked
+    to stop (SIGTERM, SIGUSR1), has saved and can go on; 130 or 143 interrupted.
     """
 
 

@@ -47,3 +47,9 @@ class RunError(MrigenError):
 
 class TrainingError(MrigenError):
     """Training started and could not go on (for example a loss that is not finite)."""
+
+
+class Interrupted(MrigenError):
+    """A fit was asked to stop; what it did is saved, and it can go on."""
+
+    exit_status = 75  # EX_TEMPFAIL of sysexits.h: a batch script takes it as "put me in the queue again".

@@ -30,6 +30,7 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
         with open(temporary, "rb") as written:
             os.fsync(written.fileno())
         os.replace(temporary, path)
+        _sync_directory(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -105,6 +106,25 @@ def refuse_taken(paths: Iterable[Path], force: bool) -> None:
         raise UsageError(
             f"{taken}: is there already, expected a new file. Name another place with --out, or use --force."
         )
+
+
+def remove_leftovers(directory: str | os.PathLike) -> None:
+    """Removes, from a directory and those in it, what processes that were killed had under temporary names."""
+    for leftover in list(Path(directory).rglob(".tmp-*")):
+        if leftover.is_dir():
+            shutil.rmtree(leftover, ignore_errors=True)
+        else:
+            leftover.unlink(missing_ok=True)
+
+
+def _sync_directory(directory: Path) -> None:
+    """Has renames reach the disk in the order in which they were made, also when the power fails."""
+    with contextlib.suppress(OSError):  # Some network file systems cannot.
+        descriptor = os.open(directory, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _temporary_path(parent: Path, name: str) -> Path:

@@ -28,7 +28,7 @@ class Run:
     """One run directory.
 
     Attributes:
-        directory: where it lies. It holds recipe.yaml (resolved), run.json (versions, precision, data fingerprint),
+        directory: where it lies. It holds recipe.yaml (resolved), run.json (versions, recipe, precision, fingerprint),
             split.tsv, subjects.tsv, grid.json (where and in what units samples are written), history.csv, log.txt,
             tensorboard/, checkpoint/ while unfinished, model.weights.h5, latents.npz, metrics.json (written last).
     """
@@ -42,7 +42,7 @@ class Run:
 
     @functools.cached_property
     def facts(self) -> dict[str, Any]:
-        """run.json: format, versions, precision and why, data fingerprint."""
+        """run.json: format, versions, the recipe it began with, precision and why, data fingerprint."""
         return self._json("run.json")
 
     @functools.cached_property

@@ -41,11 +41,13 @@ def training_dataset(
     augment: AugmentRecipe | None = None,
     zooms=(1.0, 1.0, 1.0),
     conditions: np.ndarray | None = None,
+    first_step: int = 0,
 ) -> tf.data.Dataset:
     """Returns batches (batch, x, y, z, 1) float32 in [0, 1] for all epochs, one after the other.
 
     Order and changes are keyed by (seed, epoch, row): an epoch is the same whether training starts before it or is
-    resumed at it. Each epoch has `steps_per_epoch` full batches; who is left over differs from epoch to epoch.
+    resumed at it, or within it. Each epoch has `steps_per_epoch` full batches; who is left over differs from epoch to
+    epoch.
 
     Args:
         cache: where the volumes are.
@@ -58,6 +60,7 @@ def training_dataset(
         zooms: voxel size in mm, for the changes.
         conditions: covariates of each row of `cache.table`, (rows, condition): batches are then {"volumes",
             "condition": (batch, condition)}.
+        first_step: batches of the first epoch to leave out.
     """
     batch_size = min(batch_size, len(rows))
     steps = steps_per_epoch(len(rows), batch_size)
@@ -73,6 +76,7 @@ def training_dataset(
         order = tf.random.experimental.stateless_shuffle(shards, order_seed)
         records = _records(tf.data.Dataset.from_tensor_slices(order), cache, rows)
         records = records.shuffle(buffer, seed=number, reshuffle_each_iteration=False)
+        records = records.skip(tf.where(epoch == first_epoch, tf.constant(first_step * batch_size, tf.int64), 0))
 
         def prepare(row, volume):
             volume = tf.cast(volume, tf.float32) / 255.0

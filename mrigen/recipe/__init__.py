@@ -8,6 +8,7 @@ from mrigen.recipe.data_keys import (
     SexCodes,
     SplitRecipe,
 )
+from mrigen.recipe.differences import find_differences
 from mrigen.recipe.loading import (
     dump_recipe,
     json_schema,
@@ -33,6 +34,7 @@ __all__ = [
     "SplitRecipe",
     "TrainingRecipe",
     "dump_recipe",
+    "find_differences",
     "json_schema",
     "list_recipes",
     "load_recipe",

@@ -2,7 +2,10 @@
 
 import csv
 import dataclasses
+import io
+import json
 import math
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -12,23 +15,33 @@ import numpy as np
 import tensorflow as tf
 
 from mrigen.collapse import count_active, describe_collapse, has_collapsed
-from mrigen.errors import TrainingError
+from mrigen.errors import Interrupted, RunError, TrainingError
 from mrigen.files import atomic_path, ensure_space, read_json, write_json
+from mrigen.stopping import StopRequest
 
 
 @dataclasses.dataclass
 class Progress:
-    """How far a fit has come; saved beside each checkpoint.
+    """How far a fit has come; saved after each checkpoint's weights, which count from then on.
 
     Attributes:
         epoch: epochs finished.
+        step: steps done of the epoch after those; 0 at its start.
+        metrics: what the model's running metrics hold in the middle of an epoch.
         best_epoch: the epoch whose weights are the best so far (0-based), -1 before the first.
-        best: its figure (validation ELBO in nats, or minus the validation loss); larger is better.
+        best: its figure (validation ELBO in nats, or minus the validation loss); larger is better. None where it is no
+            number.
+        collapsed: whether the latents were found collapsed, and that was told.
+        done: whether no epoch is to follow.
     """
 
     epoch: int = 0
+    step: int = 0
+    metrics: list[float] = dataclasses.field(default_factory=list)
     best_epoch: int = -1
-    best: float = -math.inf
+    best: float | None = None
+    collapsed: bool = False
+    done: bool = False
 
 
 class KLWarmup(keras.callbacks.Callback):
@@ -63,16 +76,19 @@ class LatentWatch(keras.callbacks.Callback):
         patience: epochs at the start in which few active variables are no fault.
         on_collapse: "warn", or "stop", which also ends the fit.
         logger: who speaks.
+        progress: where it is kept what was told already.
     """
 
-    def __init__(self, volumes: np.ndarray, condition, patience: int, on_collapse: str, logger):
+    def __init__(
+        self, volumes: np.ndarray, condition, patience: int, on_collapse: str, logger, progress: Progress | None = None
+    ):
         super().__init__()
         self.volumes = tf.constant(volumes)
         self.condition = condition
         self.patience = patience
         self.on_collapse = on_collapse
         self.logger = logger
-        self.collapsed = False
+        self.progress = progress or Progress()
         self.measure = tf.function(self._measure, autograph=False)
 
     def on_epoch_end(self, epoch, logs=None):
@@ -81,9 +97,9 @@ class LatentWatch(keras.callbacks.Callback):
         if logs is not None:
             logs |= {"active_units": active, "shuffled_gap_nats": float(gap)}
         latent_size = self.model.latent_size
-        before, stops = self.collapsed, self.on_collapse == "stop"
-        self.collapsed = has_collapsed(active, latent_size) and epoch + 1 >= self.patience
-        if self.collapsed and not before:
+        before, stops = self.progress.collapsed, self.on_collapse == "stop"
+        self.progress.collapsed = has_collapsed(active, latent_size) and epoch + 1 >= self.patience
+        if self.progress.collapsed and not before:
             end = "Stopping here." if stops else "Going on; training.on_collapse=stop would end here."
             self.logger.warning("Epoch %d: %s %s", epoch + 1, describe_collapse(active, latent_size), end)
             self.model.stop_training = self.model.stop_training or stops
@@ -111,23 +127,25 @@ class StopAtNaN(keras.callbacks.Callback):
 
 
 class History(keras.callbacks.Callback):
-    """Appends one flushed line an epoch to history.csv.
+    """Appends one line an epoch to history.csv, before the checkpoint of that epoch.
 
     Args:
         path: of the file.
-        first_epoch: lines from this epoch on (of a fit that broke off) are dropped first.
+        progress: where the fit stands; lines of later epochs (of a fit that broke off) are dropped first.
     """
 
-    def __init__(self, path: Path, first_epoch: int):
+    def __init__(self, path: Path, progress: Progress):
         super().__init__()
         self.path = path
-        self.first_epoch = first_epoch
+        self.progress = progress
 
     def on_train_begin(self, logs=None):
         if not self.path.is_file():
             return
-        with open(self.path, newline="") as file:
-            rows = [row for row in csv.DictReader(file) if int(row["epoch"]) < self.first_epoch]
+        content = self.path.read_bytes()
+        content = content[: content.rfind(b"\n") + 1]  # A line that broke off may look like one of another epoch.
+        rows = list(csv.DictReader(io.StringIO(content.decode("utf-8"), newline="")))
+        rows = [row for row in rows if int(row["epoch"]) < self.progress.epoch]
         with atomic_path(self.path) as temporary, open(temporary, "w", newline="") as file:
             if rows:
                 writer = csv.DictWriter(file, list(rows[0]))
@@ -141,51 +159,146 @@ class History(keras.callbacks.Callback):
             if file.tell() == 0:
                 writer.writeheader()
             writer.writerow(row)
+            file.flush()
+            os.fsync(file.fileno())
 
 
 class Checkpoint(keras.callbacks.Callback):
-    """Keeps the last state and the best weights on disk, each whole or not at all, and stops a fit that is done.
+    """Keeps the last state and the best weights on disk, and ends a fit that is done or is asked to stop.
+
+    A checkpoint is the weights and the optimizer's state, then `progress.json`, whose renaming makes it count: until
+    then the one before does. It is written after each epoch, and within an epoch when the last one is old, or when the
+    fit is asked to stop.
 
     Args:
-        directory: of `last-<epoch>.weights.h5` (weights and optimizer), `best.weights.h5` and `progress.json`.
+        directory: of `epoch-<epochs done>[-step-<steps done>].weights.h5` and `progress.json`.
         progress: where the fit stands.
         patience: epochs without a better figure before stopping, or None.
         watched: what makes an epoch the best: "elbo_nats" (where the model has one) or "loss".
+        epochs: of the whole fit.
+        steps: of an epoch.
+        seconds: a checkpoint is at most this old when a step ends.
+        stop: who asks to stop.
     """
 
-    def __init__(self, directory: Path, progress: Progress, patience: int | None, watched: str = "elbo_nats"):
+    def __init__(
+        self,
+        directory: Path,
+        progress: Progress,
+        patience: int | None,
+        watched: str,
+        epochs: int,
+        steps: int,
+        seconds: float = math.inf,
+        stop: StopRequest | None = None,
+    ):
         super().__init__()
         self.watched = watched
         self.directory = directory
         self.progress = progress
         self.patience = patience
+        self.epochs = epochs
+        self.steps = steps
+        self.seconds = seconds
+        self.stop = stop or StopRequest()
+        self._saved_at = time.monotonic()
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if self.progress.step:
+            for variable, value in zip(self.model.metrics_variables, self.progress.metrics, strict=True):
+                variable.assign(value)
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.progress.step += 1
+        if self.progress.step == self.steps:  # What follows is the end of the epoch, which saves.
+            return
+        asked = self.stop.asked
+        if asked or time.monotonic() - self._saved_at >= self.seconds:
+            self.progress.metrics = [float(variable) for variable in self.model.metrics_variables]
+            self._save()
+        if asked:
+            raise self._interrupted()
 
     def on_epoch_end(self, epoch, logs=None):
+        progress = self.progress
         figure = watched_figure(logs or {}, self.watched)
-        if figure > self.progress.best:
-            self.progress.best, self.progress.best_epoch = figure, epoch
-            save_weights(self.model, self.directory / "best.weights.h5")
-        self.progress.epoch = epoch + 1
-        last = self.directory / f"last-{epoch + 1:05d}.weights.h5"
-        save_weights(self.model, last)
+        if progress.best is None or figure > progress.best:
+            progress.best, progress.best_epoch = figure if math.isfinite(figure) else None, epoch
+        progress.epoch, progress.step, progress.metrics = epoch + 1, 0, []
+        waited = epoch - progress.best_epoch
+        progress.done = (
+            self.model.stop_training
+            or progress.epoch >= self.epochs
+            or (self.patience is not None and waited >= self.patience)
+        )
+        self._save()
+        self.model.stop_training = progress.done
+        if self.stop.asked:
+            raise self._interrupted()
+
+    def _save(self) -> None:
+        save_weights(self.model, weights_path(self.directory, self.progress.epoch, self.progress.step))
         # From this rename on, a resumed fit starts from the new state; until then, from the old one.
         write_json(self.directory / "progress.json", dataclasses.asdict(self.progress))
-        for old in self.directory.glob("last-*.weights.h5"):
-            if old != last:
-                old.unlink()
-        if self.patience is not None and epoch - self.progress.best_epoch >= self.patience:
-            self.model.stop_training = True
+        remove_stale(self.directory, self.progress)
+        self._saved_at = time.monotonic()
+
+    def _interrupted(self) -> Interrupted:
+        run, progress = self.directory.parent, self.progress
+        within = f" and {progress.step} of {self.steps} steps" if progress.step else ""
+        return Interrupted(
+            f"{run}: stopped as asked, after {progress.epoch} of {self.epochs} epochs{within}; all of it is saved. "
+            f"Go on with mrigen fit --resume {run}."
+        )
 
 
 def load_progress(directory: Path) -> Progress:
-    """Returns where an unfinished fit stands; the beginning if it has no checkpoint."""
+    """Returns where an unfinished fit stands; the beginning if it has no checkpoint.
+
+    Raises:
+        RunError: the file cannot be read, or its weights are gone.
+    """
     path = directory / "progress.json"
-    return Progress(**read_json(path)) if path.is_file() else Progress()
+    if not path.is_file():
+        return Progress()
+    try:
+        progress = Progress(**read_json(path))
+    except (json.JSONDecodeError, UnicodeDecodeError, TypeError) as error:
+        raise RunError(f"{path}: not the progress of a fit ({error}). Restore the file, or fit again.") from None
+    needed = {weights_path(directory, progress.epoch, progress.step), *_best_weights(directory, progress)}
+    for weights in sorted(needed):
+        if not weights.is_file():
+            raise RunError(f"{weights}: no such file, expected what {path.name} tells of. Restore it, or fit again.")
+    return progress
 
 
-def last_weights(directory: Path, progress: Progress) -> Path:
-    """Returns the path of the weights and optimizer state that belong to `progress`."""
-    return directory / f"last-{progress.epoch:05d}.weights.h5"
+def weights_path(directory: Path, epochs: int, steps: int = 0) -> Path:
+    """Returns the path of weights and optimizer state after so many epochs, and steps of the next.
+
+    Example:
+        >>> weights_path(Path("checkpoint"), 3, 20).as_posix()
+        'checkpoint/epoch-00003-step-000020.weights.h5'
+    """
+    within = f"-step-{steps:06d}" if steps else ""
+    return directory / f"epoch-{epochs:05d}{within}.weights.h5"
+
+
+def remove_stale(directory: Path, progress: Progress) -> None:
+    """Removes weights that are neither the last nor the best ones of `progress`."""
+    kept = {weights_path(directory, progress.epoch, progress.step), *_best_weights(directory, progress)}
+    for path in directory.glob("*.weights.h5"):
+        if path not in kept:
+            path.unlink()
+
+
+def _best_weights(directory: Path, progress: Progress) -> list[Path]:
+    return [weights_path(directory, progress.best_epoch + 1)] if progress.best_epoch >= 0 else []
+
+
+def restore(model: keras.Model, path: Path) -> None:
+    """Loads what `save_weights` wrote of a compiled model, the optimizer's state included."""
+    model.optimizer.build(model.trainable_variables)
+    model.load_weights(path)
 
 
 def save_weights(model: keras.Model, path: Path) -> None:

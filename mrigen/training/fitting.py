@@ -18,12 +18,13 @@ from mrigen.data.pipeline import inference_dataset, read_volumes, steps_per_epoc
 from mrigen.encoding import BATCH_SIZE, encode_cache, pad_batch
 from mrigen.errors import RunError, UsageError
 from mrigen.evaluation import choose_counted, evaluate, mean_training_volume
-from mrigen.files import write_json, write_table
+from mrigen.files import remove_leftovers, write_json, write_table
 from mrigen.machine import peak_rss_mb
 from mrigen.models import LatentModel, VariationalAutoencoder, build_model, split_inputs
 from mrigen.progress import progress_bar
-from mrigen.recipe import Recipe, TrainingRecipe, dump_recipe
+from mrigen.recipe import Recipe, TrainingRecipe, dump_recipe, find_differences
 from mrigen.runs import WEIGHTS, Run, write_facts
+from mrigen.stopping import StopRequest
 from mrigen.training.callbacks import (
     Checkpoint,
     DataWait,
@@ -34,9 +35,11 @@ from mrigen.training.callbacks import (
     Progress,
     ProgressLine,
     StopAtNaN,
-    last_weights,
     load_progress,
+    remove_stale,
+    restore,
     save_weights,
+    weights_path,
 )
 from mrigen.training.precision import choose_precision
 
@@ -44,9 +47,19 @@ logger = logging.getLogger(__name__)
 
 # People whose latents are looked at after every epoch.
 WATCHED_PEOPLE = 16
+# The file that a new run is given last, before training.
+BEGUN = "grid.json"
+# A kill costs at most this much training, however long an epoch is (and a step, and a validation).
+CHECKPOINT_SECONDS = 600.0
 
 
-def fit(recipe: Recipe, directory: str | os.PathLike, name: str = "recipe", force: bool = False) -> Run:
+def fit(
+    recipe: Recipe,
+    directory: str | os.PathLike,
+    name: str = "recipe",
+    force: bool = False,
+    stop: StopRequest | None = None,
+) -> Run:
     """Trains the model of a recipe and returns its run.
 
     Args:
@@ -54,8 +67,10 @@ def fit(recipe: Recipe, directory: str | os.PathLike, name: str = "recipe", forc
         directory: of the run; must not exist, or be empty.
         name: the recipe's short name, for the record.
         force: whether an older run in `directory` is replaced.
+        stop: asks the fit to save and end.
 
     Raises:
+        Interrupted: it was asked to stop.
         CohortError, UsageError: before anything is written.
         TrainingError: the loss is no longer a number; the last good state is kept.
     """
@@ -77,47 +92,82 @@ def fit(recipe: Recipe, directory: str | os.PathLike, name: str = "recipe", forc
     dump_recipe(recipe, directory / "recipe.yaml")
     write_facts(
         run,
-        {"recipe": name, "precision": precision, "precision_reason": reason, "data_fingerprint": dataset.cache.key},
+        {
+            "recipe": name,
+            "settings": recipe.model_dump(mode="json"),
+            "precision": precision,
+            "precision_reason": reason,
+            "data_fingerprint": dataset.cache.key,
+        },
     )
     write_table(directory / "split.tsv", dataset.split)
     write_table(directory / "subjects.tsv", dataset.cache.table)
-    write_json(directory / "grid.json", _describe_grid(recipe, dataset))
+    write_json(directory / BEGUN, _describe_grid(recipe, dataset))
     with _log_file(directory / "log.txt"):
-        return _train(run, dataset, Progress(), started)
+        return _train(run, dataset, Progress(), started, stop or StopRequest())
 
 
-def resume(directory: str | os.PathLike) -> Run:
-    """Goes on with the fit of an unfinished run from its last finished epoch, and returns the run.
+def resume(directory: str | os.PathLike, recipe: Recipe | None = None, stop: StopRequest | None = None) -> Run:
+    """Goes on with the fit of an unfinished run from its last checkpoint, and returns the run.
 
-    A finished run is returned as it is.
+    On CPU the run becomes, bit for bit, what it would have been without the break. A finished run is returned as it is.
+
+    Args:
+        directory: of the run.
+        recipe: what the run is thought to be a fit of; its own recipe if None.
+        stop: asks the fit to save and end.
 
     Raises:
-        RunError: not a run. CohortError: its cohort changed.
+        RunError: not a run; the recipe, or the data, are others than those it began with. CohortError: its cohort
+            changed. Interrupted: it was asked to stop.
     """
     started = time.monotonic()
     run = Run(Path(directory))
     if not run.directory.is_dir():
         raise RunError(f"{directory}: no such folder, expected a run made by mrigen fit. Check --resume.")
-    recipe, facts = run.recipe, run.facts
+    checkpoint = run.directory / "checkpoint"
+    if not (run.directory / BEGUN).is_file() and not checkpoint.exists():
+        facts = run.facts if (run.directory / "run.json").is_file() else {}
+        _refuse_changes(run, facts, recipe)
+        logger.info("%s broke off before training; beginning again", directory)
+        return fit(run.recipe, directory, facts.get("recipe", "recipe"), force=True, stop=stop)
+    own, facts = run.recipe, run.facts
+    _refuse_changes(run, facts, recipe)
     if run.is_complete:
+        remove_leftovers(run.directory)
+        shutil.rmtree(checkpoint, ignore_errors=True)  # Of a process that was killed in its last moment.
         logger.info("%s is complete; nothing to do", directory)
         return run
-    _make_deterministic(recipe.training.seed)
-    dataset = open_dataset(recipe, run.split)
+    _make_deterministic(own.training.seed)
+    dataset = open_dataset(own, run.split)
     if dataset.cache.key != facts["data_fingerprint"]:
         raise RunError(
             f"{directory}: got images that differ from those of the run (fingerprint {dataset.cache.key}, expected "
             f"{facts['data_fingerprint']}). Restore the data, or fit again."
         )
-    for leftover in run.directory.rglob(".tmp-*"):  # Of a process that was killed while writing.
-        leftover.unlink()
-    progress = load_progress(run.directory / "checkpoint")
+    remove_leftovers(run.directory)
+    progress = load_progress(checkpoint)
     with _log_file(run.directory / "log.txt"):
-        logger.info("Resuming %s after epoch %d", directory, progress.epoch)
-        return _train(run, dataset, progress, started)
+        logger.info("Resuming %s after epoch %d, step %d of the next", directory, progress.epoch, progress.step)
+        return _train(run, dataset, progress, started, stop or StopRequest())
 
 
-def _train(run: Run, dataset: Dataset, progress: Progress, started: float) -> Run:
+def _refuse_changes(run: Run, facts: dict, given: Recipe | None) -> None:
+    """Raises a RunError, one line a key, where a recipe is not the one that the run began with."""
+    began = Recipe.model_validate(facts["settings"]) if "settings" in facts else run.recipe
+    for place, recipe in ((run.directory / "recipe.yaml", run.recipe), ("the recipe given", given)):
+        differences = [] if recipe is None else find_differences(recipe, began)
+        if differences:
+            raise RunError(
+                [
+                    f"{place}: {key}: got {now}, expected {before}, with which {run.directory} began. "
+                    "Put it back to go on, or fit a new run."
+                    for key, now, before in differences
+                ]
+            )
+
+
+def _train(run: Run, dataset: Dataset, progress: Progress, started: float, stop: StopRequest) -> Run:
     recipe, precision = run.recipe, run.facts["precision"]
     training = recipe.training
     for note in dataset.notes:
@@ -138,23 +188,23 @@ def _train(run: Run, dataset: Dataset, progress: Progress, started: float) -> Ru
         logger.info("KL of a %s posterior and a %s prior: %s", recipe.model.posterior, recipe.model.prior, how)
     checkpoint = run.directory / "checkpoint"
     checkpoint.mkdir(exist_ok=True)
-    if progress.epoch:
-        model.optimizer.build(model.trainable_variables)
-        model.load_weights(last_weights(checkpoint, progress))
+    if progress.epoch or progress.step:
+        restore(model, weights_path(checkpoint, progress.epoch, progress.step))
+    remove_stale(checkpoint, progress)
     wait = DataWait()
     fitting = time.monotonic()
-    first_epoch = progress.epoch
+    first_step = progress.epoch * steps + progress.step
     if not _is_done(progress, training):
-        with progress_bar("Fitting", (training.epochs - progress.epoch) * steps, "steps") as advance:
-            _run_epochs(run, model, dataset, progress, steps, advance, wait)
+        with progress_bar("Fitting", training.epochs * steps - first_step, "steps") as advance, stop.heard():
+            _run_epochs(run, model, dataset, progress, steps, advance, wait, stop)
     seconds = time.monotonic() - fitting
-    model.load_weights(checkpoint / "best.weights.h5")
+    model.load_weights(weights_path(checkpoint, progress.best_epoch + 1))
     if isinstance(model, VariationalAutoencoder):
         _calibrate(model, dataset)
     _finish(run, model, progress)
     run.save_latents(latents := encode_cache(model, dataset.cache))
     figures = evaluate(model, dataset, latents, training.seed)
-    seen = (progress.epoch - first_epoch) * steps * min(training.batch_size, len(rows))
+    seen = (progress.epoch * steps - first_step) * min(training.batch_size, len(rows))
     figures |= {"precision": precision, "epochs": progress.epoch, "best_epoch": progress.best_epoch + 1}
     figures["performance"] = {
         "volumes_per_second": round(seen / seconds, 3) if seconds > 0 else None,
@@ -169,33 +219,33 @@ def _train(run: Run, dataset: Dataset, progress: Progress, started: float) -> Ru
 
 
 def _run_epochs(
-    run: Run, model: LatentModel, dataset: Dataset, progress: Progress, steps: int, advance, wait: DataWait
+    run: Run,
+    model: LatentModel,
+    dataset: Dataset,
+    progress: Progress,
+    steps: int,
+    advance,
+    wait: DataWait,
+    stop: StopRequest,
 ) -> None:
     recipe = run.recipe
     training = recipe.training
-    batches = training_dataset(
-        dataset.cache,
-        dataset.rows("train"),
-        training.batch_size,
-        training.seed,
-        training.epochs + 1,  # Keras looks beyond the last epoch, and warns where it sees nothing.
-        progress.epoch,
-        training.augment,
-        recipe.preprocess.zooms,
-        dataset.conditions(np.arange(len(dataset.cache.table))),
-    )
     validation = None
     if len(dataset.rows("validation")):
         validation = inference_dataset(dataset.cache, dataset.rows("validation"), training.batch_size)
         validation = validation.map(inputs_of(dataset))
     callbacks: Sequence[keras.callbacks.Callback] = [
         StopAtNaN(),
-        History(run.directory / "history.csv", progress.epoch),
+        History(run.directory / "history.csv", progress),
         Checkpoint(
             run.directory / "checkpoint",
             progress,
             training.early_stopping_epochs,
             "elbo_nats" if recipe.model.objective in ("elbo", "iw") and not recipe.model.invariant_to else "loss",
+            training.epochs,
+            steps,
+            CHECKPOINT_SECONDS,
+            stop,
         ),
         keras.callbacks.TensorBoard(str(run.directory / "tensorboard"), write_graph=False),
         ProgressLine(advance),
@@ -208,19 +258,38 @@ def _run_epochs(
         volumes = read_volumes(dataset.cache, watched)[..., None]
         patience = training.kl_warmup_epochs + max(5, -(-training.epochs // 5))
         # First of all, because those after it write down what it finds.
-        watch = LatentWatch(volumes, dataset.conditions(watched), patience, training.on_collapse, logger)
+        watch = LatentWatch(volumes, dataset.conditions(watched), patience, training.on_collapse, logger, progress)
         period = -(-training.epochs // training.kl_cycles)
         callbacks = [KLWarmup(training.kl_warmup_epochs, period), watch, *callbacks]
-    model.fit(
-        wait.watch(batches),
-        validation_data=validation,
-        initial_epoch=progress.epoch,
-        epochs=training.epochs,
-        steps_per_epoch=steps,
-        callbacks=callbacks,
-        shuffle=False,
-        verbose=0,
-    )
+
+    def run_until(epochs: int) -> None:
+        batches = training_dataset(
+            dataset.cache,
+            dataset.rows("train"),
+            training.batch_size,
+            training.seed,
+            training.epochs + 1,  # Keras looks beyond the last epoch, and warns where it sees nothing.
+            progress.epoch,
+            training.augment,
+            recipe.preprocess.zooms,
+            dataset.conditions(np.arange(len(dataset.cache.table))),
+            progress.step,
+        )
+        model.fit(
+            wait.watch(batches),
+            validation_data=validation,
+            initial_epoch=progress.epoch,
+            epochs=epochs,
+            steps_per_epoch=steps - progress.step,
+            callbacks=callbacks,
+            shuffle=False,
+            verbose=0,
+        )
+
+    if progress.step:  # The rest of an epoch that broke off: all epochs of one fit of Keras are equally long.
+        run_until(progress.epoch + 1)
+    if not _is_done(progress, training):
+        run_until(training.epochs)
 
 
 def _start_model(recipe: Recipe, dataset: Dataset, precision: str) -> LatentModel:
@@ -281,9 +350,7 @@ def make_optimizer(training: TrainingRecipe, steps: int) -> keras.optimizers.Opt
 
 
 def _is_done(progress: Progress, training: TrainingRecipe) -> bool:
-    patience = training.early_stopping_epochs
-    waited = progress.epoch - 1 - progress.best_epoch
-    return progress.epoch >= training.epochs or (progress.epoch > 0 and patience is not None and waited >= patience)
+    return progress.done or progress.epoch >= training.epochs
 
 
 def _make_deterministic(seed: int) -> None:
@@ -292,7 +359,10 @@ def _make_deterministic(seed: int) -> None:
 
 
 def _check_target(directory: Path, force: bool) -> None:
-    if not directory.exists() or (directory.is_dir() and not any(directory.iterdir())):
+    if not directory.exists():
+        return
+    if directory.is_dir() and all(path.name.startswith(".tmp-") for path in directory.iterdir()):
+        remove_leftovers(directory)
         return
     if directory.is_dir() and (directory / "recipe.yaml").is_file():
         if not force:

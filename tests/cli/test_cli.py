@@ -90,8 +90,9 @@ def test_five_faults_give_five_lines_and_nothing_is_run(call, tmp_path):
     ("arguments", "message"),
     [
         (["fit"], "give a RECIPE, or --resume RUN"),
-        (["fit", "vae", "--resume", "x"], "give a RECIPE, or --resume RUN"),
-        (["fit", "--resume", "x", "--set", "a=b"], "drop --set"),
+        (["fit", "vae", "--resume", "x"], "data.root: got null, expected a cohort"),
+        (["fit", "--resume", "x", "--set", "a=b"], "x: no such folder, expected a run"),
+        (["fit", "--resume", "x", "--run", "y"], "drop --run and --force"),
         (["fit", "vae"], "data.root: got null, expected a cohort"),
         (["fit", "nothing"], "no such file and no shipped recipe"),
         (["fit", "vae", "--set", "data.root=/nowhere"], "/nowhere"),
@@ -185,17 +186,28 @@ def test_a_disk_too_full_for_weights_is_told_before_hdf5_sees_it(call, finished_
     status, out, err = call("fit", "smoke", "--run", tmp_path / "run", "--quiet")
     assert (status, out) == (1, "")
     assert len(err.splitlines()) == 1
-    assert "best.weights.h5: No space left on device. Free some space" in err
+    assert "epoch-00001.weights.h5: No space left on device. Free some space" in err
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_resuming_with_another_recipe_tells_each_key(call, run_copy):
+    for arguments in (["smoke"], []):
+        status, out, err = call(
+            "fit", *arguments, "--resume", run_copy.directory, "--set", "training.epochs=5", "--set", "training.seed=7"
+        )
+        assert (status, out) == (2, "")
+        keys = [line.split(": got ")[0] for line in err.splitlines()]
+        assert sorted(keys) == [f"mrigen: the recipe given: training.{key}" for key in ("epochs", "seed")]
+    assert call("fit", "smoke", "--resume", run_copy.directory)[:2] == (0, f"{run_copy.directory}\n")
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 75), (signal.SIGUSR1, 75), (signal.SIGINT, 130)])
 def test_a_signal_ends_a_fit_and_leaves_a_run_that_resumes(tmp_path, call, number, status):
     command = [sys.executable, "-c", "from mrigen_cli.main import main; main()"]
-    settings = ["fit", "smoke", "--set", "training.epochs=400", "--run", str(tmp_path / "run")]
+    settings = ["fit", "smoke", "--set", "training.epochs=400", "--resume", str(tmp_path / "run")]
     process = subprocess.Popen(
         [*command, *settings],
         stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
         # A shell that runs the tests in the background has its children ignore it.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
@@ -204,10 +216,15 @@ def test_a_signal_ends_a_fit_and_leaves_a_run_that_resumes(tmp_path, call, numbe
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.1)
     process.send_signal(number)
-    assert process.wait(120) == status
+    said = process.communicate(timeout=120)[1].decode().splitlines()[-1]
+    assert process.returncode == status
+    assert ("stopped as asked, after" in said) == (status == 75)
+    assert f"mrigen fit --resume {'RUN' if status == 130 else tmp_path / 'run'}." in said
     assert not list((tmp_path / "run").rglob(".tmp-*"))
     recipe = tmp_path / "run" / "recipe.yaml"
+    facts = tmp_path / "run" / "run.json"
     recipe.write_text(recipe.read_text().replace("epochs: 400", "epochs: 1", 1))
+    facts.write_text(facts.read_text().replace('"epochs": 400', '"epochs": 1', 1))
     assert call("fit", "--resume", tmp_path / "run")[0] == 0
 
 

@@ -96,6 +96,8 @@ def test_training_resumed_at_an_epoch_gets_the_same_batches(cache, augment):
     for first in (1, 3):
         resumed = batches(cache, epochs=4, first_epoch=first, augment=augment)
         np.testing.assert_array_equal(resumed, whole[3 * first :])
+    within = batches(cache, epochs=4, first_epoch=1, first_step=2, augment=augment)
+    np.testing.assert_array_equal(within, whole[5:])
 
 
 @pytest.mark.parametrize("global_seed", [0, 7])

@@ -10,7 +10,7 @@ import tensorflow as tf
 from battery import disturb
 
 from mrigen.models import VariationalAutoencoder
-from mrigen.training.callbacks import DataWait, KLWarmup, LatentWatch
+from mrigen.training.callbacks import DataWait, KLWarmup, LatentWatch, Progress
 
 
 class Steps(keras.Model):
@@ -55,7 +55,7 @@ def test_without_a_step_there_is_no_share():
     assert DataWait().share is None
 
 
-def watched(active, patience, on_collapse):
+def watched(active, patience, on_collapse, progress=None):
     """Returns the figures of each epoch, and whether the fit was stopped.
 
     In the course of the epochs, so many of 40 latent variables differ between people as `active` says.
@@ -68,7 +68,7 @@ def watched(active, patience, on_collapse):
     drawn, locations = generator.normal(size=(5, 40)), tf.Variable(tf.zeros((5, 40)))
     model.posterior = lambda volumes: {"loc": locations.value()}
     model.stop_training = False
-    watch = LatentWatch(volumes, None, patience, on_collapse, logging.getLogger("mrigen.test"))
+    watch = LatentWatch(volumes, None, patience, on_collapse, logging.getLogger("mrigen.test"), progress)
     watch.set_model(model)
     logs = [{} for _ in active]
     for epoch, (count, figures) in enumerate(zip(active, logs, strict=True)):
@@ -118,3 +118,11 @@ def test_a_collapse_ends_the_fit_where_that_was_asked_for(caplog):
     assert not watched([1] * 2, 3, "stop")[1]
     assert watched([1] * 3, 3, "stop")[1]
     assert caplog.records[-1].getMessage().endswith("Stopping here.")
+
+
+def test_a_collapse_that_was_told_before_the_break_is_not_told_again(caplog):
+    progress = Progress(collapsed=True)
+    watched([1] * 2, 1, "warn", progress)
+    assert progress.collapsed and not caplog.records
+    watched([7], 1, "warn", progress)
+    assert not progress.collapsed

@@ -129,11 +129,9 @@ def test_the_papers_objective_is_watched_by_its_own_loss(tmp_path):
 
 
 def test_history_keeps_earlier_epochs_and_drops_those_to_be_repeated(tmp_path):
-    from mrigen.training.callbacks import History
-
     path = tmp_path / "history.csv"
     path.write_text("epoch,loss\n0,3\n1,2\n2,1\n")
-    history = History(path, first_epoch=2)
+    history = callbacks.History(path, callbacks.Progress(epoch=2))
     history.on_train_begin()
     history.on_epoch_end(2, {"loss": 0.5})
     assert path.read_text().split() == ["epoch,loss", "0,3", "1,2", "2,0.5"]
