@@ -16,7 +16,8 @@ class Predictability(keras.layers.Layer):
     Args:
         memory: rows that are kept.
 
-    Call arguments: latents (batch, latent), posterior means in training, and targets (batch, columns), zeros where they are unknown.
+    Call arguments: latents (batch, latent), posterior means in training, and targets (batch, columns), zeros where they
+    are unknown.
     Output: from 0 (nothing) to 1, a scalar; see `predictability`.
     """
 

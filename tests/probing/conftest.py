@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mrigen.probing import predictors
-from mrigen.probing.protocol import ProbeInputs
+from mrigen.probing.inputs import ProbeInputs
 
 
 @pytest.fixture
