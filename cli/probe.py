@@ -7,7 +7,7 @@ _FIGURES = {
     "balanced_accuracy": "balanced accuracy",
     "accuracy": "accuracy",
     "roc_auc": "ROC AUC",
-    "mae": "mean error",
+    "mae": "MAE",
     "r": "r",
     "r2": "R²",
 }
@@ -54,13 +54,14 @@ _SHORT = {"roc_auc": "AUC"}
 def probe(run_directory, seed, as_json, confounds, classifiers, **options):
     """Predict sex, or another column, from the latents of a run, cross-validated, beside baselines in the same
     folds."""  # fmt: skip
-    run = find_run(run_directory)
-    load_tensorflow()
     from mrigen.probing import ProbePlan
-    from mrigen.probing import probe as predict
-    from mrigen.probing.probe import output_path
 
     plan = ProbePlan(confounds=_listed(confounds), classifiers=_listed(classifiers), **options)
+    run = find_run(run_directory)
+    load_tensorflow()
+    from mrigen.probing import probe as predict
+    from mrigen.probing.of_run import output_path
+
     result = predict(run, seed, plan)
     if as_json:
         import json
@@ -120,10 +121,11 @@ def _print_rows(console, result, protocols) -> None:
             table.add_column(f"{_FIGURES[metric]} [95 %]", justify="right")
         for row in rows:
             few = "" if row["num_subjects"] == total else f" (n = {row['num_subjects']})"
-            figures = [_figure(row[metric], row[f"{metric}_ci"]) for metric in metrics]
+            digits = 3 if result.meaning.classes else 2
+            figures = [_figure(row[metric], row[f"{metric}_ci"], digits) for metric in metrics]
             table.add_row(row["predictor"] + few, *figures)
         console.print(table)
 
 
-def _figure(value, interval) -> str:
-    return "-" if value is None else f"{value:.3f} [{interval[0]:.3f}, {interval[1]:.3f}]"
+def _figure(value, interval, digits) -> str:
+    return "-" if value is None else f"{value:.{digits}f} [{interval[0]:.{digits}f}, {interval[1]:.{digits}f}]"

@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Callable
 
 import numpy as np
+import sklearn
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.exceptions import ConvergenceWarning
@@ -19,7 +20,7 @@ from mrigen.probing.predictors import FoldScores, inner_folds, stratified_group_
 from mrigen.probing.targets import Target
 
 RIDGE_ALPHA = tuple(10.0 ** np.arange(5.0, -2.5, -0.5))
-NUM_TREES = 200
+NUM_TREES = 100
 _LEAST_PROBABILITY = 1e-6
 
 
@@ -117,10 +118,14 @@ class SoftmaxPredictor:
     def _path(self, inputs, target, outputs, values_of_c) -> list[np.ndarray]:
         model = LogisticRegression(class_weight="balanced", warm_start=True, max_iter=1000)
         path = []
-        with warnings.catch_warnings():
+        with (
+            warnings.catch_warnings(),
+            sklearn.config_context(assume_finite=True, skip_parameter_validation=True),
+        ):
             warnings.simplefilter("ignore", ConvergenceWarning)
             for c in values_of_c:
-                model.set_params(C=c).fit(inputs, target)
+                model.C = c  # set_params would inspect the signature each time
+                model.fit(inputs, target)
                 path.append(_spread(_log_probability(model, outputs), model.classes_, self._num_classes))
         return path
 

@@ -49,5 +49,9 @@ class ProbePlan:
             )
         if self.permutations < 0:
             faults.append(f"--permutations: got {self.permutations}, expected 0 or more. Write for example 200.")
+        if self.jobs < -1 or self.jobs == 0:
+            faults.append(
+                f"--jobs: got {self.jobs}, expected a number of processes, or -1 for one a core. Leave it out."
+            )
         if faults:
             raise UsageError(faults)
