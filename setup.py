@@ -26,6 +26,7 @@ setup(
     install_requires=[
         "click>=8.1",
         "h5py>=3.11",
+        "joblib>=1.3",
         "keras>=3.15",
         "matplotlib>=3.8",
         "nibabel>=5.2",

@@ -3,55 +3,129 @@
 import click
 from mrigen_cli.common import announce, common_options, find_run, load_tensorflow, run_option
 
+_FIGURES = {
+    "balanced_accuracy": "balanced accuracy",
+    "accuracy": "accuracy",
+    "roc_auc": "ROC AUC",
+    "mae": "MAE",
+    "r": "r",
+    "r2": "R²",
+}
+_SHORT = {"roc_auc": "AUC"}
+
 
 @click.command()
 @run_option
+@click.option(
+    "--target",
+    metavar="COLUMN",
+    default="sex",
+    show_default=True,
+    help="Column of participants.tsv (or age, head_size, site): classes, or numbers by ridge regression.",
+)
+@click.option(
+    "--confounds",
+    metavar="COLUMN,...",
+    help="Also: what these tell alone, latents without them and, with head_size, people of equal head size.",
+)
+@click.option(
+    "--harmonise",
+    type=click.Choice(["site"]),
+    help="Also: latents harmonised by site in each fold, and how well sites can be told.",
+)
+@click.option(
+    "--classifiers",
+    metavar="NAME,...",
+    help="Also: other classifiers on latents: svm_linear, svm_rbf, forest, knn, lda.",
+)
+@click.option("--untrained", is_flag=True, help="Also: latents of the same architecture before training.")
+@click.option("--leave-site-out", is_flag=True, help="Also: a cross-validation whose folds are sites.")
+@click.option(
+    "--permutations",
+    type=click.IntRange(min=0),
+    default=0,
+    metavar="N",
+    help="Permute labels N times, by family, for a p-value of the latents.",
+)
+@click.option("--jobs", type=int, default=-1, show_default=True, help="Processes for permutations; -1: one a core.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of folds and intervals.")
 @click.option("--json", "as_json", is_flag=True, help="Print the rows as JSON.")
 @common_options
-def probe(run_directory, seed, as_json):
-    """Classify sex from the latents of a run, cross-validated, beside baselines in the same folds."""
+def probe(run_directory, seed, as_json, confounds, classifiers, **options):
+    """Predict sex, or another column, from the latents of a run, cross-validated, beside baselines in the same
+    folds."""  # fmt: skip
+    from mrigen.probing import ProbePlan
+
+    plan = ProbePlan(confounds=_listed(confounds), classifiers=_listed(classifiers), **options)
     run = find_run(run_directory)
     load_tensorflow()
-    from mrigen.probing import probe as classify
+    from mrigen.probing import probe as predict
+    from mrigen.probing.of_run import output_path
 
-    result = classify(run, seed)
+    result = predict(run, seed, plan)
     if as_json:
         import json
 
         click.echo(json.dumps(result.rows(), indent=2))
     else:
         print_table(result)
-    announce(f"Written: {run.directory / 'probe.json'}, {run.directory / 'probe_roc.png'}")
+    written = [output_path(run.directory, plan.target, ending) for ending in (".json", "_roc.png", "_calibration.png")]
+    announce(
+        f"Written: {', '.join(str(path) for path in (written if result.meaning.kind == 'binary' else written[:1]))}"
+    )
+
+
+def _listed(text: str | None) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(part.strip() for part in (text or "").split(",") if part.strip()))
 
 
 def print_table(result) -> None:
     """Prints the rows of a probe as a table, and how the latents compare."""
     from rich.console import Console
-    from rich.table import Table
-
-    from mrigen.probing.protocol import PROTOCOLS
 
     console = Console(width=None if Console().is_terminal else 100)
-    for protocol, label in PROTOCOLS.items():
-        rows = [row for row in result.rows() if row["protocol"] == protocol]
-        table = Table(title=f"Sex, {protocol} (n = {rows[0]['num_subjects']})", title_justify="left", caption=label)
-        table.add_column("predictor")
-        for name in ("balanced accuracy", "accuracy", "ROC AUC"):
-            table.add_column(f"{name} [95 %]", justify="right")
-        for row in rows:
-            figures = [_figure(row[name], row[f"{name}_ci"]) for name in ("balanced_accuracy", "accuracy", "roc_auc")]
-            table.add_row(row["predictor"], *figures)
-        console.print(table)
+    _print_rows(console, result, result.protocols)
+    first = result.meaning.compared[0]
     for row in result.comparisons():
-        if row["metric"] == "roc_auc" and row["difference"] is not None and row["baseline"] != "dummy":
+        if row["metric"] == first and row["difference"] is not None and row["baseline"] != "dummy":
             low, high = row["ci"]
             console.print(
-                f"AUC of latents minus {row['baseline']} ({row['protocol']}): "
+                f"{_SHORT.get(first, first)} of latents minus {row['baseline']} ({row['protocol']}): "
                 f"{row['difference']:+.3f} [{low:+.3f}, {high:+.3f}]",
                 highlight=False,
             )
+    if result.permutation is not None:
+        test = result.permutation
+        console.print(
+            f"Permutation test of latents ({_FIGURES[test.metric]}, transductive): p = {test.p_value:.3g} "
+            f"({len(test.null)} permutations)",
+            highlight=False,
+        )
+    if result.telling_site is not None:
+        _print_rows(console, result.telling_site, {"transductive": "how well sites can be told from latents"})
 
 
-def _figure(value, interval) -> str:
-    return "-" if value is None else f"{value:.3f} [{interval[0]:.3f}, {interval[1]:.3f}]"
+def _print_rows(console, result, protocols) -> None:
+    from rich.table import Table
+
+    name, metrics = result.meaning.name, result.meaning.metrics
+    if result.meaning.classes:
+        metrics = ("balanced_accuracy", "accuracy", "roc_auc")
+    for protocol, label in protocols.items():
+        rows = [row for row in result.rows() if row["protocol"] == protocol]
+        total = rows[0]["num_subjects"]
+        title = f"{name[:1].upper()}{name[1:]}, {protocol} (n = {total})"
+        table = Table(title=title, title_justify="left", caption=label)
+        table.add_column("predictor")
+        for metric in metrics:
+            table.add_column(f"{_FIGURES[metric]} [95 %]", justify="right")
+        for row in rows:
+            few = "" if row["num_subjects"] == total else f" (n = {row['num_subjects']})"
+            digits = 3 if result.meaning.classes else 2
+            figures = [_figure(row[metric], row[f"{metric}_ci"], digits) for metric in metrics]
+            table.add_row(row["predictor"] + few, *figures)
+        console.print(table)
+
+
+def _figure(value, interval, digits) -> str:
+    return "-" if value is None else f"{value:.{digits}f} [{interval[0]:.{digits}f}, {interval[1]:.{digits}f}]"

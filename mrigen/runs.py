@@ -107,13 +107,17 @@ class Run:
             )
         return path
 
-    def load_model(self):
-        """Returns the model of the run with its best weights; no code of the run folder is executed."""
+    def build_model(self):
+        """Returns the model of the run with the weights that a fit begins with."""
         from mrigen.models import build_model
 
-        path = self.weights_path
         shape, precision, seed = self.grid["volume_shape"], self.facts["precision"], self.recipe.training.seed
-        model = build_model(self.recipe.model, shape, precision, seed, self.covariates)
+        return build_model(self.recipe.model, shape, precision, seed, self.covariates)
+
+    def load_model(self):
+        """Returns the model of the run with its best weights; no code of the run folder is executed."""
+        path = self.weights_path
+        model = self.build_model()
         try:
             model.load_weights(path)
         except (OSError, ValueError, KeyError) as error:

@@ -36,18 +36,17 @@ def bootstrap_counts(target: np.ndarray, num_bootstrap: int, seed: int) -> np.nd
     """Returns how often each person is drawn in each resample, (num_bootstrap, n) int; classes keep their sizes.
 
     Args:
-        target: (n,) int, 0 or 1; the resampling is stratified by it.
+        target: (n,) int, the classes; the resampling is stratified by them.
         num_bootstrap: number of resamples.
         seed: of the draws; the same target, number and seed give the same resamples, so that two predictors of the
             same people can be compared in pairs.
     """
     generator = np.random.default_rng(seed)
     counts = np.zeros((num_bootstrap, len(target)), np.int64)
-    for label in (0, 1):
+    for label in np.unique(target):
         members = np.flatnonzero(target == label)
-        if len(members):
-            uniform = np.full(len(members), 1.0 / len(members))
-            counts[:, members] = generator.multinomial(len(members), uniform, size=num_bootstrap)
+        uniform = np.full(len(members), 1.0 / len(members))
+        counts[:, members] = generator.multinomial(len(members), uniform, size=num_bootstrap)
     return counts
 
 

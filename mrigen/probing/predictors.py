@@ -213,10 +213,10 @@ def stratified_group_folds(
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Returns folds (training rows, test rows) that keep groups whole and classes in proportion.
 
-    The number of folds is reduced to the number of groups of the rarer class. Every training part holds both classes.
+    The number of folds is reduced to the number of groups of the rarest class. Every training part holds all classes.
 
     Args:
-        target: (n,) int, 0 or 1.
+        target: (n,) int, the classes.
         groups: (n,) str; people of one group are always in one fold.
         num_folds: wanted number of folds.
         seed: of the shuffle.
@@ -224,7 +224,8 @@ def stratified_group_folds(
     Returns:
         A list of folds; empty when a class has fewer than two groups, so that no fold is possible.
     """
-    most = min(len(np.unique(groups[target == label])) for label in (0, 1))
+    labels = np.unique(target)
+    most = min(len(np.unique(groups[target == label])) for label in labels) if len(labels) > 1 else 0
     alone = len(np.unique(groups)) == len(groups)
     for count in range(min(num_folds, most), 1, -1):
         # The greedy group splitter may put a rare class into one fold alone; another shuffle helps.
@@ -235,7 +236,7 @@ def stratified_group_folds(
                 warnings.simplefilter("ignore", UserWarning)
                 splits = splitter(count, shuffle=True, random_state=random_state).split(target, target, groups)
                 folds = [(np.asarray(train), np.asarray(test)) for train, test in splits]
-            if all(len(test) and len(np.unique(target[train])) == 2 for train, test in folds):
+            if all(len(test) and len(np.unique(target[train])) == len(labels) for train, test in folds):
                 return folds
     return []
 

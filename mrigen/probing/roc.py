@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 from mrigen.errors import UsageError
 from mrigen.files import atomic_path
 from mrigen.probing.intervals import people_by_repeats, summarize_scores
-from mrigen.probing.protocol import PROTOCOLS, SCORE_COLUMNS, ProbeResult
+from mrigen.probing.result import PROTOCOLS, SCORE_COLUMNS, ProbeResult
+from mrigen.probing.targets import SEX
 
 # Okabe and Ito's palette without its yellow, which is too light for a line on white. The line style repeats the
 # difference, for prints in grey. The predictor that the probe is about is thick and black.
@@ -23,6 +24,11 @@ STYLES = {
     "voxel_svm_linear": ("#0072B2", "-"),
     "voxel_svm_rbf": ("#56B4E9", "--"),
     "dummy": ("#999999", "-."),
+    "untrained": ("#999999", "-"),
+    "confounds": ("#882255", "-"),
+    "latents_deconfounded": ("#000000", "--"),
+    "latents_size_matched": ("#000000", "-."),
+    "latents_harmonised": ("#44AA99", "--"),
 }
 OTHER_STYLES = (("#CC79A7", "-"), ("#CC79A7", "--"), ("#CC79A7", ":"), ("#CC79A7", "-."))
 _GRID = np.linspace(0.0, 1.0, 401)
@@ -56,6 +62,7 @@ def draw_roc(result: ProbeResult | pd.DataFrame, path: str | os.PathLike) -> Non
         UsageError: if the table lacks a column or holds no protocol with people of both classes.
     """
     scores, auc = _curves_and_areas(result)
+    negative, positive = (result.meaning if isinstance(result, ProbeResult) else SEX).classes
     protocols = [name for name in PROTOCOLS if any(key[0] == name for key in auc)]
     if not protocols:
         raise UsageError(
@@ -82,8 +89,8 @@ def draw_roc(result: ProbeResult | pd.DataFrame, path: str | os.PathLike) -> Non
         axes.set_title(f"{protocol} ({num_people} people)", fontsize=11, pad=26)
         axes.text(0.5, 1.015, "\n".join(_wrapped(what, how)), transform=axes.transAxes, ha="center", fontsize=7)
         axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
-        axes.set_xlabel("false positive rate (F called M)")
-        axes.set_ylabel("true positive rate (M called M)")
+        axes.set_xlabel(f"false positive rate ({negative} called {positive})")
+        axes.set_ylabel(f"true positive rate ({positive} called {positive})")
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(
             title="ROC AUC [95 % interval]", loc="upper center", bbox_to_anchor=(0.5, -0.13), frameon=False,

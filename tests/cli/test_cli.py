@@ -98,6 +98,8 @@ def test_five_faults_give_five_lines_and_nothing_is_run(call, tmp_path):
         (["fit", "vae", "--set", "data.root=/nowhere"], "/nowhere"),
         (["sample", "--run", "/nowhere"], "/nowhere: no such folder"),
         (["probe", "--run", "/nowhere"], "/nowhere: no such folder"),
+        (["probe", "--classifiers", "knn,tree"], "--classifiers: got tree, expected some of logistic, svm_linear"),
+        (["probe", "--confounds", "age", "--target", "age"], "--confounds: got age, which is the target"),
         (["diagnose", "--run", "/nowhere"], "/nowhere: no such folder"),
         (["compare", "/nowhere"], "/nowhere: no such folder"),
         (["compare"], "runs: no complete run"),

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from mrigen.probing import predictors
-from mrigen.probing.protocol import ProbeInputs
+from mrigen.probing import learners, predictors
+from mrigen.probing.inputs import ProbeInputs
 
 
 @pytest.fixture
@@ -13,6 +13,8 @@ def small_grids(monkeypatch):
     monkeypatch.setattr(predictors, "SVM_C", (0.1, 10.0))
     monkeypatch.setattr(predictors, "RBF_GAMMA_MULTIPLES", (0.25, 1.0))
     monkeypatch.setattr(predictors, "NUM_INNER_FOLDS", 2)
+    monkeypatch.setattr(learners, "RIDGE_ALPHA", (100.0, 1.0))
+    monkeypatch.setattr(learners, "NUM_TREES", 25)
 
 
 @pytest.fixture

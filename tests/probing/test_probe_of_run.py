@@ -8,7 +8,7 @@ import pytest
 from mrigen.data.dataset import open_dataset
 from mrigen.errors import CohortError, RunError
 from mrigen.probing import probe
-from mrigen.probing.probe import gather_inputs
+from mrigen.probing.of_run import gather_inputs
 
 
 @pytest.fixture(scope="module")

@@ -1,10 +1,16 @@
 """Each predictor learns from the training people of the fold, and from nobody else."""
 
+import functools
+
 import numpy as np
 import pytest
 from sklearn.decomposition import PCA
 from sklearn.preprocessing import StandardScaler
 
+from mrigen.probing.confounds import AmongPredictor, deconfounded
+from mrigen.probing.harmonise import harmonised
+from mrigen.probing.learners import ClassifierPredictor
+from mrigen.probing.plan import CLASSIFIERS
 from mrigen.probing.predictors import (
     MAX_DEVIATION,
     KernelSVMPredictor,
@@ -16,13 +22,22 @@ from mrigen.probing.predictors import (
     stratified_group_folds,
 )
 
+
+def _classifier(name, matrix):
+    return ClassifierPredictor(name, matrix, 2)
+
+
 PREDICTORS = {
     "logistic": lambda matrix: LogisticPredictor(matrix),
     "pca": lambda matrix: LogisticPredictor(PrincipalComponents(matrix, 6)),
     "linear": lambda matrix: KernelSVMPredictor(StandardizedVoxels(matrix), "linear"),
     "rbf": lambda matrix: KernelSVMPredictor(StandardizedVoxels(matrix), "rbf"),
     "majority": lambda matrix: MajorityPredictor(),
-}
+    "deconfounded": lambda matrix: LogisticPredictor(deconfounded(matrix[:, 2:], matrix[:, :2])),
+    "harmonised": lambda matrix: LogisticPredictor(harmonised(matrix, SITE)),
+    "among": lambda matrix: AmongPredictor(LogisticPredictor(matrix), np.arange(40)),
+} | {f"classifier {name}": functools.partial(_classifier, name) for name in CLASSIFIERS}
+SITE = np.array(["here", "there"])[np.arange(40) // 3 % 2]
 GROUPS = np.array([f"sub-{i}" for i in range(40)])
 TARGET = np.random.default_rng(0).permutation(np.arange(40) % 2)
 TRAIN, TEST = np.arange(30), np.arange(30, 40)

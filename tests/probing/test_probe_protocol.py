@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from mrigen.errors import CohortError, UsageError
-from mrigen.probing.protocol import paired_difference, run_probe
+from mrigen.probing.protocol import run_probe
+from mrigen.probing.result import paired_difference
 
 NAMES = (
     "latents", "latents_draw", "dummy", "head_volume", "brain_volume", "pca", "voxel_svm_linear", "voxel_svm_rbf",
@@ -75,7 +76,7 @@ def test_the_same_seed_gives_the_same_result_and_another_one_other_folds(make_in
 
 
 def test_every_predictor_is_tested_on_the_folds_that_are_written_down(make_inputs, monkeypatch):
-    from mrigen.probing import predictors, protocol
+    from mrigen.probing import predictors
 
     seen = []
 
@@ -86,7 +87,7 @@ def test_every_predictor_is_tested_on_the_folds_that_are_written_down(make_input
 
         return fit_score
 
-    for cls in (protocol.MajorityPredictor, protocol.LogisticPredictor, protocol.KernelSVMPredictor):
+    for cls in (predictors.MajorityPredictor, predictors.LogisticPredictor, predictors.KernelSVMPredictor):
         monkeypatch.setattr(cls, "fit_score", spy(cls.__name__))
     inputs = make_inputs(
         groups=np.repeat([f"family-{i}" for i in range(12)], 5), split=np.repeat(["train", "heldout"], [40, 20])

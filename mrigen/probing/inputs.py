@@ -1,0 +1,133 @@
+"""What a probe is run on, and whether it can be."""
+
+import dataclasses
+
+import numpy as np
+
+from mrigen.errors import CohortError, UsageError
+from mrigen.probing.targets import SEX, Target
+
+SPLITS = ("train", "validation", "heldout")
+_TEXTS = ("participant_ids", "groups", "site", "split")
+_MATRICES = ("latents", "latents_draw", "latents_untrained", "volumes", "confounds")
+_OPTIONAL = ("latents_draw", "latents_untrained", "brain_volume", "confounds")
+
+
+@dataclasses.dataclass(frozen=True)
+class ProbeInputs:
+    """What a probe is run on: plain arrays, one row a person.
+
+    Attributes:
+        participant_ids: (n,) str, all different.
+        target: (n,) int, the number of the class (sex: 0 is F, 1 is M); or (n,) float, measurements.
+        groups: (n,) str, the family, or the person's own id; a group is never on both sides of a fold.
+        site: (n,) str, for the protocol leave-site-out and for harmonising.
+        split: (n,) str, 'train', 'validation' or 'heldout': what the encoder was fitted on ('train', with
+            'validation' for early stopping).
+        latents: (n, d) float32, posterior means.
+        latents_draw: (n, d) float32, one draw from each posterior; None for plain autoencoders.
+        volumes: (n, D) float32, the flattened volumes on the grid of the model.
+        head_volume: (n,) float, ml.
+        brain_volume: (n,) float, ml, or None.
+        confounds: (n, c) float of `encode_confounds`, or None.
+        latents_untrained: (n, d) float32, of the same architecture with the weights it began with, or None.
+        meaning: of the numbers in `target`.
+    """
+
+    participant_ids: np.ndarray
+    target: np.ndarray
+    groups: np.ndarray
+    site: np.ndarray
+    split: np.ndarray
+    latents: np.ndarray
+    latents_draw: np.ndarray | None
+    volumes: np.ndarray
+    head_volume: np.ndarray
+    brain_volume: np.ndarray | None = None
+    confounds: np.ndarray | None = None
+    latents_untrained: np.ndarray | None = None
+    meaning: Target = SEX
+
+
+def checked(inputs: ProbeInputs, num_folds: int, num_repeats: int, num_bootstrap: int) -> ProbeInputs:
+    """Returns `inputs` as arrays of the right types; raises all faults together."""
+    faults = [
+        f"run_probe: {name}: got {value!r}, expected an integer >= {least}. Set for example {example}."
+        for name, value, least, example in (
+            ("num_folds", num_folds, 2, 5),
+            ("num_repeats", num_repeats, 1, 5),
+            ("num_bootstrap", num_bootstrap, 1, 2000),
+        )
+        if not isinstance(value, (int, np.integer)) or value < least
+    ]
+    arrays = {}
+    num_people = len(inputs.participant_ids)
+    for field in dataclasses.fields(ProbeInputs):
+        value = getattr(inputs, field.name)
+        if field.name == "meaning":
+            continue
+        if value is None and field.name in _OPTIONAL:
+            arrays[field.name] = None
+            continue
+        is_text = field.name in _TEXTS
+        array = np.asarray(value).astype(str) if is_text else np.asarray(value)
+        num_axes = 2 if field.name in _MATRICES else 1
+        arrays[field.name] = array
+        if array.ndim != num_axes or len(array) != num_people or array.size == 0:
+            expected = f"({num_people},)" if num_axes == 1 else f"({num_people}, at least 1)"
+            faults.append(
+                f"ProbeInputs: {field.name}: got shape {array.shape}, expected {expected}. Give one row a person."
+            )
+        elif not is_text and not np.issubdtype(array.dtype, np.number) and array.dtype != bool:
+            faults.append(f"ProbeInputs: {field.name}: got dtype {array.dtype}, expected numbers. Convert the values.")
+        elif not is_text and not _finite_rows(array).all():
+            people = arrays["participant_ids"][~_finite_rows(array)]
+            faults.append(
+                f"ProbeInputs: {field.name}: got NaN or infinity for {_some(people)}, expected finite numbers. "
+                "Leave out these people, or the predictor."
+            )
+    if not faults:
+        faults += _value_faults(arrays, inputs.meaning)
+    if faults:
+        raise UsageError(faults)
+    arrays["target"] = arrays["target"].astype(float if inputs.meaning.classes is None else int)
+    arrays["volumes"] = arrays["volumes"].astype(np.float32, copy=False)
+    split_groups = np.unique(arrays["groups"][arrays["split"] == "heldout"])
+    shared = np.intersect1d(split_groups, arrays["groups"][arrays["split"] != "heldout"])
+    if len(shared):
+        raise CohortError(
+            f"probe: groups: got {_some(shared)} in the held-out people and in those of training or validation, "
+            "expected each family on one side. Split the cohort by family and fit again."
+        )
+    return ProbeInputs(**arrays, meaning=inputs.meaning)
+
+
+def _value_faults(arrays: dict[str, np.ndarray], meaning: Target) -> list[str]:
+    faults = []
+    ids, counts = np.unique(arrays["participant_ids"], return_counts=True)
+    if counts.max() > 1:
+        faults.append(
+            f"ProbeInputs: participant_ids: got {_some(ids[counts > 1])} more than once, expected one row a person. "
+            "Choose one session of each person."
+        )
+    known_values = {"split": SPLITS} if meaning.classes is None else {
+        "target": tuple(range(len(meaning.classes))), "split": SPLITS
+    }  # fmt: skip
+    for name, known in known_values.items():
+        unknown = np.setdiff1d(arrays[name], known)
+        if len(unknown):
+            faults.append(
+                f"ProbeInputs: {name}: got {_some(unknown)}, expected only {', '.join(map(str, known))}. "
+                "Leave out the other people."
+            )
+    return faults
+
+
+def _finite_rows(array: np.ndarray) -> np.ndarray:
+    """Returns which rows are finite, (n,) bool, row by row: volumes are large."""
+    return np.array([np.isfinite(row).all() for row in array], bool)
+
+
+def _some(values: np.ndarray) -> str:
+    shown = ", ".join(str(value) for value in values[:5])
+    return shown if len(values) <= 5 else f"{shown} and {len(values) - 5} more"

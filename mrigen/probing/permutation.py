@@ -1,0 +1,132 @@
+"""Whether the figure of a predictor could be chance: the whole cross-validation again, with permuted labels."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+
+import joblib
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from mrigen.probing.folds import derived_seed, target_folds
+from mrigen.probing.measures import measure
+from mrigen.probing.predictors import Predictor
+from mrigen.probing.targets import Target
+
+
+@dataclasses.dataclass(frozen=True)
+class PermutationTest:
+    """What permuted labels gave.
+
+    Attributes:
+        metric: the figure.
+        observed: with the true labels.
+        null: with permuted labels, one a permutation.
+    """
+
+    metric: str
+    observed: float
+    null: tuple[float, ...]
+
+    @property
+    def p_value(self) -> float:
+        """(1 + permutations that do as well or better) / (1 + permutations)."""
+        # A permutation that gave no figure counts against the finding.
+        reached = sum(not value < self.observed - 1e-12 for value in self.null)
+        return (1 + reached) / (1 + len(self.null))
+
+    def as_dict(self) -> dict:
+        """Returns the test for JSON."""
+        return {
+            "predictor": "latents",
+            "protocol": "transductive",
+            "metric": self.metric,
+            "observed": self.observed,
+            "p": self.p_value,
+            "num_permutations": len(self.null),
+            "null": list(self.null),
+        }
+
+
+def permute_by_group(target: np.ndarray, groups: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """Returns the labels permuted: families of one size exchange theirs, as wholes, and each shuffles its own.
+
+    So relatives who are alike stay together, and people without relatives are permuted freely among themselves.
+
+    References:
+        Winkler et al. 2015, Multi-level block permutation, NeuroImage 123.
+    """
+    permuted = target.copy()
+    _, numbers = np.unique(groups, return_inverse=True)
+    families = np.split(np.argsort(numbers, kind="stable"), np.cumsum(np.bincount(numbers))[:-1])
+    for size in sorted({len(family) for family in families}):
+        alike = np.stack([family for family in families if len(family) == size])
+        values = target[alike[generator.permutation(len(alike))]]
+        permuted[alike] = generator.permuted(values, axis=1)
+    return permuted
+
+
+def cross_validated_figure(
+    predictor: Predictor,
+    target: np.ndarray,
+    groups: np.ndarray,
+    meaning: Target,
+    *,
+    num_folds: int = 5,
+    num_repeats: int = 5,
+    seed: int = 0,
+) -> float:
+    """Returns the figure that the transductive protocol has for `predictor`, NaN where there are no folds.
+
+    Folds are drawn for these labels, so that true and permuted labels go through the same procedure.
+    """
+    scores, predictions = [], []
+    with threadpool_limits(1, user_api="blas"):
+        for repeat in range(num_repeats):
+            folds = target_folds(target, groups, meaning, num_folds, seed, repeat)
+            if not folds:
+                return float("nan")
+            found = [
+                predictor.fit_score(target, groups, train, test, derived_seed(seed, repeat, fold + 1))
+                for fold, (train, test) in enumerate(folds)
+            ]
+            order = np.argsort(np.concatenate([test for _, test in folds]))
+            scores.append(np.concatenate([part.score for part in found])[order])
+            predictions.append(np.concatenate([part.prediction for part in found])[order])
+    figures = measure(meaning, target, np.stack(scores), np.stack(predictions), np.ones((1, len(target))))
+    return float(figures[meaning.compared[0]][0])
+
+
+def permutation_test(
+    predictor: Predictor,
+    target: np.ndarray,
+    groups: np.ndarray,
+    meaning: Target,
+    num_permutations: int,
+    *,
+    seed: int = 0,
+    jobs: int = -1,
+    progress: Callable[[], None] | None = None,
+    **settings: int,
+) -> PermutationTest:
+    """Returns the permutation test of a predictor over the whole cross-validation, choices of settings included.
+
+    Args:
+        predictor: of row numbers; must be picklable by cloudpickle for several jobs.
+        target, groups, meaning: see `ProbeInputs`.
+        num_permutations: of the labels, by family.
+        seed: of folds and permutations; the same seed gives the same test whatever `jobs` is.
+        jobs: processes; -1 for all processors.
+        progress: called after each permutation.
+        settings: num_folds, num_repeats.
+    """
+    figure = functools.partial(cross_validated_figure, groups=groups, meaning=meaning, seed=seed, **settings)
+    generators = [np.random.default_rng(derived_seed(seed, 20, number)) for number in range(num_permutations)]
+    labels = [permute_by_group(target, groups, generator) for generator in generators]
+    null = []
+    calls = (joblib.delayed(figure)(predictor, permuted) for permuted in labels)
+    for value in joblib.Parallel(n_jobs=jobs, return_as="generator")(calls):
+        null.append(value)
+        if progress is not None:
+            progress()
+    return PermutationTest(meaning.compared[0], figure(predictor, target), tuple(null))

@@ -1,0 +1,94 @@
+"""Which predictors a probe compares."""
+
+import functools
+import logging
+from collections.abc import Callable
+
+import numpy as np
+
+from mrigen.errors import CohortError, UsageError
+from mrigen.probing.confounds import FEWEST_PAIRS, AmongPredictor, deconfounded, match_sizes
+from mrigen.probing.harmonise import harmonised
+from mrigen.probing.inputs import ProbeInputs
+from mrigen.probing.learners import (
+    ClassifierPredictor,
+    MajorityClassPredictor,
+    MeanPredictor,
+    RidgePredictor,
+    SoftmaxPredictor,
+)
+from mrigen.probing.plan import ProbePlan
+from mrigen.probing.predictors import (
+    KernelSVMPredictor,
+    LogisticPredictor,
+    MajorityPredictor,
+    Predictor,
+    PrincipalComponents,
+    StandardizedVoxels,
+)
+from mrigen.probing.targets import Target
+
+logger = logging.getLogger(__name__)
+
+
+def learner_of(meaning: Target) -> Callable[..., Predictor]:
+    """Returns the linear predictor of a kind of target, a function of features."""
+    return {
+        "binary": LogisticPredictor,
+        "classes": functools.partial(SoftmaxPredictor, num_classes=len(meaning.classes or ())),
+        "numbers": functools.partial(RidgePredictor, meaning=meaning),
+    }[meaning.kind]
+
+
+def build_rows(inputs: ProbeInputs, plan: ProbePlan) -> dict[str, Predictor]:
+    """Returns the predictors by name, in the order of the rows; see `run_probe`.
+
+    Raises:
+        UsageError: classifiers for numbers. CohortError: one site to be harmonised.
+    """
+    meaning = inputs.meaning
+    learn = learner_of(meaning)
+    rows: dict[str, Predictor] = {"latents": learn(inputs.latents)}
+    if inputs.latents_draw is not None:
+        rows["latents_draw"] = learn(inputs.latents_draw)
+    rows["dummy"] = _dummy(meaning)
+    rows["head_volume"] = learn(inputs.head_volume[:, None])
+    if inputs.brain_volume is not None:
+        rows["brain_volume"] = learn(inputs.brain_volume[:, None])
+    rows["pca"] = learn(PrincipalComponents(inputs.volumes, inputs.latents.shape[1]))
+    if meaning.kind == "binary":
+        voxels = StandardizedVoxels(inputs.volumes)
+        rows["voxel_svm_linear"] = KernelSVMPredictor(voxels, "linear")
+        rows["voxel_svm_rbf"] = KernelSVMPredictor(voxels, "rbf")
+    if inputs.latents_untrained is not None:
+        rows["untrained"] = learn(inputs.latents_untrained)
+    if inputs.confounds is not None:
+        rows["confounds"] = learn(inputs.confounds)
+        rows["latents_deconfounded"] = learn(deconfounded(inputs.latents, inputs.confounds))
+        if "head_size" in plan.confounds and meaning.kind == "binary":
+            matched = match_sizes(inputs.target, inputs.head_volume)
+            if len(matched) < 2 * FEWEST_PAIRS:
+                logger.warning(
+                    "%d pairs are matched in head size, too few for the row latents_size_matched", len(matched) // 2
+                )
+            else:
+                rows["latents_size_matched"] = AmongPredictor(learn(inputs.latents), matched)
+    if plan.harmonise:
+        if len(np.unique(inputs.site)) < 2:
+            raise CohortError("--harmonise site: got one site, expected at least two. Leave out --harmonise.")
+        rows["latents_harmonised"] = learn(harmonised(inputs.latents, inputs.site))
+    if plan.classifiers and meaning.classes is None:
+        raise UsageError(
+            f"--classifiers: got {', '.join(plan.classifiers)} for the numbers of {meaning.name}, expected a target "
+            "of classes. Leave them out."
+        )
+    for name in plan.classifiers:
+        if name != "logistic":  # the row `latents`
+            rows[f"latents_{name}"] = ClassifierPredictor(name, inputs.latents, len(meaning.classes))
+    return rows
+
+
+def _dummy(meaning: Target) -> Predictor:
+    if meaning.classes is None:
+        return MeanPredictor()
+    return MajorityPredictor() if meaning.kind == "binary" else MajorityClassPredictor(len(meaning.classes))

@@ -1,0 +1,92 @@
+"""Permutations: of whole families, uniform p-values without a signal, small ones with it."""
+
+import subprocess
+import sys
+
+import joblib
+import numpy as np
+import pytest
+from scipy import stats
+
+from mrigen.probing.learners import RidgePredictor
+from mrigen.probing.permutation import PermutationTest, cross_validated_figure, permutation_test, permute_by_group
+from mrigen.probing.predictors import LogisticPredictor
+from mrigen.probing.protocol import run_probe
+from mrigen.probing.targets import SEX, Target
+
+pytestmark = pytest.mark.usefixtures("small_grids")
+QUICK = {"num_folds": 3, "num_repeats": 1}
+
+
+def of_noise(seed, signal=0.0, count=24, num_permutations=19, **options):
+    generator = np.random.default_rng(seed)
+    target = generator.permutation(np.arange(count) % 2)
+    latents = generator.normal(size=(count, 2)) + signal * target[:, None]
+    groups = np.arange(count).astype(str)
+    return permutation_test(
+        LogisticPredictor(latents), target, groups, SEX, num_permutations, seed=seed, **{"jobs": 1, **QUICK, **options}
+    )
+
+
+def test_p_values_of_noise_are_uniform():
+    values = [of_noise(seed).p_value for seed in range(24)]
+    assert stats.kstest(values, "uniform").pvalue > 0.01
+    assert 0.3 < np.mean(values) < 0.7
+
+
+def test_a_signal_has_the_smallest_p_value_there_is():
+    test = of_noise(0, signal=3.0)
+    assert test.p_value == 1 / 20
+    assert test.observed > 0.9 > np.mean(test.null)
+    assert test.as_dict()["p"] == 1 / 20
+
+
+def test_the_same_seed_gives_the_same_test_whatever_the_jobs():
+    calls = []
+    first = of_noise(1, num_permutations=5, progress=lambda: calls.append(1))
+    assert len(calls) == 5
+    with joblib.parallel_config(backend="threading"):
+        assert of_noise(1, num_permutations=5, jobs=2) == first
+    assert len(set(first.null)) > 1
+
+
+def test_the_observed_figure_is_that_of_the_probe(make_inputs):
+    inputs = make_inputs(num_people=40, signal=0.4)
+    settings = {"num_folds": 3, "num_repeats": 2, "seed": 4}
+    figure = cross_validated_figure(LogisticPredictor(inputs.latents), inputs.target, inputs.groups, SEX, **settings)
+    row = run_probe(inputs, num_bootstrap=5, **settings).rows()[0]
+    assert (row["predictor"], row["protocol"]) == ("latents", "transductive")
+    assert row["roc_auc"] == pytest.approx(figure, abs=1e-6)
+
+
+def test_ties_and_missing_figures_count_against_the_finding():
+    assert PermutationTest("roc_auc", 0.7, (0.7, 0.6, float("nan"), 0.8)).p_value == 4 / 5
+
+
+def test_families_stay_together_and_people_alone_among_themselves():
+    groups = np.repeat([f"family-{i}" for i in range(20)], 2).tolist() + [f"alone-{i}" for i in range(30)]
+    target = np.concatenate([np.repeat(np.arange(20) % 2, 2), np.full(30, 7)])
+    seen = []
+    for seed in range(5):
+        permuted = permute_by_group(target, np.array(groups), np.random.default_rng(seed))
+        assert sorted(permuted) == sorted(target)
+        assert (permuted[40:] == 7).all()
+        assert (permuted[:40:2] == permuted[1:40:2]).all()
+        seen.append(tuple(permuted))
+    assert len(set(seen)) == 5
+
+
+def test_numbers_are_tested_by_their_correlation():
+    generator = np.random.default_rng(0)
+    latents = generator.normal(size=(40, 3))
+    age = 40.0 + 10.0 * latents[:, 0] + generator.normal(size=40)
+    meaning = Target("age", None)
+    predictor = RidgePredictor(latents, meaning)
+    test = permutation_test(predictor, age, np.arange(40).astype(str), meaning, 9, jobs=1, **QUICK)
+    assert (test.metric, test.p_value) == ("r", 0.1)
+    assert test.observed > 0.9
+
+
+def test_other_processes_need_no_tensorflow():
+    code = "import sys, mrigen.probing.permutation; assert not {'tensorflow', 'keras'} & set(sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,155 @@
+"""Other targets than sex: what a column means, and figures against scikit-learn."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.linear_model import Ridge
+from sklearn.metrics import balanced_accuracy_score, mean_absolute_error, r2_score, roc_auc_score
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from mrigen.errors import CohortError, UsageError
+from mrigen.probing import learners
+from mrigen.probing.intervals import bootstrap_counts
+from mrigen.probing.learners import RidgePredictor
+from mrigen.probing.measures import measure
+from mrigen.probing.plan import ProbePlan
+from mrigen.probing.predictors import stratified_group_folds
+from mrigen.probing.protocol import run_probe
+from mrigen.probing.targets import SEX, Target, read_target
+
+AGE, GROUP = Target("age", None), Target("group", ("a", "b", "c"))
+QUICK = {"num_folds": 4, "num_repeats": 2, "num_bootstrap": 100}
+
+
+def test_columns_are_understood():
+    table = pd.DataFrame(
+        {
+            "sex": ["M", "F", "x", None], "age": [1.5, np.nan, 3.0, 4.0], "patient": [1.0, 0.0, np.nan, 1.0],
+            "group": ["b", "a", "c", None], "head_volume_ml": [1.0, 2.0, 3.0, 4.0], "same": ["x"] * 4,
+        }
+    )  # fmt: skip
+    for name, meaning, values in (
+        ("sex", SEX, [1, 0, np.nan, np.nan]),
+        ("age", AGE, [1.5, np.nan, 3, 4]),
+        ("patient", Target("patient", ("0", "1")), [1, 0, np.nan, 1]),
+        ("group", GROUP, [1, 0, 2, np.nan]),
+        ("head_size", Target("head_size", None), [1, 2, 3, 4]),
+    ):
+        found, numbers = read_target(table, name)
+        assert found == meaning
+        np.testing.assert_array_equal(numbers, values)
+    with pytest.raises(UsageError, match=r"--target ages: got a column .* Did you mean age"):
+        read_target(table, "ages")
+    with pytest.raises(CohortError, match=r"--target same: got 1 different values"):
+        read_target(table, "same")
+    with pytest.raises(UsageError, match=r"--target name: got 30 different texts, expected numbers or at most 20"):
+        read_target(pd.DataFrame({"name": [f"n{i}" for i in range(30)]}), "name")
+
+
+def test_figures_of_numbers_equal_scikit_learn_on_the_repeated_people():
+    generator = np.random.default_rng(0)
+    target = 40.0 + 10.0 * generator.normal(size=30)
+    predicted = target + 5.0 * generator.normal(size=(3, 30)) + 2.0
+    counts = bootstrap_counts(np.zeros(30, int), 10, seed=0)
+    samples = measure(AGE, target, predicted, predicted, counts)
+    for sample, count in enumerate(counts):
+        truth, rows = np.repeat(target, count), [np.repeat(row, count) for row in predicted]
+        assert samples["mae"][sample] == pytest.approx(np.mean([mean_absolute_error(truth, row) for row in rows]))
+        assert samples["r2"][sample] == pytest.approx(np.mean([r2_score(truth, row) for row in rows]))
+        assert samples["r"][sample] == pytest.approx(np.mean([np.corrcoef(truth, row)[0, 1] for row in rows]))
+
+
+def test_figures_of_classes_equal_scikit_learn_on_the_repeated_people():
+    generator = np.random.default_rng(0)
+    target = np.arange(30) % 3
+    scores = generator.normal(size=(2, 30, 3)) + (target[:, None] == np.arange(3))
+    predictions = scores.argmax(axis=-1)
+    counts = bootstrap_counts(target, 10, seed=0)
+    assert (counts[:, target == 2].sum(axis=1) == 10).all()
+    samples = measure(GROUP, target, scores, predictions, counts)
+    for sample, count in enumerate(counts):
+        truth = np.repeat(target, count)
+        drawn = [np.repeat(row, count, axis=0) for row in scores]
+        areas = [roc_auc_score(truth == label, row[:, label]) for row in drawn for label in range(3)]
+        right = [balanced_accuracy_score(truth, np.repeat(row, count)) for row in predictions]
+        assert samples["roc_auc"][sample] == pytest.approx(np.mean(areas), abs=1e-6)
+        assert samples["balanced_accuracy"][sample] == pytest.approx(np.mean(right))
+
+
+def test_ridge_equals_scikit_learn():
+    generator = np.random.default_rng(0)
+    latents = generator.normal(size=(80, 12)) * np.arange(1, 13)
+    age = 40.0 + latents @ generator.normal(size=12) * 0.3 + 5.0 * generator.normal(size=80)
+    groups, train, test = np.arange(80).astype(str), np.arange(60), np.arange(60, 80)
+    found = RidgePredictor(latents, AGE).fit_score(age, groups, train, test, seed=3)
+    folds = stratified_group_folds(AGE.strata(age[train]), groups[train], 5, seed=3)
+    search = GridSearchCV(
+        make_pipeline(StandardScaler(), Ridge()), {"ridge__alpha": learners.RIDGE_ALPHA}, cv=folds,
+        scoring="neg_mean_squared_error",
+    ).fit(latents[train], age[train])  # fmt: skip
+    np.testing.assert_allclose(found.score, search.predict(latents[test]), rtol=1e-6)
+    assert found.setting == f"alpha={search.best_params_['ridge__alpha']:.2g}"
+    # Ages of test people are not read.
+    changed = np.where(np.arange(80) < 60, age, 0.0)
+    np.testing.assert_array_equal(
+        RidgePredictor(latents, AGE).fit_score(changed, groups, train, test, 3).score, found.score
+    )
+
+
+@pytest.fixture
+def of_age(make_inputs):
+    inputs = make_inputs(num_people=90)
+    age = 45.0 + 12.0 * np.random.default_rng(8).normal(size=90)
+    latents = inputs.latents.copy()
+    latents[:, 1] += 0.1 * (age - 45.0)
+    return dataclasses.replace(inputs, target=age, meaning=AGE, latents=latents, confounds=age[:, None] // 5)
+
+
+def test_age_is_predicted_with_the_figures_of_its_scores(of_age, small_grids):
+    result = run_probe(of_age, plan=ProbePlan(target="age", confounds=("site",)), **QUICK)
+    rows = {row["predictor"]: row for row in result.rows() if row["protocol"] == "transductive"}
+    assert set(rows) == {
+        "latents", "latents_draw", "dummy", "head_volume", "brain_volume", "pca", "confounds", "latents_deconfounded"
+    }  # fmt: skip
+    table = result.scores[(result.scores.predictor == "latents") & (result.scores.protocol == "transductive")]
+    error = np.mean([mean_absolute_error(part.target, part.score) for _, part in table.groupby("repeat")])
+    assert rows["latents"]["mae"] == pytest.approx(error)
+    assert rows["latents"]["mae_ci"][0] < error < rows["latents"]["mae_ci"][1]
+    assert rows["latents"]["r"] > 0.6 > 0.3 > rows["latents_deconfounded"]["r"]
+    assert rows["dummy"]["mae"] == pytest.approx(np.abs(of_age.target - of_age.target.mean()).mean(), rel=0.05)
+    assert rows["confounds"]["r"] > 0.95
+    assert {row["metric"] for row in result.comparisons()} == {"r", "mae"}
+    assert next(row for row in result.rows() if row["protocol"] == "heldout")["r"] > 0.3
+    json.dumps([result.rows(), result.comparisons()], allow_nan=False)
+
+
+def test_three_classes_are_told(make_inputs, small_grids):
+    inputs = make_inputs(num_people=90)
+    target = np.arange(90) % 3
+    latents = inputs.latents.copy()
+    latents[:, :3] += 2.0 * (target[:, None] == np.arange(3))
+    inputs = dataclasses.replace(inputs, target=target, meaning=GROUP, latents=latents)
+    result = run_probe(inputs, plan=ProbePlan(target="group", classifiers=("svm_linear", "knn")), **QUICK)
+    rows = {row["predictor"]: row for row in result.rows() if row["protocol"] == "transductive"}
+    for name in ("latents", "latents_svm_linear", "latents_knn"):
+        assert rows[name]["roc_auc"] > 0.8, name
+        assert rows[name]["balanced_accuracy"] > 0.6, name
+    assert rows["dummy"]["roc_auc"] == 0.5
+    assert rows["dummy"]["balanced_accuracy"] == pytest.approx(1 / 3, abs=0.1)
+    assert rows["pca"]["roc_auc"] == pytest.approx(0.5, abs=0.15)
+    assert {"score.a", "score.b", "score.c"} <= set(result.scores)
+    json.dumps([result.rows(), result.comparisons()], allow_nan=False)
+
+
+def test_impossible_plans_are_refused_together(of_age):
+    with pytest.raises(UsageError) as caught:
+        ProbePlan(confounds=("sex",), classifiers=("tree",), harmonise="scanner", permutations=-1)
+    assert len(caught.value.faults) == 4
+    assert "--classifiers: got tree, expected some of logistic, svm_linear" in str(caught.value)
+    with pytest.raises(UsageError, match="--classifiers: got knn for the numbers of age"):
+        run_probe(of_age, plan=ProbePlan(target="age", classifiers=("knn",)), **QUICK)
