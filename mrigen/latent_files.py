@@ -130,7 +130,8 @@ def _new_cohort(run: Run, data: str | os.PathLike, mask: str | None, overrides: 
     foreign = next((change for change in overrides if not change.startswith("data.")), None)
     if foreign is not None:
         raise UsageError(
-            f"--set {foreign}: got another key, expected one of data: what becomes of an image is the run's. Leave it out."
+            f"--set {foreign}: got another key, expected one of data: what becomes of an image is the run's. "
+            "Leave it out."
         )
     # What else the recipe says of tables (names of columns, codes) holds for new people until it is changed.
     changes = ["data.where={}", "data.exclude=[]", *overrides]
@@ -258,8 +259,8 @@ def decode(
     Args:
         run: a finished run.
         table: latents of its model, or a file of them; see `read_latents`.
-        directory: where to write `<scan id>_desc-decoded_T1w.nii.gz`, at the place of the training heads, intensities in
-            [0, 1]; RUN/decoded by default.
+        directory: where to write `<scan id>_desc-decoded_T1w.nii.gz`, at the place of the training heads, intensities
+            in [0, 1]; RUN/decoded by default.
         given: covariates of everyone, for a model that is told any. The others are those of the table; where the table
             has none, those of the run's own people, by scan_id; unknown otherwise.
         native_units: whether intensities are multiplied by the training cohort's median scale.
