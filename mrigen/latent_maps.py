@@ -109,7 +109,8 @@ def correlate(loc: np.ndarray, people: pd.DataFrame) -> pd.DataFrame:
     """Returns how each latent variable goes with each covariate, one row each.
 
     Of numbers, and of sex (M above F), it is Pearson's r; of site it is the correlation ratio eta, the root of the
-    share of the latent's variance that lies between sites (never negative). p is of the t or F test that it is 0, two-sided.
+    share of the latent's variance that lies between sites (never negative). p is of the t or F test that it is
+    0, two-sided.
 
     Args:
         loc: (people, latent).
