@@ -60,7 +60,9 @@ def _run_until(wanted: str | None, arguments: list[str], run: Path, moments: ran
     checkpoint = run / "checkpoint"
     stamp = checkpoint / "progress.json"
     before = stamp.stat().st_mtime_ns if stamp.exists() else None
-    process = subprocess.Popen([sys.executable, "-c", EAGER, "fit", *arguments], stdout=subprocess.DEVNULL)
+    log = run.with_suffix(".txt")
+    with open(log, "w") as file:
+        process = subprocess.Popen([sys.executable, "-c", EAGER, "fit", *arguments], stdout=file, stderr=file)
     delay = moments.uniform(0.0, 1.0)
 
     def alive() -> bool:
@@ -80,7 +82,7 @@ def _run_until(wanted: str | None, arguments: list[str], run: Path, moments: ran
         process.kill()
     process.wait()
     if process.returncode not in (0, -9):
-        raise SystemExit(f"The fit ended with status {process.returncode}.")
+        raise SystemExit(f"The fit ended with status {process.returncode}: {log.read_text()}")
     return process.returncode != 0
 
 
