@@ -1,5 +1,7 @@
 """New images, prepared as those of a run."""
 
+import shutil
+
 import numpy as np
 import pytest
 
@@ -25,7 +27,7 @@ def test_own_images_are_stripped_where_the_run_was(finished_run, caplog, tmp_pat
     vars(run)["recipe"] = run.recipe.model_copy(update={"data": stripped})
     image = finished_run.subjects["path"].iloc[0]
     foreign = tmp_path / "copy.nii.gz"
-    foreign.write_bytes(open(image, "rb").read())
+    shutil.copyfile(image, foreign)
     plain = prepare_images(finished_run, [image]).volumes[0]
     own, other = prepare_images(run, [image, foreign]).volumes
     assert np.count_nonzero(own) < np.count_nonzero(plain)
@@ -36,7 +38,7 @@ def test_own_images_are_stripped_where_the_run_was(finished_run, caplog, tmp_pat
 def test_a_told_model_hears_what_is_known_of_images(told_run, tmp_path):
     person = told_run.subjects.iloc[0]
     foreign = tmp_path / "someone.nii.gz"
-    foreign.write_bytes(open(person["path"], "rb").read())
+    shutil.copyfile(person["path"], foreign)
     heads = prepare_images(told_run, [person["path"], foreign])
     own, other = told_of(told_run, heads.people)
     np.testing.assert_allclose(own, told_run.conditions([person["scan_id"]])[0], atol=1e-5)
