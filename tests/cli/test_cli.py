@@ -1,4 +1,5 @@
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -7,6 +8,9 @@ from pathlib import Path
 
 import pytest
 from mrigen_cli.main import VERBS, main
+
+from mrigen.errors import Interrupted
+from mrigen.stopping import StopNow
 
 
 @pytest.fixture
@@ -202,7 +206,7 @@ def test_resuming_with_another_recipe_tells_each_key(call, run_copy):
     assert call("fit", "smoke", "--resume", run_copy.directory)[:2] == (0, f"{run_copy.directory}\n")
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 75), (signal.SIGUSR1, 75), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)])
 def test_a_signal_ends_a_fit_and_leaves_a_run_that_resumes(tmp_path, call, number, status):
     command = [sys.executable, "-c", "from mrigen_cli.main import main; main()"]
     settings = ["fit", "smoke", "--set", "training.epochs=400", "--resume", str(tmp_path / "run")]
@@ -228,6 +232,20 @@ def test_a_signal_ends_a_fit_and_leaves_a_run_that_resumes(tmp_path, call, numbe
     recipe.write_text(recipe.read_text().replace("epochs: 400", "epochs: 1", 1))
     facts.write_text(facts.read_text().replace('"epochs": 400', '"epochs": 1', 1))
     assert call("fit", "--resume", tmp_path / "run")[0] == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_batch_system_can_ask_a_fit_to_stop(number):
+    from mrigen_cli.fit import stoppable
+
+    before = signal.getsignal(number)
+    with stoppable() as stop, pytest.raises(StopNow), stop.heard():
+        os.kill(os.getpid(), number)
+        assert stop.asked
+    assert signal.getsignal(number) is before
+    with pytest.raises(Interrupted, match="mrigen fit --resume RUN"), stoppable():
+        os.kill(os.getpid(), number)
+        time.sleep(1)
 
 
 def test_check_says_what_a_fit_takes(call):

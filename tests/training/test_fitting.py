@@ -39,29 +39,6 @@ def test_history_has_one_line_an_epoch(finished_run):
     assert {"loss", "nll_nats", "kl_nats", "elbo_nats", "mse", "decoder_sigma"} <= set(rows[0])
 
 
-def test_a_fit_that_was_interrupted_resumes_to_the_same_weights(tmp_path, monkeypatch):
-    recipe = load_recipe("smoke", ["training.epochs=3", "training.kl_warmup_epochs=2"])
-    whole = fit(recipe, tmp_path / "whole")
-    from mrigen.training import callbacks
-
-    after = callbacks.Checkpoint.on_epoch_end
-
-    def interrupt(self, epoch, logs=None):
-        after(self, epoch, logs)
-        if epoch == 1:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(callbacks.Checkpoint, "on_epoch_end", interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        fit(recipe, tmp_path / "broken")
-    monkeypatch.undo()
-    assert not (tmp_path / "broken" / "metrics.json").exists()
-    resumed = resume(tmp_path / "broken")
-    assert [row["epoch"] for row in read_history(resumed)] == ["0", "1", "2"]
-    assert without_performance(resumed.metrics) == without_performance(whole.metrics)
-    np.testing.assert_array_equal(resumed.load_latents()["loc"], whole.load_latents()["loc"])
-
-
 def test_resuming_a_finished_run_changes_nothing(run_copy):
     before = {path: path.read_bytes() for path in run_copy.directory.rglob("*") if path.is_file()}
     resume(run_copy.directory)
@@ -135,12 +112,3 @@ def test_history_keeps_earlier_epochs_and_drops_those_to_be_repeated(tmp_path):
     history.on_train_begin()
     history.on_epoch_end(2, {"loss": 0.5})
     assert path.read_text().split() == ["epoch,loss", "0,3", "1,2", "2,0.5"]
-
-
-def test_resume_clears_what_a_killed_process_left(run_copy):
-    (run_copy.directory / "metrics.json").unlink()
-    leftover = run_copy.directory / ".tmp-abc-model.weights.h5"
-    leftover.write_bytes(b"half")
-    (run_copy.directory / "checkpoint").mkdir()
-    resume(run_copy.directory)
-    assert run_copy.is_complete and not leftover.exists()
