@@ -179,7 +179,8 @@ def read_latents(path: str | os.PathLike) -> LatentTable:
     if not len(people):
         raise CohortError(f"{path}: got nobody, expected one person or more. Make it with mrigen encode.")
     faults = []
-    unsafe = [str(name) for name in ids if not isinstance(name, str) or not re.fullmatch(r"[\w+][\w.+-]*", name)]
+    names = ids.fillna("").astype(str)
+    unsafe = [name or "(empty)" for name in names if not re.fullmatch(r"[\w+][\w.+-]*", name)]
     if unsafe:
         faults.append(f"{path}: got {_some(unsafe)} as ids, expected letters, digits and . + - _. Rename them.")
     double = ids[ids.duplicated()].astype(str).unique()

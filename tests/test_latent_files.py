@@ -131,7 +131,7 @@ def test_a_table_needs_ids_and_means_only_and_columns_may_stand_in_any_order(tmp
         ({"person": ["a", "b"], **LOC}, "got neither participant_id nor scan_id"),
         ({"scan_id": ["a", "a"], **LOC}, "got a more than once"),
         ({"scan_id": ["../a", "b"], **LOC}, r"got \.\./a as ids"),
-        ({"scan_id": [".a", None], **LOC}, r"got \.a, nan as ids"),
+        ({"scan_id": [".a", None], **LOC}, r"got \.a, \(empty\) as ids"),
         ({"scan_id": ["a", "b"]}, "no column loc_001"),
         ({"scan_id": ["a", "b"], "loc_001": [1, 2], "loc_003": [1, 2]}, "missing or double"),
         ({"scan_id": ["a", "b"], "loc_001": [1, "x"]}, "latents of b that are no finite numbers"),

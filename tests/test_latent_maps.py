@@ -80,7 +80,7 @@ def test_the_principal_map_keeps_distances_of_a_plane():
     np.testing.assert_allclose(*distances, atol=1e-9)
     assert shares.sum() == pytest.approx(1.0) and shares[0] > shares[1]
     points, shares = principal_map(plane[:, :1])
-    assert not points[:, 1].any() and shares.tolist() == [1.0, 0.0]
+    assert not points[:, 1].any() and shares.tolist() == pytest.approx([1.0, 0.0])
 
 
 def test_maps_and_tables_of_a_run(finished_run, tmp_path, monkeypatch):
