@@ -57,6 +57,13 @@ def morph_run(fit_once):
 
 
 @pytest.fixture(scope="session")
+def autoencoder_run(fit_once):
+    """A run of an autoencoder without a dense layer, its latents a grid of 6x7x6x2; treat it as read-only."""
+    changes = ["model.kind=autoencoder", "model.latent_dim=null", "model.latent_channels=2", "training.epochs=1"]
+    return fit_once("autoencoder", *changes)
+
+
+@pytest.fixture(scope="session")
 def told_run(fit_once):
     """A run whose model is told sex, age and head size, and whose latents should not tell sex; read-only."""
     changes = ["model.condition=[sex, age, head_size]", "model.invariant_to=[sex]", "training.learning_rate=1e-2"]

@@ -94,8 +94,8 @@ def test_a_collapse_is_explained(finished_run, tmp_path):
     assert "active_units" in history[0] and "shuffled_gap_nats" in history[0]
 
 
-def test_what_cannot_be_diagnosed_is_refused(finished_run, tmp_path):
+def test_what_cannot_be_diagnosed_is_refused(finished_run, autoencoder_run):
     with pytest.raises(UsageError, match="--iw: got 0"):
         diagnose(finished_run, 0)
     with pytest.raises(UsageError, match="kind autoencoder, expected a VAE"):
-        diagnose(fit(load_recipe("smoke", ["model.kind=autoencoder", "training.epochs=1"]), tmp_path / "ae"))
+        diagnose(autoencoder_run)

@@ -9,7 +9,6 @@ from scipy import ndimage
 from mrigen.densities import PriorDensity
 from mrigen.distributions import NormalPrior
 from mrigen.errors import UsageError
-from mrigen.recipe import load_recipe
 from mrigen.sampling import sample
 
 
@@ -70,14 +69,10 @@ def test_other_samples_are_not_overwritten_without_force(finished_run, tmp_path)
         sample(finished_run, 1, directory=tmp_path / "mine")
 
 
-def test_an_autoencoder_samples_from_its_training_latents(tmp_path):
-    from mrigen.training import fit
-
-    recipe = load_recipe("smoke", ["model.kind=autoencoder", "training.epochs=1", "model.latent_dim=null"])
-    run = fit(recipe, tmp_path / "ae")
-    metrics = run.metrics
+def test_an_autoencoder_samples_from_its_training_latents(autoencoder_run):
+    run, metrics = autoencoder_run, autoencoder_run.metrics
     assert metrics["kl_nats"] is None and metrics["heldout"]["elbo_nats"] is None
-    assert metrics["latent_dim"] == 6 * 7 * 6 * 16
+    assert metrics["latent_dim"] == 6 * 7 * 6 * 2
     paths = sample(run, 2)
     assert paths[0].parents[2] == run.directory / "samples"
     manifest = pd.read_csv(run.directory / "samples" / "manifest.tsv", sep="\t")

