@@ -12,9 +12,10 @@ from mrigen.densities import (
     TwoStageDensity,
     choose_density,
     posterior_draws,
+    trained,
 )
 from mrigen.distributions import NormalPrior
-from mrigen.errors import UsageError
+from mrigen.errors import RunError, UsageError
 
 FITTED = (MixtureDensity, FlowDensity, TwoStageDensity)
 NOTHING = np.zeros((0, 2))
@@ -55,9 +56,9 @@ def test_the_gaussian_has_the_mean_and_spread_of_people():
 def test_a_fitted_density_integrates_to_one_and_has_its_draws_where_people_are(kind):
     people = two_clouds(200)
     density = kind.fit(people, None, people, two_clouds(100, 1))
-    grid = np.linspace(-7.0, 7.0, 71)
+    grid = np.linspace(-7.0, 7.0, 41)
     points = np.stack(np.meshgrid(grid, grid, indexing="ij"), axis=-1)
-    mass = np.exp(density.log_density(points.reshape(-1, 2))).reshape(71, 71)
+    mass = np.exp(density.log_density(points.reshape(-1, 2))).reshape(41, 41)
     tolerance = 0.05 if kind is TwoStageDensity else 0.01  # By importance sampling.
     assert integrate.simpson(integrate.simpson(mass, x=grid), x=grid) == pytest.approx(1.0, abs=tolerance)
     draws = many(density, 300)
@@ -67,6 +68,26 @@ def test_a_fitted_density_integrates_to_one_and_has_its_draws_where_people_are(k
     fresh = two_clouds(300, 2)
     gain = density.log_density(fresh).mean() - GaussianDensity.fit(people).log_density(fresh).mean()
     assert gain > (0.5 if kind is MixtureDensity else 0.1)
+
+
+@pytest.mark.parametrize("kind", [FlowDensity, TwoStageDensity])
+def test_a_trained_density_is_kept_in_the_run_and_trained_again_for_other_latents(run_copy, monkeypatch, kind):
+    monkeypatch.setattr(trained, "NUM_STEPS", 2)
+    monkeypatch.setattr(trained, "STEPS_BETWEEN_LOOKS", 1)
+    model = run_copy.load_model()
+    first = choose_density(run_copy, model, kind.name)
+    (path,) = (run_copy.directory / "densities").iterdir()
+    fit = kind.fit
+    monkeypatch.setattr(kind, "fit", None)
+    np.testing.assert_array_equal(many(choose_density(run_copy, model, kind.name), 3), many(first, 3))
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(RunError, match=r"npz: cannot be read .*Remove it"):
+        choose_density(run_copy, model, kind.name)
+    monkeypatch.setattr(kind, "fit", fit)
+    with_latents(run_copy, run_copy.load_latents()["loc"] + 1.0)
+    assert not np.allclose(many(choose_density(run_copy, model, kind.name), 3), many(first, 3))
+    choose_density(run_copy, model, kind.name, seed=1)
+    assert len(list((run_copy.directory / "densities").iterdir())) == 3
 
 
 @pytest.mark.parametrize("kind", FITTED)

@@ -1,12 +1,14 @@
 """Which density samples are drawn from."""
 
+import hashlib
+
 import numpy as np
 import tensorflow as tf
 
 from mrigen.covariates import Covariates
 from mrigen.densities.base import Density, PriorDensity
 from mrigen.densities.fitted import MOST_LATENTS, GaussianDensity, MixtureDensity
-from mrigen.densities.trained import FlowDensity, TwoStageDensity
+from mrigen.densities.trained import FlowDensity, TrainedDensity, TwoStageDensity
 from mrigen.errors import UsageError
 from mrigen.models import LatentModel, VariationalAutoencoder
 from mrigen.runs import Run
@@ -96,8 +98,24 @@ def _fit(run: Run, model: LatentModel, name: str, seed: int, covariates: Covaria
                 posterior_draws(run, model, one, seed, covariates) for one in ("train", "validation")
             )
         ]
-        density = FITTED[name].fit(loc, scale, *draws, seed=seed)
+        density = _fit_once(run, FITTED[name], loc, scale, *draws, seed)
     density.effects = effects
+    return density
+
+
+def _fit_once(run: Run, kind: type[Density], loc, scale, draws, validation, seed: int) -> Density:
+    """Returns a density of these latents; one that takes training is kept in the run, and trained again for others."""
+    if not issubclass(kind, TrainedDensity):
+        return kind.fit(loc, scale, draws, validation, seed=seed)
+    digest = hashlib.sha256(str((kind.name, seed)).encode())
+    for values in (loc, scale, draws, validation):
+        digest.update(b"-" if values is None else np.ascontiguousarray(values).tobytes())
+    path = run.directory / "densities" / f"{kind.name}-{digest.hexdigest()[:16]}.npz"
+    if path.is_file():
+        return kind.read(path, seed)
+    density = kind.fit(loc, scale, draws, validation, seed=seed)
+    path.parent.mkdir(exist_ok=True)
+    density.write(path)
     return density
 
 

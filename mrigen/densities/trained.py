@@ -1,6 +1,10 @@
 """Densities over latents that are trained: a flow, and a second VAE."""
 
+import abc
+import os
+import zipfile
 from collections.abc import Callable
+from typing import Self
 
 import keras
 import numpy as np
@@ -8,6 +12,8 @@ import tensorflow as tf
 
 from mrigen.densities.fitted import WhitenedDensity, Whitening
 from mrigen.distributions import FlowPrior, diagonal_gaussian
+from mrigen.errors import RunError
+from mrigen.files import atomic_path
 
 NUM_STEPS = 1500
 BATCH_SIZE = 128
@@ -19,7 +25,56 @@ PATIENCE = 10
 NUM_DRAWS = 64
 
 
-class FlowDensity(WhitenedDensity):
+class TrainedDensity(WhitenedDensity):
+    """A density over white variables that is trained. Subclasses give `start`, `variables` and `loss`."""
+
+    @classmethod
+    @abc.abstractmethod
+    def start(cls, whitening: Whitening, seed: int) -> Self:
+        """Returns the density before training."""
+
+    @property
+    @abc.abstractmethod
+    def variables(self) -> list:
+        """What is trained."""
+
+    @abc.abstractmethod
+    def loss(self, white: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        """Returns what training makes small, a scalar in nats, of `white` (n, k) under noise of two integers."""
+
+    @classmethod
+    def fit(cls, loc, scale, draws, validation, seed: int = 0) -> Self:
+        """Returns the density that is best for `validation` on the way; see `MixtureDensity.fit`."""
+        density = cls.start(Whitening.fit(loc, scale), seed)
+        white = (density.whitening.to_white(values) for values in (draws, validation))
+        train(density.variables, density.loss, *white, seed)
+        return density
+
+    def write(self, path: str | os.PathLike) -> None:
+        """Writes what `read` reads, an NPZ, whole or not at all."""
+        arrays = {f"variable_{number:03d}": value for number, value in enumerate(_values(self.variables))}
+        with atomic_path(path) as temporary, open(temporary, "wb") as file:
+            np.savez(file, loc=self.whitening.loc, factor=self.whitening.factor, **arrays)
+
+    @classmethod
+    def read(cls, path: str | os.PathLike, seed: int = 0) -> Self:
+        """Returns the density that was written, of the same `seed`.
+
+        Raises:
+            RunError: the file is damaged.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                density = cls.start(Whitening(arrays["loc"], arrays["factor"]), seed)
+                for number, variable in enumerate(density.variables):
+                    variable.assign(arrays[f"variable_{number:03d}"])
+        except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise RunError(f"{path}: cannot be read ({reason}), expected a fitted density. Remove it.") from None
+        return density
+
+
+class FlowDensity(TrainedDensity):
     """A flow (RealNVP) over the whitened latents; before training it is the Gaussian.
 
     Args:
@@ -32,31 +87,31 @@ class FlowDensity(WhitenedDensity):
     def __init__(self, whitening: Whitening, flow: FlowPrior):
         super().__init__(whitening)
         self.flow = flow
+        self._draw = tf.function(lambda seed, temperature: flow.draw(1, seed, temperature=temperature), autograph=False)
 
     @classmethod
-    def fit(cls, loc, scale, draws, validation, seed: int = 0) -> "FlowDensity":
-        """Returns the flow that makes `validation` likeliest on the way; see `MixtureDensity.fit`."""
-        whitening = Whitening.fit(loc, scale)
+    def start(cls, whitening, seed):
         flow = FlowPrior(whitening.factor.shape[1], seed=seed)
         flow.build((None, flow.latent_size))
-        train(
-            flow.trainable_variables,
-            lambda white, noise_seed: -tf.reduce_mean(flow(white)),
-            whitening.to_white(draws),
-            whitening.to_white(validation),
-            seed,
-        )
         return cls(whitening, flow)
+
+    @property
+    def variables(self):
+        return self.flow.trainable_variables
+
+    def loss(self, white, seed):
+        return -tf.reduce_mean(self.flow(white))
 
     def draw_white(self, generator, temperature):
         seed = generator.integers(2**31, size=2, dtype=np.int32)
-        return self.flow.draw(1, seed, temperature=temperature)[0].numpy().astype(np.float64)
+        drawn = self._draw(tf.constant(seed), tf.constant(temperature, tf.float32))
+        return drawn[0].numpy().astype(np.float64)
 
     def white_log_density(self, white):
         return self.flow(tf.constant(white, tf.float32)).numpy().astype(np.float64)
 
 
-class TwoStageDensity(WhitenedDensity):
+class TwoStageDensity(TrainedDensity):
     """A second, small VAE over the whitened latents, whose own latents do follow a standard normal.
 
     Args:
@@ -78,24 +133,20 @@ class TwoStageDensity(WhitenedDensity):
         self.log_sigma = log_sigma
 
     @classmethod
-    def fit(cls, loc, scale, draws, validation, seed: int = 0) -> "TwoStageDensity":
-        """Returns the second VAE at its best for `validation` on the way; see `MixtureDensity.fit`."""
-        whitening = Whitening.fit(loc, scale)
+    def start(cls, whitening, seed):
         size = whitening.factor.shape[1]
         width = 4 * min(size, 128)
         encoder, decoder = _network(size, width, 2 * size, seed), _network(size, width, size, seed + 2)
         # White variables have variance 1: a decoder as unsure as that would pay for no second latent from the start.
-        log_sigma = tf.Variable(tf.fill([size], -1.0))
-        density = cls(whitening, encoder, decoder, log_sigma)
+        return cls(whitening, encoder, decoder, tf.Variable(tf.fill([size], -1.0)))
 
-        def loss(white, noise_seed):
-            posterior, z = density.second_posterior(white, noise_seed)
-            log_weight = density.log_joint(white, z) - posterior.log_prob(z)
-            return -tf.reduce_mean(log_weight)
+    @property
+    def variables(self):
+        return [*self.encoder.trainable_variables, *self.decoder.trainable_variables, self.log_sigma]
 
-        variables = [*encoder.trainable_variables, *decoder.trainable_variables, log_sigma]
-        train(variables, loss, whitening.to_white(draws), whitening.to_white(validation), seed)
-        return density
+    def loss(self, white, seed):
+        posterior, z = self.second_posterior(white, seed)
+        return -tf.reduce_mean(self.log_joint(white, z) - posterior.log_prob(z))
 
     def second_posterior(self, white, seed):
         """Returns the posteriors of second latents of `white` (n, k), and a draw of each (n, k)."""

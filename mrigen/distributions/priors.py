@@ -269,7 +269,7 @@ def _coupling(network):
 
 def standard_normal(latent_size: int, temperature: float = 1.0):
     """Returns N(0, temperature^2 I)."""
-    return tfd.MultivariateNormalDiag(tf.zeros(latent_size), tf.fill([latent_size], float(temperature)))
+    return tfd.MultivariateNormalDiag(tf.zeros(latent_size), tf.fill([latent_size], tf.cast(temperature, tf.float32)))
 
 
 def gaussian_mixture(logits, loc, scale):
