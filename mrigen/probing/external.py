@@ -70,6 +70,9 @@ def probe_external(
     with progress_bar("Probing", 1, "fits") as advance, one_thread():
         predictors = build_rows(inputs, dataclasses.replace(plan, harmonise=None))
         predictors.pop("latents_size_matched", None)  # Pairs across cohorts mean nothing.
+        if _is_stripped(other.table) != _is_stripped(own.table):
+            logger.info("The images of one cohort are stripped, so head volumes are not alike: the row is left out")
+            predictors.pop("head_volume", None)
         if plan.harmonise:
             predictors["latents_harmonised"] = learner_of(inputs.meaning)(harmonised_by_all(inputs))
         scores, settings = score_tasks(
@@ -166,6 +169,10 @@ def harmonised_by_all(inputs: ProbeInputs) -> np.ndarray:
     levels = np.unique(inputs.site)
     matrix = np.concatenate([inputs.latents, inputs.site[:, None] == levels], axis=1)
     return SiteHarmonizer(len(levels)).fit(matrix).transform(matrix)
+
+
+def _is_stripped(table: pd.DataFrame) -> bool:
+    return "skull_stripped" in table and bool((table["skull_stripped"] == "y").any())
 
 
 def _brain_volume(people: pd.DataFrame) -> np.ndarray | None:

@@ -113,7 +113,8 @@ def output_path(directory: Path, target: str, ending: str, cohort: str | None = 
     """Returns where a probe of `target` writes a file: probe_roc.png, probe_age_folds.tsv, or, of another cohort,
     probe_external-ds1_roc.png."""
     names = ["probe"] + ([f"external-{cohort}"] if cohort else []) + ([] if target == "sex" else [target])
-    return directory / f"{'_'.join(re.sub(r'[^\w.-]', '-', name) for name in names)}{ending}"
+    stem = "_".join(re.sub(r"[^\w.-]", "-", name) for name in names)
+    return directory / f"{stem}{ending}"
 
 
 def tell_site(inputs: ProbeInputs, seed: int = 0, **settings) -> ProbeResult:
