@@ -28,7 +28,7 @@ def others(finished_run, tmp_path_factory):
 
 def part_of(others, place, /, **changes):
     pd.read_csv(others, sep="\t", dtype=str).head(8).assign(**changes).to_csv(place, sep="\t", index=False)
-    return path
+    return place
 
 
 def test_people_are_scored_alike_whoever_is_scored_beside_them(run_copy, others, tmp_path):
