@@ -48,28 +48,50 @@ _SHORT = {"roc_auc": "AUC"}
     help="Permute labels N times, by family, for a p-value of the latents.",
 )
 @click.option("--jobs", type=int, default=-1, show_default=True, help="Processes for permutations; -1: one a core.")
+@click.option(
+    "--cohort",
+    type=click.Path(),
+    metavar="DATA",
+    help="Score people of another dataset instead: a BIDS folder, a table, or a folder of NIfTI. Nothing is refitted.",
+)
+@click.option("--mask", metavar="NAME", help="Masks of the other dataset, as in the recipe's data.mask.")
+@click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Change a data key for the other dataset; may be repeated.",
+)
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of folds and intervals.")
 @click.option("--json", "as_json", is_flag=True, help="Print the rows as JSON.")
 @common_options
-def probe(run_directory, seed, as_json, confounds, classifiers, **options):
+def probe(run_directory, seed, as_json, confounds, classifiers, cohort, mask, overrides, **options):
     """Predict sex, or another column, from the latents of a run, cross-validated, beside baselines in the same
     folds."""  # fmt: skip
     from mrigen.probing import ProbePlan
 
+    if cohort is None and (mask or overrides):
+        raise click.UsageError("--mask and --set are of the people of --cohort: name it, or leave them out.")
     plan = ProbePlan(confounds=_listed(confounds), classifiers=_listed(classifiers), **options)
     run = find_run(run_directory)
     load_tensorflow()
     from mrigen.probing import probe as predict
+    from mrigen.probing import probe_external
+    from mrigen.probing.external import cohort_name
     from mrigen.probing.of_run import output_path
 
-    result = predict(run, seed, plan)
+    if cohort is None:
+        result, name = predict(run, seed, plan), None
+    else:
+        result, name = probe_external(run, cohort, mask, overrides, seed, plan), cohort_name(cohort)
     if as_json:
         import json
 
         click.echo(json.dumps(result.rows(), indent=2))
     else:
         print_table(result)
-    written = [output_path(run.directory, plan.target, ending) for ending in (".json", "_roc.png", "_calibration.png")]
+    endings = (".json", "_roc.png", "_calibration.png")
+    written = [output_path(run.directory, plan.target, ending, name) for ending in endings]
     announce(
         f"Written: {', '.join(str(path) for path in (written if result.meaning.kind == 'binary' else written[:1]))}"
     )

@@ -6,14 +6,14 @@ import logging
 import os
 import re
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from mrigen.covariates import COLUMNS, UNITS
-from mrigen.data.cache import open_cache
+from mrigen.data.cache import VolumeCache, open_cache
 from mrigen.data.cohort import index_cohort
 from mrigen.encoding import decode_batches, encode_cache, latent_names
 from mrigen.errors import CohortError, UsageError
@@ -115,15 +115,31 @@ def encode_people(
         latents = run.load_latents()
         people = pd.DataFrame({"scan_id": latents.pop("scan_id")}).merge(run.subjects, on="scan_id", how="left")
     else:
-        cohort, recipe = _new_cohort(run, data, mask, overrides)
-        model = run.load_model()
-        with progress_bar("Checking and preparing images", len(cohort.table)) as advance:
-            cache = open_cache(cohort, run.recipe.preprocess, recipe.apply_mask, progress=advance)
-        latents = encode_cache(model, cache)
+        cache = open_new_people(run, data, mask, overrides)
+        latents = encode_cache(run.load_model(), cache)
         del latents["scan_id"]
         people = cache.table
     told = () if run.covariates is None else [COLUMNS[name] for name in run.covariates.names]
     return LatentTable(people[[*IDS, *(column for column in told if column in people)]], latents)
+
+
+def open_new_people(
+    run: Run,
+    data: str | os.PathLike,
+    mask: str | None = None,
+    overrides: Sequence[str] = (),
+    check: Callable[[pd.DataFrame], None] | None = None,
+) -> VolumeCache:
+    """Returns the images of new people, prepared by the preprocessing of the run; see `encode_people`.
+
+    Args:
+        check: is given the table of the people before any image is prepared, and raises what speaks against them.
+    """
+    cohort, recipe = _new_cohort(run, data, mask, overrides)
+    if check is not None:
+        check(cohort.table)
+    with progress_bar("Checking and preparing images", len(cohort.table)) as advance:
+        return open_cache(cohort, run.recipe.preprocess, recipe.apply_mask, progress=advance)
 
 
 def _new_cohort(run: Run, data: str | os.PathLike, mask: str | None, overrides: Sequence[str]):

@@ -15,6 +15,7 @@ _MODULES = {
     "explain": "mrigen.probing.explanation",
     "paired_difference": "mrigen.probing.result",
     "probe": "mrigen.probing.of_run",
+    "probe_external": "mrigen.probing.external",
     "run_probe": "mrigen.probing.protocol",
 }
 __all__ = sorted(_MODULES)

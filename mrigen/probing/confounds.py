@@ -16,7 +16,7 @@ CALIPER = 0.2
 FEWEST_PAIRS = 10
 
 
-def encode_confounds(table: pd.DataFrame, names: Sequence[str]) -> np.ndarray:
+def encode_confounds(table: pd.DataFrame, names: Sequence[str], fitted: np.ndarray | None = None) -> np.ndarray:
     """Returns confounds as numbers, (n, c) float64: a number is a column, a text a column for each value but the first.
 
     Unknown numbers are the mean of the known ones, and a column says that they are unknown; an unknown text is a value
@@ -25,11 +25,13 @@ def encode_confounds(table: pd.DataFrame, names: Sequence[str]) -> np.ndarray:
     Args:
         table: one row a person.
         names: columns, or covariates such as head_size.
+        fitted: rows whose mean stands for unknown numbers; all of them if None.
 
     Raises:
         UsageError: no such column, or a text with too many values. CohortError: everyone is alike in one.
     """
     parts, faults = [], []
+    fitted = np.arange(len(table)) if fitted is None else fitted
     for name in names:
         values = read_column(table, name, "--confounds")
         if values.nunique(dropna=False) < 2:
@@ -37,8 +39,9 @@ def encode_confounds(table: pd.DataFrame, names: Sequence[str]) -> np.ndarray:
         elif pd.api.types.is_numeric_dtype(values) and values.notna().any():
             numbers = values.to_numpy(dtype=float)
             unknown = np.isnan(numbers)
-            deviation = np.nanstd(numbers) or 1.0
-            parts.append(np.where(unknown, 0.0, (numbers - np.nanmean(numbers)) / deviation)[:, None])
+            known = numbers[fitted][~unknown[fitted]]
+            mean, deviation = (known.mean(), known.std() or 1.0) if len(known) else (0.0, 1.0)
+            parts.append(np.where(unknown, 0.0, (numbers - mean) / deviation)[:, None])
             if unknown.any():
                 parts.append(unknown[:, None].astype(float))
         else:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import tensorflow as tf
-from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GridSearchCV
 from sklearn.preprocessing import StandardScaler
@@ -21,6 +21,7 @@ from mrigen.figures import draw_contact_sheet, draw_map
 from mrigen.files import refuse_taken, write_json
 from mrigen.layers import jacobian_determinant
 from mrigen.models import LatentModel
+from mrigen.probing.confounds import ConfoundRegressor
 from mrigen.probing.predictors import LOGISTIC_C, stratified_group_folds
 from mrigen.progress import progress_bar
 from mrigen.runs import Run
@@ -247,10 +248,8 @@ def _people(run: Run, confounds: Sequence[str]) -> dict[str, np.ndarray]:
     if columns:
         told = pd.get_dummies(people[columns], drop_first=True).to_numpy(dtype=float)
         fitted = (people["split"] != "heldout").to_numpy()
-        told -= told[fitted].mean(axis=0)
-        values = values - LinearRegression(fit_intercept=False).fit(
-            told[fitted], values[fitted] - values[fitted].mean(axis=0)
-        ).predict(told)
+        matrix = np.concatenate([values, told], axis=1)
+        values = ConfoundRegressor(told.shape[1]).fit(matrix[fitted]).transform(matrix)
     return {
         "scan_id": people.index.to_numpy(dtype=str),
         "participant_id": people["participant_id"].to_numpy(dtype=str),

@@ -1,6 +1,8 @@
 """The probe of a run: gathers what the protocol needs and writes what it found."""
 
 import dataclasses
+import functools
+import hashlib
 import logging
 import re
 from pathlib import Path
@@ -11,11 +13,12 @@ from mrigen.data.dataset import Dataset
 from mrigen.data.pipeline import read_volumes
 from mrigen.encoding import encode_cache
 from mrigen.errors import CohortError, RunError
-from mrigen.files import write_json, write_table
+from mrigen.files import read_json, write_json, write_table
 from mrigen.probing.calibration import draw_calibration
 from mrigen.probing.confounds import encode_confounds
 from mrigen.probing.harmonise import harmonised
 from mrigen.probing.inputs import ProbeInputs
+from mrigen.probing.intervals import json_float
 from mrigen.probing.permutation import permutation_test
 from mrigen.probing.plan import ProbePlan
 from mrigen.probing.protocol import run_probe
@@ -55,19 +58,62 @@ def probe(run: Run, seed: int = 0, plan: ProbePlan | None = None) -> ProbeResult
     if plan.harmonise:
         result = dataclasses.replace(result, telling_site=tell_site(inputs, seed))
     if plan.permutations:
+        kept = KeptPermutations(output_path(run.directory, plan.target, "_permutations.json"), inputs, seed)
         with progress_bar("Permuting labels", plan.permutations, "permutations") as advance:
             test = permutation_test(
                 learner_of(inputs.meaning)(inputs.latents), inputs.target, inputs.groups, inputs.meaning,
                 plan.permutations, seed=seed, jobs=plan.jobs, progress=advance,
+                known=kept.read(), keep=kept.write,
             )  # fmt: skip
         result = dataclasses.replace(result, permutation=test)
-    _write(run.directory, result, plan)
+    write_result(run.directory, result, plan)
     return result
 
 
-def output_path(directory: Path, target: str, ending: str) -> Path:
-    """Returns where a probe of `target` writes a file: probe_roc.png, or probe_age_folds.tsv."""
-    stem = "probe" if target == "sex" else "probe_" + re.sub(r"[^\w.-]", "-", target)
+@dataclasses.dataclass(frozen=True)
+class KeptPermutations:
+    """Figures of permutations in a file of the run, so that a test that broke off goes on.
+
+    Attributes:
+        path: of the file.
+        inputs: of the probe; what was found with others, or with another seed, is not taken.
+        seed: of the probe.
+    """
+
+    path: Path
+    inputs: ProbeInputs
+    seed: int
+
+    @property
+    def key(self) -> str:
+        """Digest of what the figures depend on."""
+        digest = hashlib.blake2b(f"{self.seed} {self.inputs.meaning}".encode(), digest_size=16)
+        for part in (self.inputs.latents, self.inputs.target, self.inputs.groups):
+            digest.update(np.ascontiguousarray(part).tobytes())
+        return digest.hexdigest()
+
+    def read(self) -> list[float]:
+        """Returns the figures that are there, the first first; NaN where a permutation gave none."""
+        if not self.path.is_file():
+            return []
+        try:
+            content = read_json(self.path)
+        except ValueError:
+            return []
+        if content.get("key") != self.key:
+            return []
+        return [float("nan") if value is None else value for value in content["null"]]
+
+    def write(self, null: list[float]) -> None:
+        """Writes the figures so far."""
+        write_json(self.path, {"key": self.key, "null": [json_float(value) for value in null]})
+
+
+def output_path(directory: Path, target: str, ending: str, cohort: str | None = None) -> Path:
+    """Returns where a probe of `target` writes a file: probe_roc.png, probe_age_folds.tsv, or, of another cohort,
+    probe_external-ds1_roc.png."""
+    names = ["probe"] + ([f"external-{cohort}"] if cohort else []) + ([] if target == "sex" else [target])
+    stem = "_".join(re.sub(r"[^\w.-]", "-", name) for name in names)
     return directory / f"{stem}{ending}"
 
 
@@ -104,15 +150,18 @@ def select(inputs: ProbeInputs, rows: np.ndarray) -> ProbeInputs:
     return ProbeInputs(**{k: v[rows] if isinstance(v, np.ndarray) else v for k, v in arrays.items()})
 
 
-def _write(directory: Path, result: ProbeResult, plan: ProbePlan) -> None:
+def write_result(directory: Path, result: ProbeResult, plan: ProbePlan, cohort: str | None = None) -> None:
+    """Writes the files of a probe; see `probe`. `cohort` is the name of another cohort that was scored."""
     meaning = result.meaning
+    path = functools.partial(output_path, directory, meaning.name, cohort=cohort)
     if meaning.kind == "binary":
-        draw_roc(result, output_path(directory, meaning.name, "_roc.png"))
-        draw_calibration(result, output_path(directory, meaning.name, "_calibration.png"))
-    write_table(output_path(directory, meaning.name, "_scores.tsv"), result.scores)
-    write_table(output_path(directory, meaning.name, "_folds.tsv"), result.folds)
+        draw_roc(result, path(ending="_roc.png"))
+        draw_calibration(result, path(ending="_calibration.png"))
+    write_table(path(ending="_scores.tsv"), result.scores)
+    if len(result.folds):
+        write_table(path(ending="_folds.tsv"), result.folds)
     if result.site_folds is not None:
-        write_table(output_path(directory, meaning.name, "_site_folds.tsv"), result.site_folds)
+        write_table(path(ending="_site_folds.tsv"), result.site_folds)
     content = {
         "target": meaning.name,
         "classes": None if meaning.classes is None else list(meaning.classes),
@@ -127,7 +176,7 @@ def _write(directory: Path, result: ProbeResult, plan: ProbePlan) -> None:
         content["permutation"] = result.permutation.as_dict()
     if result.telling_site is not None:
         content["telling_site"] = result.telling_site.rows()
-    write_json(output_path(directory, meaning.name, ".json"), content)
+    write_json(path(ending=".json"), content)
 
 
 def gather_inputs(run: Run, dataset: Dataset, seed: int = 0, plan: ProbePlan | None = None) -> ProbeInputs:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import joblib
 import numpy as np
@@ -12,6 +12,9 @@ from mrigen.probing.folds import derived_seed, target_folds
 from mrigen.probing.measures import measure
 from mrigen.probing.predictors import Predictor
 from mrigen.probing.targets import Target
+
+# How many permutations a probe that is killed loses at most.
+KEPT_EACH = 10
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,6 +110,8 @@ def permutation_test(
     seed: int = 0,
     jobs: int = -1,
     progress: Callable[[], None] | None = None,
+    known: Sequence[float] = (),
+    keep: Callable[[list[float]], None] | None = None,
     **settings: int,
 ) -> PermutationTest:
     """Returns the permutation test of a predictor over the whole cross-validation, choices of settings included.
@@ -118,15 +123,22 @@ def permutation_test(
         seed: of folds and permutations; the same seed gives the same test whatever `jobs` is.
         jobs: processes; -1 for all processors.
         progress: called after each permutation.
+        known: figures of the first permutations, of an earlier call that broke off.
+        keep: called with all figures so far after every `KEPT_EACH` permutations, and at the end.
         settings: num_folds, num_repeats.
     """
     figure = functools.partial(cross_validated_figure, groups=groups, meaning=meaning, seed=seed, **settings)
     generators = [np.random.default_rng(derived_seed(seed, 20, number)) for number in range(num_permutations)]
     labels = [permute_by_group(target, groups, generator) for generator in generators]
-    null = []
-    calls = (joblib.delayed(figure)(predictor, permuted) for permuted in labels)
+    null = list(known[:num_permutations])
+    if progress is not None:
+        for _ in null:
+            progress()
+    calls = (joblib.delayed(figure)(predictor, permuted) for permuted in labels[len(null) :])
     for value in joblib.Parallel(n_jobs=jobs, return_as="generator")(calls):
         null.append(value)
         if progress is not None:
             progress()
+        if keep is not None and (len(null) % KEPT_EACH == 0 or len(null) == num_permutations):
+            keep(null)
     return PermutationTest(meaning.compared[0], figure(predictor, target), tuple(null))

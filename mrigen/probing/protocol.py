@@ -1,6 +1,6 @@
 """The probe: how well latents tell something of a person, cross-validated, beside baselines in the same folds."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -15,6 +15,8 @@ from mrigen.probing.predictors import FoldScores, Predictor
 from mrigen.probing.result import HELDOUT, LEAVE_SITE_OUT, SCORE_COLUMNS, TRANSDUCTIVE, ProbeResult
 from mrigen.probing.rows import build_rows
 from mrigen.probing.targets import Target
+
+Task = tuple[str, int, int, np.ndarray, np.ndarray]
 
 
 def run_probe(
@@ -89,25 +91,13 @@ def run_probe(
     if sites:
         num_subjects[LEAVE_SITE_OUT] = sum(len(test) for _, test in sites.values())
 
-    # Thousands of small fits: more BLAS threads make them slower, and figures depend on their number.
-    with threadpool_limits(1, user_api="blas"):
+    with one_thread():
         predictors = predictors or build_rows(inputs, plan)
-        score_tables, settings = [], []
-        for done, (protocol, repeat, fold, train, test) in enumerate(tasks):
-            for name, predictor in predictors.items():
-                result = predictor.fit_score(target, groups, train, test, derived_seed(seed, repeat, fold + 1))
-                columns = {"predictor": name, "protocol": protocol, "repeat": repeat}
-                columns["participant_id"] = inputs.participant_ids[test]
-                columns |= _columns(result, meaning) | {"target": target[test]}
-                score_tables.append(pd.DataFrame(columns))
-                settings.append((name, protocol, repeat, fold, result.setting))
-            if progress is not None:
-                progress(done + 1, len(tasks))
-    per_class = [class_column(name) for name in meaning.classes] if meaning.kind == "classes" else []
+        scores, settings = score_tasks(inputs, tasks, predictors, seed, progress)
     return ProbeResult(
-        scores=_scored(pd.concat(score_tables, ignore_index=True))[[*SCORE_COLUMNS, *per_class]],
+        scores=scores,
         folds=pd.DataFrame(fold_rows),
-        settings=pd.DataFrame(settings, columns=["predictor", "protocol", "repeat", "fold", "setting"]),
+        settings=settings,
         predictors=tuple(predictors),
         num_subjects=num_subjects,
         num_bootstrap=num_bootstrap,
@@ -115,6 +105,49 @@ def run_probe(
         meaning=meaning,
         site_folds=_table_of_sites(sites, inputs) if sites else None,
     )
+
+
+def one_thread():
+    """Returns a context in which linear algebra has one thread: there are thousands of small fits, which more threads
+    make slower, and figures depend on their number."""
+    return threadpool_limits(1, user_api="blas")
+
+
+def score_tasks(
+    inputs: ProbeInputs,
+    tasks: Sequence[Task],
+    predictors: dict[str, Predictor],
+    seed: int,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Returns the tables `scores` and `settings` of a `ProbeResult`: each predictor in each of `tasks`.
+
+    A predictor with an attribute `num_repeats` is only run in so many repeats of a cross-validation.
+
+    Args:
+        inputs: of n people, checked.
+        tasks: protocol, repeat, fold, training rows, test rows.
+        predictors: by name.
+        seed: of the fits.
+        progress: called as progress(done, total) after each task.
+    """
+    target, meaning = inputs.target, inputs.meaning
+    tables, settings = [], []
+    for done, (protocol, repeat, fold, train, test) in enumerate(tasks):
+        for name, predictor in predictors.items():
+            if repeat >= getattr(predictor, "num_repeats", repeat + 1):
+                continue
+            result = predictor.fit_score(target, inputs.groups, train, test, derived_seed(seed, repeat, fold + 1))
+            columns = {"predictor": name, "protocol": protocol, "repeat": repeat}
+            columns["participant_id"] = inputs.participant_ids[test]
+            columns |= _columns(result, meaning) | {"target": target[test]}
+            tables.append(pd.DataFrame(columns))
+            settings.append((name, protocol, repeat, fold, result.setting))
+        if progress is not None:
+            progress(done + 1, len(tasks))
+    per_class = [class_column(name) for name in meaning.classes] if meaning.kind == "classes" else []
+    scores = _scored(pd.concat(tables, ignore_index=True))[[*SCORE_COLUMNS, *per_class]]
+    return scores, pd.DataFrame(settings, columns=["predictor", "protocol", "repeat", "fold", "setting"])
 
 
 def _columns(result: FoldScores, meaning: Target) -> dict[str, np.ndarray]:

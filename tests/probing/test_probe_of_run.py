@@ -93,3 +93,25 @@ def test_real_heads_go_through_the_main_job(tmp_path):
     rows = probe(run).rows()
     volume = next(row for row in rows if row["predictor"] == "head_volume" and row["protocol"] == "transductive")
     assert volume["roc_auc"] > 0.8
+
+
+@pytest.mark.real
+@pytest.mark.skipif("MRIGEN_REAL_DATA" not in os.environ, reason="needs real volumes")
+def test_brain_volumes_are_those_of_the_label_maps(tmp_path):
+    import dataclasses
+
+    import nibabel
+
+    from mrigen.data.cache import open_cache
+    from mrigen.data.dataset import open_cohort
+    from mrigen.recipe import load_recipe
+
+    root = Path(os.environ["MRIGEN_REAL_DATA"]) / "ixi-hh"
+    small = ["preprocess.zooms=8", "preprocess.volume_shape=[24,28,24]"]
+    recipe = load_recipe("vae", [f"data.root={root}", "data.mask=dlmuse", *small])
+    cohort = open_cohort(recipe.data)
+    cohort = dataclasses.replace(cohort, table=cohort.table.head(3))
+    for person in open_cache(cohort, recipe.preprocess, directory=tmp_path).table.itertuples():
+        labels = nibabel.load(person.mask_path)
+        counted = np.count_nonzero(np.asanyarray(labels.dataobj)) * np.prod(labels.header.get_zooms()[:3]) / 1000
+        assert person.brain_volume_ml == pytest.approx(counted, rel=0.01)

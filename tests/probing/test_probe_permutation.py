@@ -90,3 +90,20 @@ def test_numbers_are_tested_by_their_correlation():
 def test_other_processes_need_no_tensorflow():
     code = "import sys, mrigen.probing.permutation; assert not {'tensorflow', 'keras'} & set(sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_test_that_broke_off_goes_on_to_the_same_p_value(make_inputs, tmp_path):
+    from mrigen.probing.of_run import KeptPermutations
+
+    inputs = make_inputs(num_people=20)
+    kept = KeptPermutations(tmp_path / "null.json", inputs, 1)
+    whole = of_noise(1, num_permutations=12)
+    of_noise(1, num_permutations=10, keep=kept.write)
+    assert len(kept.read()) == 10
+    calls = []
+    again = of_noise(1, num_permutations=12, known=kept.read(), keep=kept.write, progress=lambda: calls.append(1))
+    assert again == whole
+    assert len(calls) == len(kept.read()) == 12
+    # What belongs to other latents, or to another seed, is not taken.
+    assert KeptPermutations(kept.path, make_inputs(num_people=20, seed=9), 1).read() == []
+    assert KeptPermutations(kept.path, inputs, 2).read() == []

@@ -1,0 +1,235 @@
+"""A probe on people of another cohort: what the run and its people taught, scored elsewhere, nothing refitted."""
+
+import dataclasses
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from mrigen.data.cache import VolumeCache
+from mrigen.data.pipeline import read_volumes
+from mrigen.encoding import encode_cache
+from mrigen.errors import CohortError, UsageError
+from mrigen.latent_files import open_new_people
+from mrigen.probing.confounds import encode_confounds
+from mrigen.probing.harmonise import SiteHarmonizer
+from mrigen.probing.inputs import ProbeInputs, checked
+from mrigen.probing.of_run import write_result
+from mrigen.probing.plan import ProbePlan
+from mrigen.probing.protocol import one_thread, score_tasks
+from mrigen.probing.result import EXTERNAL, ProbeResult
+from mrigen.probing.rows import build_rows, learner_of
+from mrigen.probing.targets import read_target
+from mrigen.progress import progress_bar
+from mrigen.runs import Run
+
+logger = logging.getLogger(__name__)
+
+# Prepared images of two people correlate less than this; two files of one image, and two scans of one visit, more.
+SAME_IMAGE = 0.998
+
+
+def probe_external(
+    run: Run,
+    data: str | os.PathLike,
+    mask: str | None = None,
+    overrides: Sequence[str] = (),
+    seed: int = 0,
+    plan: ProbePlan | None = None,
+) -> ProbeResult:
+    """Predicts the sex, or what the plan says, of people of another cohort, beside baselines, and writes what it found.
+
+    Every predictor is fitted once, on all people of the run: nobody of them is scored, and those that the encoder did
+    not see teach the probe what latents of unseen images are like. Nothing is learned from the other cohort, with one
+    exception: `latents_harmonised` takes location and scale of its latents from its images, never from its target.
+
+    Writes probe_external-<cohort>.json, _scores.tsv and, for two classes, _roc.png to the run.
+
+    Args:
+        run: a finished run.
+        data: a BIDS folder, a table with a column of paths, or a folder of NIfTI.
+        mask, overrides: see `mrigen.latent_files.encode_people`.
+        seed: of inner folds and bootstrap.
+        plan: target, confounds, classifiers, untrained and harmonise are looked at.
+
+    Raises:
+        CohortError: somebody is in both cohorts (by id, family or image), or there is nobody to be scored.
+        UsageError: the plan asks for what this protocol does not have, or for an unknown column.
+    """
+    plan = plan or ProbePlan()
+    _refuse_other_protocols(plan)
+    own = run.open_dataset().cache
+    other = open_new_people(
+        run, data, mask, overrides, lambda table: _refuse_shared_ids(own.table, table["participant_id"], data)
+    )
+    inputs = gather_external(run, own, other, data, seed, plan)
+    rows = tuple(np.flatnonzero(inputs.split == name) for name in ("train", "heldout"))
+    with progress_bar("Probing", 1, "fits") as advance, one_thread():
+        predictors = build_rows(inputs, dataclasses.replace(plan, harmonise=None))
+        predictors.pop("latents_size_matched", None)  # Pairs across cohorts mean nothing.
+        if _is_stripped(other.table) != _is_stripped(own.table):
+            logger.info("The images of one cohort are stripped, so head volumes are not alike: the row is left out")
+            predictors.pop("head_volume", None)
+        if plan.harmonise:
+            predictors["latents_harmonised"] = learner_of(inputs.meaning)(harmonised_by_all(inputs))
+        scores, settings = score_tasks(
+            inputs, [(EXTERNAL, 0, 0, *rows)], predictors, seed,
+            lambda done, total: advance(0, completed=done, total=total),
+        )  # fmt: skip
+    result = ProbeResult(
+        scores=scores,
+        folds=pd.DataFrame({"repeat": 0, "fold": 0, "participant_id": inputs.participant_ids[rows[1]]}),
+        settings=settings,
+        predictors=tuple(predictors),
+        num_subjects={EXTERNAL: len(rows[1])},
+        num_bootstrap=2000,
+        seed=seed,
+        meaning=inputs.meaning,
+    )
+    write_result(run.directory, result, plan, cohort_name(data))
+    return result
+
+
+def cohort_name(data: str | os.PathLike) -> str:
+    """Returns the name of a cohort in file names.
+
+    Example:
+        >>> cohort_name("/data/ds000011"), cohort_name("/data/people.tsv")
+        ('ds000011', 'people')
+    """
+    return Path(data).resolve().name.split(".")[0]
+
+
+def gather_external(
+    run: Run, own: VolumeCache, other: VolumeCache, data: str | os.PathLike, seed: int, plan: ProbePlan
+) -> ProbeInputs:
+    """Returns the people of the run (split "train") and those of the other cohort ("heldout") whose target is known."""
+    tables = [own.table, other.table]
+    table = pd.concat(tables, ignore_index=True)
+    is_own = np.arange(len(table)) < len(own.table)
+    if plan.target not in ("sex", "age", "site", "head_size") and plan.target not in other.table:
+        raise UsageError(
+            f"--target {plan.target}: got a column that {data} does not have, expected one of both cohorts. "
+            "Name another."
+        )
+    meaning, values = read_target(table, plan.target)
+    first = ~table["participant_id"].duplicated()
+    rows = np.flatnonzero(~np.isnan(values) & first)
+    _refuse_shared_families(table, is_own, data)
+    volumes = [read_volumes(cache, np.arange(len(cache.table))) for cache in (own, other)]
+    _refuse_shared_images(*tables, *volumes, data)
+    told, scored = values[rows[is_own[rows]]], values[rows[~is_own[rows]]]
+    if not meaning.can_score(told, scored):
+        raise CohortError(
+            f"--cohort {data}: got {len(scored)} people with a known {meaning.name}, expected at least one of each of "
+            f"two {'classes' if meaning.classes else 'values'}, all of them known to the run. Name another cohort."
+        )
+    encoded = [run.load_latents(), encode_cache(run.load_model(), other)]
+    latents = np.concatenate([part["loc"] for part in encoded])
+    draw = None
+    if all("scale" in part for part in encoded):
+        noise = np.random.default_rng(seed).standard_normal(latents.shape)
+        draw = (latents + np.concatenate([part["scale"] for part in encoded]) * noise).astype(np.float32)[rows]
+    untrained = None
+    if plan.untrained:
+        model = run.build_model()
+        untrained = np.concatenate([encode_cache(model, cache)["loc"] for cache in (own, other)])[rows]
+    people = table.iloc[rows]
+    groups = people["family"].fillna(people["participant_id"]).to_numpy(dtype=str)
+    cohort = np.where(is_own[rows], "run", "other")
+    confounds = None
+    if plan.confounds:
+        confounds = encode_confounds(people, plan.confounds, np.flatnonzero(is_own[rows]))
+    return checked(
+        ProbeInputs(
+            participant_ids=people["participant_id"].to_numpy(dtype=str),
+            target=values[rows].astype(float if meaning.classes is None else int),
+            groups=groups,
+            # Another cohort is another site, even where both call theirs "1".
+            site=np.char.add(np.char.add(cohort, ":"), people["site"].fillna("").to_numpy(dtype=str)),
+            split=np.where(is_own[rows], "train", "heldout"),
+            latents=latents[rows],
+            latents_draw=draw,
+            volumes=np.concatenate([part.reshape(len(part), -1) for part in volumes])[rows],
+            head_volume=people["head_volume_ml"].to_numpy(dtype=float),
+            brain_volume=_brain_volume(people),
+            confounds=confounds,
+            latents_untrained=untrained,
+            meaning=meaning,
+        ),
+        2, 1, 1,
+    )  # fmt: skip
+
+
+def harmonised_by_all(inputs: ProbeInputs) -> np.ndarray:
+    """Returns latents (n, d) brought to one location and scale for all sites of both cohorts, without the target."""
+    levels = np.unique(inputs.site)
+    matrix = np.concatenate([inputs.latents, inputs.site[:, None] == levels], axis=1)
+    return SiteHarmonizer(len(levels)).fit(matrix).transform(matrix)
+
+
+def _is_stripped(table: pd.DataFrame) -> bool:
+    return "skull_stripped" in table and bool((table["skull_stripped"] == "y").any())
+
+
+def _brain_volume(people: pd.DataFrame) -> np.ndarray | None:
+    volume = people["brain_volume_ml"].to_numpy(dtype=float).copy()
+    # What is left of a stripped image is the brain.
+    stripped = np.isnan(volume) & (people["skull_stripped"] == "y").to_numpy() if "skull_stripped" in people else []
+    if np.any(stripped):
+        volume[stripped] = people["head_volume_ml"].to_numpy(dtype=float)[stripped]
+    if np.isnan(volume).any():
+        logger.info("Brain volume is not known in both cohorts, so its row is left out")
+        return None
+    return volume
+
+
+def _refuse_other_protocols(plan: ProbePlan) -> None:
+    faults = [
+        f"{option}: got it beside --cohort, expected it of the run's own people. Leave it out."
+        for option, asked in (("--leave-site-out", plan.leave_site_out), ("--permutations", plan.permutations))
+        if asked
+    ]
+    if faults:
+        raise UsageError(faults)
+
+
+def _refuse_shared_ids(own: pd.DataFrame, ids: pd.Series, data) -> None:
+    shared = sorted(set(own["participant_id"]) & set(ids))
+    if shared:
+        raise CohortError(
+            f"--cohort {data}: got {_some(shared)}, who {'is' if len(shared) == 1 else 'are'} of the run, expected "
+            "other people. Leave them out with --set data.exclude=[...]; if only the ids are alike, rename them."
+        )
+
+
+def _refuse_shared_families(table: pd.DataFrame, is_own: np.ndarray, data) -> None:
+    families = [set(table["family"][chosen].dropna()) for chosen in (is_own, ~is_own)]
+    shared = sorted(map(str, families[0] & families[1]))
+    if shared:
+        raise CohortError(
+            f"--cohort {data}: got the families {_some(shared)}, of which the run has members, expected strangers. "
+            "Leave their people out with --set data.exclude=[...]; if only the names are alike, rename them."
+        )
+
+
+def _refuse_shared_images(own: pd.DataFrame, other: pd.DataFrame, own_volumes, other_volumes, data) -> None:
+    parts = []
+    for volumes in (own_volumes, other_volumes):
+        flat = volumes.reshape(len(volumes), -1)
+        flat = flat - flat.mean(axis=1, keepdims=True)
+        parts.append(flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-12))
+    alike = np.argwhere(parts[1] @ parts[0].T > SAME_IMAGE)
+    if len(alike):
+        pairs = [f"{other['scan_id'].iloc[i]} (in the run {own['scan_id'].iloc[j]})" for i, j in alike]
+        raise CohortError(
+            f"--cohort {data}: got the image of {_some(pairs)} again, expected images that the run does not have. "
+            "Leave them out with --set data.exclude=[...]."
+        )
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

@@ -1,0 +1,44 @@
+"""Whoever is tested teaches nothing: not the scaling, not the components, not the regression on confounds."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from mrigen.probing.plan import ProbePlan
+from mrigen.probing.rows import build_rows
+
+pytestmark = pytest.mark.usefixtures("small_grids")
+PLAN = ProbePlan(harmonise="site", classifiers=("svm_linear",))
+
+
+def test_scores_do_not_change_with_the_values_of_others_who_are_tested(make_inputs):
+    generator = np.random.default_rng(1)
+    inputs = make_inputs(
+        num_people=50, signal=0.5, confounds=generator.normal(size=(50, 2)), site=np.resize(["a", "b"], 50)
+    )
+    train, test = np.arange(40), np.arange(40, 50)
+    strange = {}
+    for name in ("latents", "latents_draw", "volumes", "head_volume", "brain_volume", "confounds"):
+        strange[name] = np.array(getattr(inputs, name))
+        strange[name][49] = 50.0 * np.abs(strange[name]).max()
+    scores = [
+        {
+            name: row.fit_score(part.target, part.groups, train, test, 0).score[:9]
+            for name, row in build_rows(part, PLAN).items()
+        }
+        for part in (inputs, dataclasses.replace(inputs, **strange))
+    ]
+    assert {"pca", "voxel_svm_rbf", "latents_deconfounded", "latents_harmonised"} <= set(scores[0])
+    for name, values in scores[0].items():
+        np.testing.assert_allclose(scores[1][name], values, rtol=1e-3, atol=1e-3, err_msg=name)
+
+
+def test_scores_do_not_change_with_the_labels_of_those_who_are_tested(make_inputs):
+    inputs = make_inputs(num_people=50, signal=0.5, site=np.resize(["a", "b"], 50))
+    train, test = np.arange(40), np.arange(40, 50)
+    turned = inputs.target.copy()
+    turned[test] = 1 - turned[test]
+    for name, row in build_rows(inputs, PLAN).items():
+        first, second = (row.fit_score(target, inputs.groups, train, test, 0) for target in (inputs.target, turned))
+        np.testing.assert_array_equal(first.score, second.score, err_msg=name)
