@@ -28,6 +28,7 @@ VERBS = {
     "explain": "Write what changes from women to men, voxel by voxel on the whole image.",
     "phantom": "Write the built-in synthetic cohort as a BIDS folder.",
     "compare": "Print one table of finished runs.",
+    "runs": "List runs, finished or not, with their figures on validation people.",
     "recipe": "Show, list or describe recipes.",
 }
 
