@@ -14,7 +14,9 @@ from mrigen_cli.common import announce, common_options
     show_default=True,
     help="How to write the table.",
 )
-@click.option("--sort", "column", metavar="COLUMN", help="A column of the CSV, such as minutes; -minutes: largest first.")
+@click.option(
+    "--sort", "column", metavar="COLUMN", help="A column of the CSV, such as minutes; -minutes: largest first."
+)
 @common_options
 def runs(folder, style, column):
     """List the runs in FOLDER (default: runs), finished or not, with their figures on validation people.

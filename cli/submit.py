@@ -84,7 +84,9 @@ def fit(recipe, overrides, resume, resources, dry_run):
 @click.option("--at-once", type=click.IntRange(min=1), default=4, show_default=True, help="Trials at one time.")
 @_resources
 @common_options
-def sweep(recipe, overrides, over, space, search, trials, objective, seed, prune, out, resume, at_once, resources, dry_run):
+def sweep(
+    recipe, overrides, over, space, search, trials, objective, seed, prune, out, resume, at_once, resources, dry_run
+):
     """Submit a sweep of RECIPE as a job array, a trial a task, and print the job's number.
 
     When all tasks have ended, mrigen sweep --resume FOLDER writes the tables and the plot.

@@ -228,5 +228,7 @@ def _ask(command: list[str]) -> str:
         ) from None
     if ended.returncode:
         reason = " ".join(ended.stderr.split()) or f"exit status {ended.returncode}"
-        raise ClusterError(f"{command[0]} refused: {reason}. Correct the options; mrigen submit ... --dry-run shows all.")
+        raise ClusterError(
+            f"{command[0]} refused: {reason}. Correct the options; mrigen submit ... --dry-run shows all."
+        )
     return ended.stdout
