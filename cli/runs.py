@@ -21,8 +21,8 @@ from mrigen_cli.common import announce, common_options
 def runs(folder, style, column):
     """List the runs in FOLDER (default: runs), finished or not, with their figures on validation people.
 
-    A run "waiting to resume" has a checkpoint: mrigen fit --resume RUN goes on from it, unless a fit is still at it. For
-    figures on held-out people of finished runs: mrigen compare.
+    A run "waiting to resume" has a checkpoint: mrigen fit --resume RUN goes on from it, unless a fit is still at it.
+    For figures on held-out people of finished runs: mrigen compare.
     """
     from mrigen.comparison import sort_table
     from mrigen.listing import list_runs, render_runs

@@ -50,7 +50,7 @@ class Resources:
             UsageError: one is malformed.
         """
         faults = [
-            f"--sbatch {other!r}: expected one option of sbatch with two dashes, for example --sbatch=--constraint=a100."
+            f"--sbatch {other!r}: expected an option of sbatch with two dashes, such as --sbatch=--constraint=a100."
             for other in self.others
             if not other.startswith("--") or "\n" in other
         ]
@@ -223,8 +223,8 @@ def _ask(command: list[str]) -> str:
         ended = subprocess.run(command, capture_output=True, text=True)
     except FileNotFoundError:
         raise ClusterError(
-            f"{command[0]}: no such command, expected SLURM. Run this on a login node of the cluster, or see the script "
-            "with mrigen submit ... --dry-run."
+            f"{command[0]}: no such command, expected SLURM. Run this on a login node of the cluster, or see the "
+            "script with mrigen submit ... --dry-run."
         ) from None
     if ended.returncode:
         reason = " ".join(ended.stderr.split()) or f"exit status {ended.returncode}"

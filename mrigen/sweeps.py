@@ -1,7 +1,7 @@
 """A sweep: fits of one recipe with other values of some keys, by Optuna, shared by any number of workers.
 
-A sweep is a folder. `sweep.json` says what is tried; `journal.log` is Optuna's; `trials/` holds one run a trial, made in
-a process of its own; `claims/` says which worker is at which trial.
+A sweep is a folder. `sweep.json` says what is tried; `journal.log` is Optuna's; `trials/` holds one run a trial, made
+in a process of its own; `claims/` says which worker is at which trial.
 """
 
 import contextlib
@@ -17,6 +17,7 @@ import subprocess
 import sys
 import time
 import uuid
+import warnings
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -86,7 +87,7 @@ class Span:
         numbers = all(isinstance(end, (int, float)) and not isinstance(end, bool) for end in (low, high))
         if not numbers or not low < high or scale not in ("", "log") or (scale == "log" and low <= 0):
             raise RecipeError(
-                f"{place}: expected LOW..HIGH or LOW..HIGH:log with LOW < HIGH (above 0 for log), for example 0.5..4:log."
+                f"{place}: expected LOW..HIGH or LOW..HIGH:log with LOW < HIGH (above 0 for log), such as 0.5..4:log."
             )
         return cls((), low, high, scale == "log", isinstance(low, int) and isinstance(high, int))
 
@@ -138,8 +139,8 @@ def parse_space(over: Sequence[str], file: str | os.PathLike | None = None) -> d
             faults.append(f"{place}: {key} is there already, expected each key once. Leave one out.")
         elif key.split(".")[0] in ("data", "preprocess"):
             faults.append(
-                f"{place}: got a key of {key.split('.')[0]}, expected one of model or training: figures of other people "
-                "or another grid cannot be compared. Make a sweep of each."
+                f"{place}: got a key of {key.split('.')[0]}, expected one of model or training: figures of other "
+                "people or another grid cannot be compared. Make a sweep of each."
             )
         else:
             try:
@@ -198,7 +199,7 @@ def make_plan(
     faults = []
     if search == "grid":
         faults += [
-            f"--over {key}: got a span, expected listed values, as in {key}=1,2,4: a grid is finite. Or use --search tpe."
+            f"--over {key}: got a span, expected listed values, such as {key}=1,2,4: a grid is finite. Or --search tpe."
             for key, span in space.items()
             if not span.values
         ]
@@ -370,7 +371,7 @@ class Sweep:
                 fit.claim.release()
 
     def _claim_next(self, owner: str):
-        """Returns a trial and the claim on it: one that a dead worker left, or the next that waits; None if none does."""
+        """Returns a trial and the claim on it: one that a dead worker left, or the next that waits, or None."""
         from optuna.trial import TrialState
 
         for trial in self.trials():
@@ -406,10 +407,14 @@ class Sweep:
         begun = sum(trial.state != optuna.trial.TrialState.WAITING for trial in self.trials())
         worker = zlib.crc32(os.environ.get("SLURM_ARRAY_TASK_ID", "").encode())
         seed = int(np.random.SeedSequence([self.plan.seed, worker, begun]).generate_state(1)[0])
-        # More than 0 is not allowed to win.
-        return optuna.samplers.TPESampler(
-            seed=seed, constant_liar=True, constraints_func=lambda trial: [trial.user_attrs.get("too_few_active", 0.0)]
-        )
+        with warnings.catch_warnings():
+            # What Optuna 5 has instead asks for the trial's own object, which a worker that takes it over lacks.
+            warnings.simplefilter("ignore")
+            return optuna.samplers.TPESampler(
+                seed=seed,
+                constant_liar=True,
+                constraints_func=lambda trial: [trial.user_attrs.get("too_few_active", 0.0)],
+            )
 
     def _look_after(self, fit: "_Fit", tell) -> bool:
         """Returns whether a trial needs no more looking after, having said in the journal what became of it."""
@@ -508,7 +513,7 @@ class Sweep:
         return Run(Path(first["run"]))
 
     def write_results(self) -> list[Path]:
-        """Writes trials.csv, and where two trials are complete comparison.md and importance.png; returns their paths."""
+        """Writes trials.csv, and with two complete trials comparison.md and importance.png; returns the paths."""
         paths = [self.directory / "trials.csv"]
         write_text(paths[0], self.render("csv"))
         done = [Run(Path(row["run"])) for _, row in self.table().iterrows() if row["state"] == "complete"]
