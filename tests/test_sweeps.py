@@ -80,7 +80,7 @@ def test_a_claim_is_one_workers_until_it_falls_silent(tmp_path):
 
 def test_the_trial_of_a_dead_worker_is_taken_over(begin):
     sweep = begin("model.latent_dim=8,5")
-    trial, claim = sweep._claim_next("dead")
+    _, claim = sweep._claim_next("dead")
     other = Sweep(sweep.directory)
     work(other)
     assert len(other.waiting()) == 1
