@@ -35,12 +35,10 @@ ReturnToService=2
 SlurmdTimeout=10
 KillWait=5
 MinJobAge=600
-RequeueExit=
 NodeName=node1 NodeHostname=$host NodeAddr=127.0.0.1 Port=16821 CPUs=2
 NodeName=node2 NodeHostname=$host NodeAddr=127.0.0.1 Port=16822 CPUs=2
 PartitionName=all Nodes=node1,node2 Default=YES MaxTime=INFINITE State=UP
 CONF
-sed -i '/^RequeueExit=$/d' "$scratch/slurm.conf"
 export SLURM_CONF="$scratch/slurm.conf"
 pids=()
 cleanup() {
