@@ -32,6 +32,7 @@ setup(
         "nibabel>=5.2",
         "nilearn>=0.11",
         "numpy>=1.26",
+        "optuna>=4.2,<7",
         "pandas>=2.2",
         "pydantic>=2.8",
         "rich>=13.7",

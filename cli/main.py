@@ -28,6 +28,10 @@ VERBS = {
     "explain": "Write what changes from women to men, voxel by voxel on the whole image.",
     "phantom": "Write the built-in synthetic cohort as a BIDS folder.",
     "compare": "Print one table of finished runs.",
+    "runs": "List runs, finished or not, with their figures on validation people.",
+    "sweep": "Search for the best values of some keys of a recipe, by validation people.",
+    "submit": "Send a fit or a sweep to a SLURM cluster.",
+    "jobs": "List what was sent to the cluster, and how it goes.",
     "recipe": "Show, list or describe recipes.",
 }
 

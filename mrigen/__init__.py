@@ -16,6 +16,7 @@ _LAZY = {
     "encode": "mrigen.latent_files",
     "fit": "mrigen.training",
     "interpolate": "mrigen.interpolation",
+    "list_runs": "mrigen.listing",
     "load_recipe": "mrigen.recipe",
     "open_run": "mrigen.runs",
     "probe": "mrigen.probing",

@@ -2,7 +2,7 @@
 
 import difflib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import h5py
@@ -100,11 +100,16 @@ def unprobed(runs: Sequence[Run]) -> list[Run]:
     return [run for run in runs if run.probe is None]
 
 
-def render_table(table: pd.DataFrame, format: str = "text") -> str:
-    """Returns the rows of `compare` as text with a newline at its end.
+def render_table(
+    table: pd.DataFrame,
+    format: str = "text",
+    shown: Mapping[str, Callable[[dict], str]] | None = None,
+    words: Sequence[str] | None = None,
+) -> str:
+    """Returns the rows of a table of runs as text with a newline at its end.
 
     Args:
-        table: of `compare`.
+        table: of `compare`, or of another with its own `shown`.
         format: "text" (aligned columns) or "markdown", both rounded for the eye; or "csv", every column with all of
             its digits.
 
@@ -115,13 +120,14 @@ def render_table(table: pd.DataFrame, format: str = "text") -> str:
         raise UsageError(f"format: got {format!r}, expected one of {', '.join(FORMATS)}. Name one of these.")
     if format == "csv":
         return table.to_csv(index=False, na_rep=MISSING, lineterminator="\n")
+    shown, words = shown or _SHOWN, _WORDS if words is None else words
     rows = [dict(zip(table.columns, values, strict=True)) for values in table.itertuples(index=False, name=None)]
-    cells = [[*_SHOWN], *([show(row) for show in _SHOWN.values()] for row in rows)]
+    cells = [[*shown], *([show(row) for show in shown.values()] for row in rows)]
     if format == "markdown":
-        rule = [":--" if name in _WORDS else "--:" for name in _SHOWN]
+        rule = [":--" if name in words else "--:" for name in shown]
         return "".join(f"| {' | '.join(line)} |\n" for line in (cells[0], rule, *cells[1:]))
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    sides = ["<" if name in _WORDS else ">" for name in _SHOWN]
+    sides = ["<" if name in words else ">" for name in shown]
     return "".join(
         "  ".join(f"{cell:{side}{width}}" for cell, side, width in zip(line, sides, widths, strict=True)).rstrip()
         + "\n"
@@ -212,7 +218,8 @@ def _differences(run: Run, first: Run) -> list[str]:
     return found
 
 
-def _figure(name: str, format: str) -> Callable[[dict], str]:
+def show_figure(name: str, format: str) -> Callable[[dict], str]:
+    """Returns what shows one figure of a row, in a format of Python's, or that it is missing."""
     return lambda row: MISSING if pd.isna(row[name]) else f"{row[name]:{format}}"
 
 
@@ -231,22 +238,22 @@ def _active(row: dict) -> str:
 
 # Heading -> what stands below it, for the eye.
 _SHOWN: dict[str, Callable[[dict], str]] = {
-    "run": _figure("run", ""),
-    "model": _figure("model", ""),
-    "objective": _figure("objective", ""),
-    "channels": _figure("channels", ""),
-    "blocks": _figure("blocks", ""),
-    "latents": _figure("latents", ""),
-    "compression": _figure("compression", ",.1f"),
-    "held-out MSE": _figure("heldout_mse", ".3g"),
-    "explained variance": _figure("explained_variance", ".3f"),
+    "run": show_figure("run", ""),
+    "model": show_figure("model", ""),
+    "objective": show_figure("objective", ""),
+    "channels": show_figure("channels", ""),
+    "blocks": show_figure("blocks", ""),
+    "latents": show_figure("latents", ""),
+    "compression": show_figure("compression", ",.1f"),
+    "held-out MSE": show_figure("heldout_mse", ".3g"),
+    "explained variance": show_figure("explained_variance", ".3f"),
     "sex accuracy [95 %]": _interval("accuracy"),
     "AUC [95 %]": _interval("auc"),
-    "AUC of a draw": _figure("auc_draw", ".3f"),
-    "KL nats": _figure("kl_nats", ".4g"),
+    "AUC of a draw": show_figure("auc_draw", ".3f"),
+    "KL nats": show_figure("kl_nats", ".4g"),
     "active": _active,
-    "parameters": _figure("parameters", ",d"),
-    "minutes": _figure("minutes", ".1f"),
+    "parameters": show_figure("parameters", ",d"),
+    "minutes": show_figure("minutes", ".1f"),
 }
 # Columns of words: aligned on the left.
 _WORDS = ("run", "model", "objective", "channels")

@@ -1,0 +1,76 @@
+"""`mrigen sweep`."""
+
+import click
+from mrigen_cli.common import announce, common_options, set_option
+
+
+@click.command()
+@click.argument("recipe", required=False)
+@click.option(
+    "--over", multiple=True, metavar="KEY=VALUES", help="A key to search over: 16,32,64 or 1..4 or 0.5..4:log."
+)
+@click.option("--space", type=click.Path(), metavar="FILE", help="The same as a YAML file of keys and values.")
+@set_option
+@click.option("--search", type=click.Choice(["grid", "tpe"]), help="How to search.  [default: grid where it is finite]")
+@click.option("-n", "--trials", type=click.IntRange(min=1), help="Trials of tpe.  [default: 20]")
+@click.option("--objective", type=click.Choice(["elbo", "mse"]), help="Validation figure.  [default: elbo of a VAE]")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the search.")
+@click.option("--prune", is_flag=True, help="End trials that are worse than the median of the others so far.")
+@click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Fits at a time.")
+@click.option(
+    "-o", "--out", type=click.Path(), metavar="FOLDER", help="Folder to make.  [default: sweeps/<recipe>-<time>]"
+)
+@click.option("--resume", type=click.Path(), metavar="FOLDER", help="Go on with a sweep, or help another worker at it.")
+@click.option("--take", type=click.IntRange(min=1), help="Make so many trials at most.")
+@common_options
+def sweep(recipe, over, space, overrides, search, trials, objective, seed, prune, jobs, out, resume, take):
+    """Fit RECIPE with other values of some keys, and print the run that is best for validation people.
+
+    A trial whose latents collapsed cannot win. Each trial is a run in FOLDER/trials; trials.csv, comparison.md and
+    importance.png are written beside. Any number of workers, on any hosts, may share FOLDER by --resume.
+    """
+    from mrigen_cli.fit import stoppable
+
+    from mrigen.sweeps import Sweep, new_sweep_folder
+
+    if resume is not None:
+        if recipe or over or space or overrides or out:
+            raise click.UsageError(
+                "--resume takes the sweep as it began: drop RECIPE, --over, --space, --set and --out."
+            )
+        work = Sweep(resume)
+    else:
+        plan = plan_from_options(recipe, overrides, over, space, search, trials, objective, seed, prune)
+        work = Sweep.begin(out or new_sweep_folder(plan.name), plan)
+        announce(f"{plan.num_trials} trials in {work.directory}, by {plan.search}")
+    with stoppable() as stop, stop.heard():
+        work.work(jobs, take, tell=announce, should_stop=lambda: stop.asked)
+    left = len(work.waiting())
+    if left:
+        announce(f"{left} trials are left; mrigen sweep --resume {work.directory} goes on")
+        return
+    paths = work.write_results()
+    announce(work.render())
+    announce(f"Written: {', '.join(map(str, paths))}")
+    best = work.best()
+    if best is None:
+        from mrigen.errors import TrainingError
+
+        raise TrainingError(
+            f"{work.directory}: no trial is complete without a collapse, so none is best. See the faults in trials.csv "
+            "and logs/, and mrigen diagnose --run RUN."
+        )
+    click.echo(best.directory)
+
+
+def plan_from_options(recipe, overrides, over, space, search, trials, objective, seed, prune):
+    """Returns the checked plan of a sweep; nothing is written."""
+    from mrigen.recipe import load_recipe, recipe_name
+    from mrigen.sweeps import make_plan, parse_space
+
+    if recipe is None:
+        raise click.UsageError(
+            "give a RECIPE, or --resume FOLDER. Example: mrigen sweep vae --over model.latent_dim=16,32"
+        )
+    spans = parse_space(over, space)
+    return make_plan(recipe_name(recipe), load_recipe(recipe, overrides), spans, search, trials, objective, seed, prune)

@@ -1,0 +1,137 @@
+"""A sweep's own logic: fits are replaced by a script that writes what a fit would."""
+
+import os
+import sys
+import time
+
+import pytest
+
+from mrigen.errors import MrigenError, RecipeError, UsageError
+from mrigen.recipe import load_recipe
+from mrigen.sweeps import STALE_SECONDS, Claim, Span, Sweep, make_plan, parse_space, share_machine
+
+# Latent variables 4 win by their figure, but collapse; the first attempt at 6 is killed; 7 fails.
+STUB = """
+import json, os, signal, sys
+from pathlib import Path
+arguments = sys.argv[1:]
+value = float(arguments[arguments.index("--set") + 1].partition("=")[2])
+run = Path(arguments[-1]); run.mkdir(exist_ok=True)
+if value == 6 and not (run / "before").exists():
+    (run / "before").touch(); os.kill(os.getpid(), signal.SIGKILL)
+if value == 7:
+    sys.exit("no good")
+(run / "history.csv").write_text(f"epoch,val_elbo_nats,val_mse\\n0,{-value},{value}\\n")
+metrics = {"best_epoch": 1, "kl_nats": 1.0, "latent_dim": 8, "active_units": 0 if value == 4 else 8}
+(run / "metrics.json").write_text(json.dumps(metrics))
+"""
+
+
+@pytest.fixture
+def begin(tmp_path):
+    """Returns a function that begins a sweep of the latent variables in tmp_path."""
+
+    def make(over="model.latent_dim=8,4,5,6,7", **options):
+        plan = make_plan("smoke", load_recipe("smoke"), parse_space([over]), **options)
+        return Sweep.begin(tmp_path / "sweep", plan)
+
+    return make
+
+
+def work(sweep, **options):
+    sweep.work(program=(sys.executable, "-c", STUB), tell=lambda line: None, **options)
+
+
+def test_a_grid_is_made_and_a_collapsed_trial_cannot_win(begin):
+    sweep = begin()
+    work(sweep, jobs=2, take=2)
+    assert len(sweep.waiting()) == 3
+    again = Sweep(sweep.directory)
+    work(again)
+    table = again.table()
+    assert table["model.latent_dim"].tolist() == ["5", "6", "8", "4", "7"]
+    assert table["state"].tolist() == ["complete"] * 4 + ["fail"]
+    assert table["collapse"].tolist()[:4] == ["no", "no", "no", "yes"]
+    assert "no good" in table["fault"].iloc[-1]
+    assert again.best().directory == again.run_directory(2)
+    assert "val_elbo" not in again.render() and "collapse" in again.render("markdown")
+
+
+def test_spans_are_searched_and_every_worker_draws_its_own(begin, monkeypatch):
+    sweep = begin("model.beta=0.5..4:log", trials=5, objective="mse")
+    work(sweep, jobs=2)
+    values = [trial.params["model.beta"] for trial in sweep.trials()]
+    assert len(set(values)) == 5 and all(0.5 <= value <= 4 for value in values)
+    assert sweep.best().directory == sweep.run_directory(values.index(min(values)))
+
+
+def test_a_claim_is_one_workers_until_it_falls_silent(tmp_path):
+    claim = Claim.take(tmp_path, 3, "a")
+    assert Claim.take(tmp_path, 3, "b") is None
+    os.utime(claim.path, (time.time() - STALE_SECONDS - 1,) * 2)
+    other = Claim.take(tmp_path, 3, "b")
+    assert other is not None and Claim.take(tmp_path, 3, "a") is None
+    claim._beat_at = float("-inf")
+    assert not claim.beat()
+    other.release()
+    assert Claim.take(tmp_path, 3, "slurm 1") and Claim.take(tmp_path, 3, "slurm 1")
+    assert Claim.take(tmp_path, 3, "slurm 2") is None
+
+
+def test_the_trial_of_a_dead_worker_is_taken_over(begin):
+    sweep = begin("model.latent_dim=8,5")
+    _, claim = sweep._claim_next("dead")
+    other = Sweep(sweep.directory)
+    work(other)
+    assert len(other.waiting()) == 1
+    os.utime(claim.path, (time.time() - STALE_SECONDS - 1,) * 2)
+    work(other)
+    assert [t.state.name for t in other.trials()] == ["COMPLETE"] * 2
+
+
+def test_a_sweep_that_is_there_or_is_not_is_told(begin, tmp_path):
+    begin()
+    with pytest.raises(UsageError, match="is there already, expected a new folder"):
+        begin()
+    with pytest.raises(UsageError, match=r"no sweep\.json"):
+        Sweep(tmp_path)
+
+
+def test_a_stop_is_heeded(begin):
+    with pytest.raises(MrigenError, match="stopped as asked"):
+        work(begin(), should_stop=lambda: True)
+
+
+@pytest.mark.parametrize(
+    ("over", "message"),
+    [
+        ("model.latent_dim", "expected KEY=VALUES"),
+        ("data.root=a,b", "got a key of data"),
+        ("model.beta=4..1", "LOW < HIGH"),
+        ("model.beta=0..1:log", "LOW < HIGH"),
+        ("model.beta=1,1", "a value twice"),
+    ],
+)
+def test_a_bad_space_is_told(over, message):
+    with pytest.raises(RecipeError, match=message):
+        parse_space([over])
+
+
+def test_all_faults_of_a_plan_come_together():
+    space = parse_space(["model.latent_dim=-4,8", "training.epoch=1,2", "model.beta=1..2"])
+    with pytest.raises(RecipeError) as caught:
+        make_plan("smoke", load_recipe("smoke"), space, "grid")
+    text = str(caught.value)
+    assert "model.beta: got a span" in text and "got -4" in text and "Did you mean 'epochs'" in text
+
+
+def test_a_space_is_read_from_yaml(tmp_path):
+    (tmp_path / "space.yaml").write_text("model.latent_dim: [4, 8]\nmodel.beta: 1..4:log\n")
+    space = parse_space([], tmp_path / "space.yaml")
+    assert space == {"model.latent_dim": Span((4, 8)), "model.beta": Span((), 1, 4, True, True)}
+
+
+def test_the_machine_is_shared(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
+    assert [share["CUDA_VISIBLE_DEVICES"] for share in share_machine(3)] == ["3", "5", "3"]
+    assert share_machine(1) == [{}]
