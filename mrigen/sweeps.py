@@ -33,7 +33,7 @@ from mrigen.errors import Interrupted, MrigenError, RecipeError, UsageError
 from mrigen.files import atomic_path, read_json, write_json, write_text
 from mrigen.listing import read_history
 from mrigen.recipe import Recipe, dump_recipe, load_recipe
-from mrigen.recipe.loading import _parse_yaml
+from mrigen.recipe.loading import parse_yaml
 from mrigen.runs import Run
 
 FIT = (sys.executable, "-c", "from mrigen_cli.main import main; main()", "fit")
@@ -77,13 +77,13 @@ class Span:
         """
         ends, _, scale = text.partition(":") if ".." in text else (text, "", "")
         if ".." not in ends:
-            values = _parse_yaml(text if text.strip().startswith("[") else f"[{text}]", place)
+            values = parse_yaml(text if text.strip().startswith("[") else f"[{text}]", place)
             if not isinstance(values, list) or not values:
                 raise RecipeError(f"{place}: got no values, expected some, for example 16,32 or 1..4:log.")
             if len({json.dumps(value) for value in values}) < len(values):
                 raise RecipeError(f"{place}: got a value twice, expected each once. Leave it out.")
             return cls(tuple(values))
-        low, high = (_parse_yaml(end, place) for end in ends.split("..", 1))
+        low, high = (parse_yaml(end, place) for end in ends.split("..", 1))
         numbers = all(isinstance(end, (int, float)) and not isinstance(end, bool) for end in (low, high))
         if not numbers or not low < high or scale not in ("", "log") or (scale == "log" and low <= 0):
             raise RecipeError(
@@ -118,7 +118,7 @@ def parse_space(over: Sequence[str], file: str | os.PathLike | None = None) -> d
     faults: list[str] = []
     if file is not None:
         try:
-            content = _parse_yaml(Path(file).read_text(encoding="utf-8"), str(file))
+            content = parse_yaml(Path(file).read_text(encoding="utf-8"), str(file))
         except (OSError, UnicodeDecodeError) as error:
             raise RecipeError(f"{file}: cannot be read ({error}), expected YAML of key: values.") from None
         if not isinstance(content, dict) or not content:
@@ -343,14 +343,15 @@ class Sweep:
         shares = share_machine(jobs)
         try:
             while True:
-                for index, fit in list(slots.items()):
-                    if self._look_after(fit, tell):
-                        del slots[index]
+                # Before its fits are looked after: who asks this worker may have asked them as well.
                 if should_stop():
                     raise Interrupted(
                         f"{self.directory}: stopped as asked; all of it is saved. Go on with mrigen sweep --resume "
                         f"{self.directory}."
                     )
+                for index, fit in list(slots.items()):
+                    if self._look_after(fit, tell):
+                        del slots[index]
                 while len(slots) < jobs and (take is None or taken < take):
                     claimed = self._claim_next(owner)
                     if claimed is None:

@@ -109,7 +109,7 @@ def load_recipe(recipe: str | os.PathLike, overrides: Sequence[str] = ()) -> Rec
 
 def parse_recipe(text: str, place: str = "recipe", overrides: Sequence[str] = ()) -> Recipe:
     """Returns the validated recipe in `text`; `place` names it in faults. See `load_recipe`."""
-    content = _parse_yaml(text, place)
+    content = parse_yaml(text, place)
     if content is None:
         content = {}
     if not isinstance(content, dict):
@@ -156,7 +156,12 @@ def _yaml() -> YAML:
     return yaml
 
 
-def _parse_yaml(text: str, place: str) -> Any:
+def parse_yaml(text: str, place: str) -> Any:
+    """Returns what YAML says, loaded safely.
+
+    Raises:
+        RecipeError: it is no YAML; `place` says where.
+    """
     try:
         return _yaml().load(text)
     except (YAMLError, ValueError) as error:  # ValueError: a date such as 2020-13-45
@@ -171,7 +176,7 @@ def _apply_override(content: dict, override: str) -> str:
     dotted = dotted.strip()
     if not equals or not dotted:
         raise RecipeError(f"--set {override}: expected KEY=VALUE, for example --set training.epochs=20.")
-    value = _parse_yaml(text, f"--set {override}")
+    value = parse_yaml(text, f"--set {override}")
     *parents, last = dotted.split(".")
     block = content
     for parent in parents:
