@@ -61,6 +61,11 @@ class TrainingRecipe(Section):
         "one of auto, float32, bfloat16, float16",
         "Compute type of the layers; auto takes bfloat16 where the hardware has it.",
     )
+    trackers: list[Literal["mlflow", "wandb"]] = key(
+        [],
+        "a list of mlflow, wandb",
+        "Trackers told every epoch's figures, beside the run's own files; each is an extra of the installation.",
+    )
     augment: AugmentRecipe | None = key(
         AugmentRecipe, "a block of keys, or null", "Random changes of training volumes; null for none."
     )

@@ -1,11 +1,8 @@
 """What happens between the steps of a fit."""
 
-import csv
 import dataclasses
-import io
 import json
 import math
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -124,43 +121,6 @@ class StopAtNaN(keras.callbacks.Callback):
                 f"training: step {step}: the loss is {loss}, expected a number. The last good weights are kept. "
                 "Lower training.learning_rate, set training.clip_norm=1000, or set training.precision=float32."
             )
-
-
-class History(keras.callbacks.Callback):
-    """Appends one line an epoch to history.csv, before the checkpoint of that epoch.
-
-    Args:
-        path: of the file.
-        progress: where the fit stands; lines of later epochs (of a fit that broke off) are dropped first.
-    """
-
-    def __init__(self, path: Path, progress: Progress):
-        super().__init__()
-        self.path = path
-        self.progress = progress
-
-    def on_train_begin(self, logs=None):
-        if not self.path.is_file():
-            return
-        content = self.path.read_bytes()
-        content = content[: content.rfind(b"\n") + 1]  # A line that broke off may look like one of another epoch.
-        rows = list(csv.DictReader(io.StringIO(content.decode("utf-8"), newline="")))
-        rows = [row for row in rows if int(row["epoch"]) < self.progress.epoch]
-        with atomic_path(self.path) as temporary, open(temporary, "w", newline="") as file:
-            if rows:
-                writer = csv.DictWriter(file, list(rows[0]))
-                writer.writeheader()
-                writer.writerows(rows)
-
-    def on_epoch_end(self, epoch, logs=None):
-        row = {"epoch": epoch, **{name: f"{float(value):.8g}" for name, value in (logs or {}).items()}}
-        with open(self.path, "a", newline="") as file:
-            writer = csv.DictWriter(file, list(row))
-            if file.tell() == 0:
-                writer.writeheader()
-            writer.writerow(row)
-            file.flush()
-            os.fsync(file.fileno())
 
 
 class Checkpoint(keras.callbacks.Callback):

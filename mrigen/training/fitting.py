@@ -29,7 +29,6 @@ from mrigen.training.callbacks import (
     Checkpoint,
     DataWait,
     EpochLog,
-    History,
     KLWarmup,
     LatentWatch,
     Progress,
@@ -41,7 +40,9 @@ from mrigen.training.callbacks import (
     save_weights,
     weights_path,
 )
+from mrigen.training.history import History
 from mrigen.training.precision import choose_precision
+from mrigen.training.trackers import check_trackers, tracked
 
 logger = logging.getLogger(__name__)
 
@@ -76,6 +77,7 @@ def fit(
     """
     directory = Path(directory)
     _check_target(directory, force)
+    check_trackers(recipe.training.trackers)
     _make_deterministic(recipe.training.seed)
     started = time.monotonic()
     dataset = open_dataset(recipe)
@@ -138,6 +140,7 @@ def resume(directory: str | os.PathLike, recipe: Recipe | None = None, stop: Sto
         shutil.rmtree(checkpoint, ignore_errors=True)  # Of a process that was killed in its last moment.
         logger.info("%s is complete; nothing to do", directory)
         return run
+    check_trackers(own.training.trackers)
     _make_deterministic(own.training.seed)
     dataset = open_dataset(own, run.split)
     if dataset.cache.key != facts["data_fingerprint"]:
@@ -287,10 +290,12 @@ def _run_epochs(
             verbose=0,
         )
 
-    if progress.step:  # The rest of an epoch that broke off: all epochs of one fit of Keras are equally long.
-        run_until(progress.epoch + 1)
-    if not _is_done(progress, training):
-        run_until(training.epochs)
+    with tracked(training.trackers, run.directory, run.facts) as trackers:
+        callbacks = [*callbacks, *trackers]
+        if progress.step:  # The rest of an epoch that broke off: all epochs of one fit of Keras are equally long.
+            run_until(progress.epoch + 1)
+        if not _is_done(progress, training):
+            run_until(training.epochs)
 
 
 def _start_model(recipe: Recipe, dataset: Dataset, precision: str) -> LatentModel:
