@@ -186,14 +186,22 @@ def _pca_figures(dataset: Dataset, latent_size: int, seed: int, inside: np.ndarr
     if len(train) < 2 or not len(heldout):
         return figures
     pca = fit_pca(_matrix(dataset, train, inside), figures["num_components"], seed=seed)
-    people = _matrix(dataset, heldout, inside)
-    figures["mse"] = float(((people - pca.reconstruct(people)) ** 2).mean())
-    # With as many directions as the training people span, nothing is left to estimate the noise from.
-    if pca.noise_variance > 0:
-        figures["loglik_nats"] = float(pca.log_likelihood(people).mean())
+    calibrated = None
     if len(validation):
+        validation = choose_rows(validation, dataset.cache.volume_shape, PCA_BYTES, seed)
         calibrated = pca.calibrated(_matrix(dataset, validation, inside))
-        figures["loglik_calibrated_nats"] = float(calibrated.log_likelihood(people).mean())
+    # All held-out people, a part of them at a time: many at full resolution are more than a memory holds.
+    size = max(1, PCA_BYTES // (4 * int(np.prod(dataset.cache.volume_shape))))
+    for part in (heldout[start : start + size] for start in range(0, len(heldout), size)):
+        people, weight = _matrix(dataset, part, inside), len(part) / len(heldout)
+        found = {"mse": float(((people - pca.reconstruct(people)) ** 2).mean())}
+        # With as many directions as the training people span, nothing is left to estimate the noise from.
+        if pca.noise_variance > 0:
+            found["loglik_nats"] = float(pca.log_likelihood(people).mean())
+        if calibrated is not None:
+            found["loglik_calibrated_nats"] = float(calibrated.log_likelihood(people).mean())
+        for name, value in found.items():
+            figures[name] = weight * value + (figures[name] or 0.0)
     return figures
 
 
