@@ -83,7 +83,9 @@ def training_dataset(
 
         if places is not None:
             first, last, _ = places
-            records = records.enumerate().filter(lambda n, _: tf.logical_and(n % batch_size >= first, n % batch_size < last))
+            records = records.enumerate().filter(
+                lambda n, _: tf.logical_and(n % batch_size >= first, n % batch_size < last)
+            )
             records = records.map(lambda _, record: record)
 
         def prepare(row, volume):

@@ -71,9 +71,11 @@ class Placement:
         if len(content) > LONGEST_TEXT:
             raise ValueError(f"got {len(content)} bytes, expected at most {LONGEST_TEXT}.")
         own = content if self.writes else b""
-        return bytes(int(code) for code in self._sum(tf.constant([*own.ljust(LONGEST_TEXT, b"\0")], tf.int32))).rstrip(
-            b"\0"
-        ).decode()
+        return (
+            bytes(int(code) for code in self._sum(tf.constant([*own.ljust(LONGEST_TEXT, b"\0")], tf.int32)))
+            .rstrip(b"\0")
+            .decode()
+        )
 
     def after_first(self, function: Callable[[], Result]) -> Result | None:
         """Returns function() of worker 0, and None on the others, which wait until it has returned.
@@ -111,7 +113,8 @@ class Placement:
             @tf.function(autograph=False)
             def summer(own):
                 def reduce(value):
-                    return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, value)
+                    here = tf.identity(value)  # An argument has no device yet.
+                    return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, here)
 
                 return self.strategy.run(reduce, args=(own,))
 
@@ -160,7 +163,9 @@ def place(training: TrainingRecipe) -> Placement:
                 tf.config.set_visible_devices(gpus[:num_devices], "GPU")
             _JOINED[key] = tf.distribute.MultiWorkerMirroredStrategy()
         except PEER_ERRORS as error:
-            raise PeerLost(f"training.workers: the workers did not meet ({_first_line(error)}). Start all again.") from None
+            raise PeerLost(
+                f"training.workers: the workers did not meet ({_first_line(error)}). Start all again."
+            ) from None
         except RuntimeError as error:
             raise UsageError(
                 f"training.workers: got {len(workers)} after this process had begun to compute ({_first_line(error)}), "
