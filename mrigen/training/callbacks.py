@@ -174,7 +174,7 @@ class Checkpoint(keras.callbacks.Callback):
             return
         asked = self.stop.asked
         if asked or time.monotonic() - self._saved_at >= self.seconds:
-            self.progress.metrics = [float(variable) for variable in self.model.metrics_variables]
+            self.progress.metrics = self.running_metrics()
             self._save()
         if asked:
             raise self._interrupted()
@@ -195,6 +195,10 @@ class Checkpoint(keras.callbacks.Callback):
         self.model.stop_training = progress.done
         if self.stop.asked:
             raise self._interrupted()
+
+    def running_metrics(self) -> list[float]:
+        """Returns sums and counts of the figures of an epoch so far."""
+        return [float(variable) for variable in self.model.metrics_variables]
 
     def _save(self) -> None:
         save_weights(self.model, weights_path(self.directory, self.progress.epoch, self.progress.step))
