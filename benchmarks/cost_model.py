@@ -30,7 +30,7 @@ class Network:
         batch_size: volumes a step.
         step_seconds: of a training step of that batch, one core, float32.
         epochs: of the recipe.
-        peak_mib: memory of the process.
+        peak_mib: memory of the process after three steps.
     """
 
     zooms: int
@@ -46,15 +46,42 @@ class Network:
         return self.batch_size * math.prod(GRIDS[self.zooms]) / 1e6
 
 
-# CONSTANTS
-PREPARE_SECONDS = {4: 0.0, 2: 0.0, 1: 0.0}
-AUGMENT_SECONDS = {4: 0.0, 2: 0.0, 1: 0.0}
-FILE_BYTES = 0
-NETWORKS: dict[str, Network] = {}
+# Core seconds a person: to prepare an image of 1 mm, and to read and change it for a training step.
+PREPARE_SECONDS = {4: 0.21, 2: 0.26, 1: 0.36}
+AUGMENT_SECONDS = {4: 0.042, 2: 0.254, 1: 1.97}
+NETWORKS = {
+    "vae": Network(4, 3_802_900, 8, 13.0, 60, 2440),
+    "morph-2mm": Network(2, 4_450_904, 4, 5.33, 120, 2158),
+    "vae-1mm": Network(1, 7_797_572, 4, 10.8, 60, 2273),
+}
+GIGABIT = 1e9 / 8  # bytes a second
+TRAINING_SHARE = 0.7
 
-# Bytes a second; not measured.
-GIGABIT = 1e9 / 8
-SHARES = {"train": 0.7, "validation": 0.1, "heldout": 0.2}
+
+@dataclasses.dataclass(frozen=True)
+class Machine:
+    """What a fit runs on; assumed, not measured.
+
+    Attributes:
+        devices: that share a batch; each takes as many volumes as the recipe says.
+        speed: of a device, in cores of the measurement.
+        cores: for the data, of all together; 0 where the devices are the cores.
+        bandwidth: bytes a second between devices.
+    """
+
+    devices: int
+    speed: float
+    cores: int = 0
+    bandwidth: float = math.inf
+
+
+MACHINES = {
+    "one core": Machine(1, 1),
+    "a node of 64 cores": Machine(1, 64),
+    "8 such nodes, 10 Gbit/s": Machine(8, 64, 0, 10 * GIGABIT),
+    "8 such nodes, 1 Gbit/s": Machine(8, 64, 0, GIGABIT),
+    "8 GPUs in a node of 64 cores": Machine(8, 1000, 64, 800 * GIGABIT),
+}
 
 
 def cache_bytes(people: int, zooms: int) -> int:
@@ -67,18 +94,28 @@ def build_hours(people: int, zooms: int, cores: int) -> float:
     return people * PREPARE_SECONDS[zooms] / cores / 3600
 
 
-def epoch_hours(people: int, network: Network, speed: float, devices: int = 1, bandwidth: float = math.inf) -> float:
-    """Returns the hours of an epoch over the training people.
+def epoch_terms(people: int, network: Network, machine: Machine) -> dict[str, float]:
+    """Returns the hours of an epoch by term: step, augmentation, exchange.
 
-    Args:
-        people: of the cohort; `SHARES["train"]` of them are seen.
-        network: the recipe.
-        speed: of one device, in cores of the measurement.
-        devices: that share the batch, each with `network.batch_size` volumes.
-        bandwidth: bytes a second between any two of them.
+    `TRAINING_SHARE` of the people are seen. Where the devices are the cores, the terms add up; else the data is made
+    ready beside the steps, and the longer of the two counts.
     """
-    step = network.step_seconds / speed + exchange_seconds(network, devices, bandwidth)
-    return SHARES["train"] * people / (network.batch_size * devices) * step / 3600
+    seen = TRAINING_SHARE * people / 3600
+    cores = machine.cores or machine.devices * machine.speed
+    steps = seen / (network.batch_size * machine.devices)
+    return {
+        "step": steps * network.step_seconds / machine.speed,
+        "augmentation": seen * AUGMENT_SECONDS[network.zooms] / cores,
+        "exchange": steps * exchange_seconds(network, machine.devices, machine.bandwidth),
+    }
+
+
+def epoch_hours(people: int, network: Network, machine: Machine) -> float:
+    """Returns the hours of an epoch; see `epoch_terms`."""
+    terms = epoch_terms(people, network, machine)
+    if machine.cores:
+        return max(terms["step"] + terms["exchange"], terms["augmentation"])
+    return sum(terms.values())
 
 
 def exchange_seconds(network: Network, devices: int, bandwidth: float) -> float:
@@ -109,32 +146,26 @@ def tables() -> str:
         ]
         for name, network in NETWORKS.items()
     ]  # fmt: skip
-    hours = [
-        _cohort_row(name, network, speed, devices)
-        for name, network in NETWORKS.items()
-        for speed, devices in ((1, 1), (64, 1), (64, 8), (1000, 8))
-    ]
+    hours = [_cohort_row(name, network, machine) for name, network in NETWORKS.items() for machine in MACHINES]
     columns = (
         ["grid", "MiB a person", "prepare, core s", "augment, core s", "cache of 40,000", "build on 1 core, hours",
          "on 64, hours", "all volumes in float32"],
         ["recipe", "parameters", "gradients, MiB", "batch", "step, s", "s a million voxels", "memory, GiB"],
-        ["recipe", "devices", "speed of each, cores", "hours an epoch", "days, all epochs", "read, MB/s",
-         "cores that augment", "exchange by 1 Gbit/s, of a step", "by 10 Gbit/s"],
+        ["recipe", "machine", "hours an epoch", "of all epochs", "read, MB/s", "steps", "augmentation", "exchange",
+         "longest term"],
     )  # fmt: skip
     titles = ("Grids", "Networks", "A cohort of 40,000, 28,000 of them for training")
     parts = zip(titles, columns, (grids, networks, hours), strict=True)
     return "\n".join(f"### {title}\n\n{markdown_table(names, rows)}" for title, names, rows in parts)
 
 
-def _cohort_row(name: str, network: Network, speed: float, devices: int) -> list:
-    hours = epoch_hours(40_000, network, speed, devices, 10 * GIGABIT)
-    step = network.step_seconds / speed
-    exchanges = [exchange_seconds(network, devices, link * GIGABIT) / step for link in (1, 10)]
-    rate = network.batch_size * devices / (step + exchanges[1] * step)  # volumes a second
+def _cohort_row(name: str, network: Network, machine: str) -> list:
+    terms = epoch_terms(40_000, network, MACHINES[machine])
+    hours = epoch_hours(40_000, network, MACHINES[machine])
+    rate = TRAINING_SHARE * cache_bytes(40_000, network.zooms) / hours / 3600
     return [
-        f"`{name}`", devices, speed, f"{hours:.2f}", f"{hours * network.epochs / 24:.1f}",
-        f"{rate * math.prod(GRIDS[network.zooms]) / 1e6:.1f}", f"{rate * AUGMENT_SECONDS[network.zooms]:.1f}",
-        *(f"{100 * share:.1f} %" if devices > 1 else "–" for share in exchanges),
+        f"`{name}`", machine, f"{hours:.3g}", f"{hours * network.epochs:.3g}", f"{rate / 1e6:.3g}",
+        *(f"{value:.2g}" for value in terms.values()), max(terms, key=terms.get),
     ]  # fmt: skip
 
 
@@ -143,21 +174,37 @@ def _size(number: float) -> str:
 
 
 def measure() -> dict:
-    """Returns the constants of this machine: one thread; synthetic heads of 1 mm."""
-    from mrigen.recipe import load_recipe
-    from mrigen.training import plan_fit
+    """Returns the constants of this machine: core seconds of one thread; synthetic heads of 1 mm."""
+    import tensorflow as tf
 
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
     found = {"prepare_seconds": {}, "augment_seconds": {}, "networks": {}}
     with tempfile.TemporaryDirectory() as folder:
         _measure_data(Path(folder), found)
     for name in NETWORKS:
-        recipe = load_recipe(name, ["training.precision=float32"])
-        plan = plan_fit(recipe)
-        found["networks"][name] = {
-            "parameters": plan.num_parameters, "batch_size": plan.batch_size, "epochs": recipe.training.epochs,
-            "step_seconds": round(plan.step_seconds, 3), "peak_mib": round(plan.peak_bytes / 2**20),
-        }  # fmt: skip
+        found["networks"][name] = _measure_network(name)
     return found
+
+
+def _measure_network(name: str, steps: int = 2) -> dict:
+    import numpy as np
+
+    from mrigen.models import build_model
+    from mrigen.recipe import load_recipe
+    from mrigen.training.fitting import make_optimizer
+
+    recipe = load_recipe(name)
+    model = build_model(recipe.model, recipe.preprocess.volume_shape, "float32", 0)
+    model.compile(optimizer=make_optimizer(recipe.training, steps), jit_compile=False)
+    size, seconds = recipe.training.batch_size, []
+    volumes = np.random.default_rng(0).random((size, *model.volume_shape, 1), dtype=np.float32)
+    for _ in range(steps + 1):  # The first traces.
+        began = time.process_time()
+        model.train_on_batch(volumes)
+        seconds.append(time.process_time() - began)
+    figures = {"parameters": model.count_params(), "batch_size": size, "epochs": recipe.training.epochs}
+    return {**figures, "step_seconds": round(min(seconds[1:]), 2)}
 
 
 def _measure_data(folder: Path, found: dict, people: int = 6) -> None:
@@ -170,8 +217,6 @@ def _measure_data(folder: Path, found: dict, people: int = 6) -> None:
     from mrigen.recipe import AugmentRecipe, DataRecipe, PreprocessRecipe
 
     root = write_phantom_cohort(folder / "files", PhantomSettings(num_subjects=people, zooms=1.0), num_workers=1)
-    files = list(root.glob("sub-*/**/*_T1w.nii*"))
-    found["file_bytes"] = round(sum(path.stat().st_size for path in files) / len(files))
     for zooms, shape in GRIDS.items():
         settings = PreprocessRecipe(zooms=zooms, volume_shape=shape)
         began = time.process_time()

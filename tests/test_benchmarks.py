@@ -116,7 +116,10 @@ def test_the_tables_of_costs_are_what_the_model_says():
 
 def test_costs_add_up():
     network = cost_model.Network(4, 1_000_000, 8, 2.0, 10, 100.0)
-    assert cost_model.epoch_hours(8000, network, 2.0) == pytest.approx(0.7 * 1000 * 1.0 / 3600)
+    prepared = 0.7 * 8000 * cost_model.AUGMENT_SECONDS[4]
+    on_cores = cost_model.epoch_hours(8000, network, cost_model.Machine(1, 2.0))
+    assert on_cores == pytest.approx((700 * 1.0 + prepared / 2) / 3600)
+    assert cost_model.epoch_hours(8000, network, cost_model.Machine(1, 1e9, 2)) == pytest.approx(prepared / 2 / 3600)
     assert cost_model.exchange_seconds(network, 1, 1e6) == 0
     assert cost_model.exchange_seconds(network, 2, 4e6) == pytest.approx(1.0)
     assert cost_model.cache_bytes(10, 4) == 10 * 48 * 56 * 48
