@@ -9,6 +9,7 @@ import pytest
 from mrigen import nested
 from mrigen.errors import Interrupted, UsageError
 from mrigen.nested import probe_nested, split_of_fold
+from mrigen.probing import predictors
 from mrigen.probing.of_run import gather_inputs
 from mrigen.runs import Run
 from mrigen.stopping import StopNow, StopRequest
@@ -32,6 +33,10 @@ def quick_fit(monkeypatch, finished_run):
         return run
 
     monkeypatch.setattr(nested, "fit", fit)
+    monkeypatch.setattr(predictors, "LOGISTIC_C", (1e-2, 1.0))
+    monkeypatch.setattr(predictors, "SVM_C", (0.1, 10.0))
+    monkeypatch.setattr(predictors, "RBF_GAMMA_MULTIPLES", (1.0,))
+    monkeypatch.setattr(predictors, "NUM_INNER_FOLDS", 2)
     return asked
 
 
