@@ -1,4 +1,5 @@
-"""A sweep: fits of one recipe with other values of some keys, by Optuna, shared by any number of workers.
+"""A sweep: fits of one recipe with other values of some keys, or of several recipes, by Optuna, shared by any number of
+workers.
 
 A sweep is a folder. `sweep.json` says what is tried; `journal.log` is Optuna's; `trials/` holds one run a trial, made
 in a process of its own; `claims/` says which worker is at which trial.
@@ -45,6 +46,8 @@ POLL_SECONDS = 0.5
 MOST_ATTEMPTS = 5
 _FIGURES = {"elbo": "val_elbo_nats", "mse": "val_mse"}
 _REQUEUE = Interrupted.exit_status
+# Among the keys of a sweep over several recipes: which one.
+RECIPE = "recipe"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -159,14 +162,15 @@ class Plan:
     """What a sweep tries.
 
     Attributes:
-        name: of the recipe.
-        recipe: that all trials share.
+        name: of the recipe, or of all of them.
+        recipe: that all trials share; of several, the first.
         space: key -> span.
         search: "grid" or "tpe".
         num_trials: in all.
         objective: "elbo" (the larger the better) or "mse", of validation people at the best epoch.
         seed: of the search.
         prune: whether trials below the median of the others at the same epoch are ended.
+        recipes: name -> recipe, where there are several.
     """
 
     name: str
@@ -177,6 +181,7 @@ class Plan:
     objective: str
     seed: int = 0
     prune: bool = False
+    recipes: Mapping[str, Recipe] = dataclasses.field(default_factory=dict)
 
 
 def make_plan(
@@ -188,12 +193,18 @@ def make_plan(
     objective: str | None = None,
     seed: int = 0,
     prune: bool = False,
+    recipes: Mapping[str, Recipe] | None = None,
 ) -> Plan:
     """Returns a checked plan; see `Plan`. None takes what fits the space and the model.
+
+    Of several `recipes` each is combined with everything in `space`.
 
     Raises:
         UsageError, RecipeError: it cannot be; every listed value and both ends of every span are tried as a recipe.
     """
+    several = recipes or {name: recipe}
+    if recipes:
+        space = {RECIPE: Span(tuple(recipes)), **space}
     finite = all(span.values for span in space.values())
     search = search or ("grid" if finite else "tpe")
     faults = []
@@ -207,22 +218,23 @@ def make_plan(
         if trials is not None and trials != size:
             faults.append(f"--trials: got {trials}, and the grid has {size}. Leave it out, or use --search tpe.")
         trials = size
-    is_vae = recipe.model.kind != "autoencoder"
+    is_vae = all(recipe.model.kind != "autoencoder" for recipe in several.values())
     objective = objective or ("elbo" if is_vae else "mse")
     if objective == "elbo" and not is_vae:
         faults.append("--objective elbo: got an autoencoder, which has no ELBO. Use --objective mse.")
-    if recipe.data.split.validation == 0:
+    if any(recipe.data.split.validation == 0 for recipe in several.values()):
         faults.append("data.split.validation: got 0, expected more: a sweep goes by validation people.")
-    text = dump_recipe(recipe)
-    for key, span in space.items():
-        for value in span.ends():
-            try:
-                _recipe_with(text, name, [f"{key}={json.dumps(value)}"])
-            except RecipeError as error:
-                faults += [fault.replace("--set ", "--over ", 1) for fault in error.faults]
+    for each, shared in several.items():
+        text = dump_recipe(shared)
+        for key, span in space.items():
+            for value in span.ends() if key != RECIPE else ():
+                try:
+                    _recipe_with(text, each, [f"{key}={json.dumps(value)}"])
+                except RecipeError as error:
+                    faults += [fault.replace("--set ", "--over ", 1) for fault in error.faults]
     if faults:
-        raise RecipeError(faults)
-    return Plan(name, recipe, dict(space), search, trials or 20, objective, seed, prune)
+        raise RecipeError(list(dict.fromkeys(faults)))
+    return Plan(name, recipe, dict(space), search, trials or 20, objective, seed, prune, recipes or {})
 
 
 def _recipe_with(text: str, name: str, overrides: list[str]) -> Recipe:
@@ -256,9 +268,11 @@ class Sweep:
         if not path.is_file():
             raise UsageError(f"{directory}: no sweep.json, expected a folder made by mrigen sweep. Check --resume.")
         content = read_json(path)
-        self.recipe_path = self.directory / f"{content['name']}.yaml"
         space = {key: Span(**{**span, "values": tuple(span["values"])}) for key, span in content.pop("space").items()}
-        self.plan = Plan(recipe=load_recipe(self.recipe_path), space=space, **content)
+        several = space[RECIPE].values if RECIPE in space else ()
+        recipes = {name: load_recipe(self._recipe_path(name)) for name in several or (content["name"],)}
+        first = next(iter(recipes.values()))
+        self.plan = Plan(recipe=first, space=space, recipes=recipes if several else {}, **content)
         self._storage = optuna.storages.JournalStorage(JournalFileBackend(str(self.directory / "journal.log")))
         direction = "maximize" if self.plan.objective == "elbo" else "minimize"
         self._study = optuna.create_study(
@@ -280,10 +294,10 @@ class Sweep:
             )
         for name in ("trials", "claims", "logs"):
             (directory / name).mkdir(parents=True)
-        dump_recipe(plan.recipe, directory / f"{plan.name}.yaml")
-        content = {
-            field.name: getattr(plan, field.name) for field in dataclasses.fields(plan) if field.name != "recipe"
-        }
+        for name, recipe in (plan.recipes or {plan.name: plan.recipe}).items():
+            dump_recipe(recipe, directory / f"{name}.yaml")
+        names = [field.name for field in dataclasses.fields(plan) if field.name not in ("recipe", "recipes")]
+        content = {name: getattr(plan, name) for name in names}
         content["space"] = {key: dataclasses.asdict(span) for key, span in plan.space.items()}
         write_json(directory / "sweep.json", content)
         sweep = cls(directory)
@@ -311,11 +325,19 @@ class Sweep:
         """Returns the folder of a trial's run."""
         return self.directory / "trials" / f"trial-{number:04d}"
 
+    def _recipe_path(self, name: str) -> Path:
+        return self.directory / f"{name}.yaml"
+
+    def recipe_path(self, trial) -> Path:
+        """Returns the recipe of a trial."""
+        return self._recipe_path(json.loads(trial.params[RECIPE]) if RECIPE in self.plan.space else self.plan.name)
+
     def overrides(self, trial) -> list[str]:
         """Returns `key=value` of a trial."""
         return [
             f"{key}={trial.params[key] if span.values else json.dumps(trial.params[key])}"
             for key, span in self.plan.space.items()
+            if key != RECIPE
         ]
 
     def work(
@@ -360,7 +382,8 @@ class Sweep:
                     index = min(set(range(jobs)) - set(slots))
                     slots[index] = _Fit(self, trial, claim, program, shares[index])
                     taken += 1
-                    tell(f"trial {trial.number}: {', '.join(self.overrides(trial))}")
+                    named = [self.recipe_path(trial).stem] if RECIPE in self.plan.space else []
+                    tell(f"trial {trial.number}: {', '.join([*named, *self.overrides(trial)])}")
                 if not slots:
                     return
                 time.sleep(POLL_SECONDS)
@@ -469,7 +492,7 @@ class Sweep:
     def _is_hopeless(self, fit: "_Fit") -> bool:
         import optuna
 
-        training, name = self.plan.recipe.training, _FIGURES[self.plan.objective]
+        training, name = load_recipe(self.recipe_path(fit.trial)).training, _FIGURES[self.plan.objective]
         rows = read_history(self.run_directory(fit.trial.number))
         new = [row for row in rows if row["epoch"] > fit.seen_epoch and math.isfinite(row.get(name, math.nan))]
         for row in new:
@@ -492,6 +515,8 @@ class Sweep:
             collapsed = trial.user_attrs.get("too_few_active", 0.0) > 0
             row = {"trial": trial.number}
             row |= {key: trial.params.get(key) for key in self.plan.space}
+            if row.get(RECIPE) is not None:
+                row[RECIPE] = json.loads(row[RECIPE])
             row |= {"state": trial.state.name.lower(), self.plan.objective: trial.value if trial.values else None}
             row |= {"collapse": ("yes" if collapsed else "no") if trial.state.name == "COMPLETE" else None}
             row |= {"run": str(self.run_directory(trial.number)), "fault": trial.user_attrs.get("fault")}
@@ -513,11 +538,19 @@ class Sweep:
             return None
         return Run(Path(first["run"]))
 
+    def complete_runs(self) -> list[Run]:
+        """Returns the runs of the complete trials, those of several recipes in the order of the trials, else best
+        first."""
+        table = self.table()
+        if RECIPE in self.plan.space:
+            table = table.sort_values("trial")
+        return [Run(Path(run)) for run in table.loc[table["state"] == "complete", "run"]]
+
     def write_results(self) -> list[Path]:
         """Writes trials.csv, and with two complete trials comparison.md and importance.png; returns the paths."""
         paths = [self.directory / "trials.csv"]
         write_text(paths[0], self.render("csv"))
-        done = [Run(Path(row["run"])) for _, row in self.table().iterrows() if row["state"] == "complete"]
+        done = self.complete_runs()
         if len(done) >= 2:
             paths.append(self.directory / "comparison.md")
             write_text(paths[-1], render_comparison(compare(done), "markdown"))
@@ -610,7 +643,7 @@ class _Fit:
         self.log = sweep.directory / "logs" / f"trial-{trial.number:04d}.txt"
         settings = [part for setting in sweep.overrides(trial) for part in ("--set", setting)]
         run = sweep.run_directory(trial.number)
-        self.command = [*program, str(sweep.recipe_path), *settings, "--resume", str(run)]
+        self.command = [*program, str(sweep.recipe_path(trial)), *settings, "--resume", str(run)]
         self.environment = {**os.environ, **environment}
         self.start()
 
