@@ -65,6 +65,11 @@ class TrainingRecipe(Section):
         "warn or stop",
         "vae: what to do when hardly a latent variable is active after a fifth of the epochs: say so, or end the fit.",
     )
+    start_from: str | None = key(
+        None,
+        "the folder of a finished run, or null",
+        "Start with the weights of a run of the same model, on its grid or on a finer one over the same field of view.",
+    )
     seed: int = key(
         0, "an integer from 0 to 2147483647", "Seed of weights, order, augmentation and noise.", ge=0, le=2**31 - 1
     )

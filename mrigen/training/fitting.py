@@ -26,7 +26,7 @@ from mrigen.machine import peak_rss_mb
 from mrigen.models import LatentModel, VariationalAutoencoder, build_model, split_inputs
 from mrigen.progress import progress_bar
 from mrigen.recipe import Recipe, TrainingRecipe, dump_recipe, find_differences
-from mrigen.runs import WEIGHTS, Run, write_facts
+from mrigen.runs import WEIGHTS, Run, open_run, write_facts
 from mrigen.stopping import StopRequest
 from mrigen.training.callbacks import (
     Checkpoint,
@@ -47,6 +47,7 @@ from mrigen.training.devices import PEER_ERRORS, Placement, check_batch, check_p
 from mrigen.training.history import History
 from mrigen.training.precision import choose_precision
 from mrigen.training.replicated import ReplicatedLoop, SharedCheckpoint
+from mrigen.training.starting import SEEN_BEFORE, check_start, start_from
 from mrigen.training.trackers import check_trackers, tracked
 
 logger = logging.getLogger(__name__)
@@ -98,6 +99,7 @@ def _begin(recipe: Recipe, directory: Path, name: str, force: bool, placement: P
             f"data: got {len(dataset.rows('train'))} training images, expected at least 2. "
             "Add people, or raise data.split.train."
         )
+    seen = check_start(recipe, dataset)
     precision, reason = choose_precision(recipe.training.precision)
     check_batch(recipe.training.batch_size, len(dataset.rows("train")), placement)
     check_precision(precision, placement)
@@ -118,6 +120,8 @@ def _begin(recipe: Recipe, directory: Path, name: str, force: bool, placement: P
     )
     write_table(directory / "split.tsv", dataset.split)
     write_table(directory / "subjects.tsv", dataset.cache.table)
+    if seen is not None:
+        write_table(directory / SEEN_BEFORE, seen)
     write_json(directory / BEGUN, _describe_grid(recipe, dataset))
     return dataset, Progress()
 
@@ -264,6 +268,9 @@ def _train(
     checkpoint.mkdir(exist_ok=True)
     if progress.epoch or progress.step:
         restore(model, weights_path(checkpoint, progress.epoch, progress.step))
+    elif training.start_from is not None:
+        start_from(model, open_run(training.start_from))
+        logger.info("Starting with the weights of %s", training.start_from)
     placement.total(0.0)  # Nobody trains, and removes what another still reads.
     if placement.writes:
         remove_stale(checkpoint, progress)
