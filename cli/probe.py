@@ -39,6 +39,25 @@ _SHORT = {"roc_auc": "AUC"}
     help="Also: other classifiers on latents: svm_linear, svm_rbf, forest, knn, lda.",
 )
 @click.option("--untrained", is_flag=True, help="Also: latents of the same architecture before training.")
+@click.option("--cnn", is_flag=True, help="Also: a 3D network that is taught the target, in each fold. Takes minutes.")
+@click.option(
+    "--against", type=click.Path(), metavar="RUN", help="Also: latents of another run of the same people and split."
+)
+@click.option(
+    "--registration",
+    metavar="PATTERN",
+    help="Paths of affine matrices, with {participant_id}; their log-determinant joins the confounds.",
+)
+@click.option(
+    "--nested",
+    type=click.IntRange(min=2),
+    is_flag=False,
+    flag_value=5,
+    metavar="[FOLDS]",
+    help="Also: the encoder fitted anew in each fold, under RUN/nested; goes on where it broke off.  [without a "
+    "number: 5]",
+)
+@click.option("--learning-curve", is_flag=True, help="Also: figures by the number of people learned from.")
 @click.option("--leave-site-out", is_flag=True, help="Also: a cross-validation whose folds are sites.")
 @click.option(
     "--permutations",
@@ -65,13 +84,15 @@ _SHORT = {"roc_auc": "AUC"}
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of folds and intervals.")
 @click.option("--json", "as_json", is_flag=True, help="Print the rows as JSON.")
 @common_options
-def probe(run_directory, seed, as_json, confounds, classifiers, cohort, mask, overrides, **options):
+def probe(run_directory, seed, as_json, confounds, classifiers, nested, cohort, mask, overrides, **options):
     """Predict sex, or another column, from the latents of a run, cross-validated, beside baselines in the same
     folds."""  # fmt: skip
     from mrigen.probing import ProbePlan
 
     if cohort is None and (mask or overrides):
         raise click.UsageError("--mask and --set are of the people of --cohort: name it, or leave them out.")
+    if cohort is not None and nested:
+        raise click.UsageError("--nested is of the run's own people. Leave out --nested or --cohort.")
     plan = ProbePlan(confounds=_listed(confounds), classifiers=_listed(classifiers), **options)
     run = find_run(run_directory)
     load_tensorflow()
@@ -80,7 +101,14 @@ def probe(run_directory, seed, as_json, confounds, classifiers, cohort, mask, ov
     from mrigen.probing.external import cohort_name
     from mrigen.probing.of_run import output_path
 
-    if cohort is None:
+    if cohort is None and nested:
+        from mrigen_cli.fit import stoppable
+
+        from mrigen.nested import probe_nested
+
+        with stoppable() as stop:
+            result, name = probe_nested(run, nested, seed, plan, stop), None
+    elif cohort is None:
         result, name = predict(run, seed, plan), None
     else:
         result, name = probe_external(run, cohort, mask, overrides, seed, plan), cohort_name(cohort)
@@ -90,11 +118,13 @@ def probe(run_directory, seed, as_json, confounds, classifiers, cohort, mask, ov
         click.echo(json.dumps(result.rows(), indent=2))
     else:
         print_table(result)
-    endings = (".json", "_roc.png", "_calibration.png")
-    written = [output_path(run.directory, plan.target, ending, name) for ending in endings]
-    announce(
-        f"Written: {', '.join(str(path) for path in (written if result.meaning.kind == 'binary' else written[:1]))}"
-    )
+    endings = [".json"]
+    if result.meaning.kind == "binary":
+        endings += ["_roc.png", "_calibration.png"]
+    if result.learning_curve is not None:
+        endings.append("_learning_curve.png")
+    written = [str(output_path(run.directory, plan.target, ending, name)) for ending in endings]
+    announce(f"Written: {', '.join(written)}")
 
 
 def _listed(text: str | None) -> tuple[str, ...]:
@@ -123,6 +153,8 @@ def print_table(result) -> None:
             f"({len(test.null)} permutations)",
             highlight=False,
         )
+    if result.learning_curve is not None:
+        _print_curve(console, result)
     if result.telling_site is not None:
         _print_rows(console, result.telling_site, {"transductive": "how well sites can be told from latents"})
 
@@ -147,6 +179,22 @@ def _print_rows(console, result, protocols) -> None:
             figures = [_figure(row[metric], row[f"{metric}_ci"], digits) for metric in metrics]
             table.add_row(row["predictor"] + few, *figures)
         console.print(table)
+
+
+def _print_curve(console, result) -> None:
+    from rich.table import Table
+
+    rows, metric = result.learning_curve.rows, result.meaning.compared[0]
+    names = list(dict.fromkeys(row["predictor"] for row in rows))
+    table = Table(title="Learning curve", title_justify="left", caption=f"{_FIGURES[metric]} [95 %], transductive")
+    table.add_column("people learned from", justify="right")
+    for name in names:
+        table.add_column(name, justify="right")
+    for count in dict.fromkeys(row["num_training"] for row in rows):
+        at = {row["predictor"]: row for row in rows if row["num_training"] == count}
+        figures = [_figure(at[name][metric], at[name][f"{metric}_ci"], 3) for name in names]
+        table.add_row(f"{count:.0f}", *figures)
+    console.print(table)
 
 
 def _figure(value, interval, digits) -> str:

@@ -40,7 +40,9 @@ def evaluate(model: LatentModel, dataset: Dataset, latents: dict[str, np.ndarray
         num_components, num_subjects}. kl_nats and active_units over training subjects; latent_dim, decoder_sigma;
         residual_rmse of the training subjects' reconstructions (posterior means); told_by_latents: for each covariate
         that the model is told, how well it can be predicted from latents, in 5-fold cross-validation over everyone
-        (linear): {balanced_accuracy, chance} or {r2}. None where a model, or an empty split, has no such figure.
+        (linear): {balanced_accuracy, chance} or {r2}; told_by_unseen: the same over validation and held-out people
+        alone, by whom nothing was fitted, where there are enough. None where a model, or an empty split, has no such
+        figure.
     """
     train, heldout = dataset.rows("train"), dataset.rows("heldout")
     training = _reconstruct(model, dataset, train, None, 0, seed)
@@ -68,25 +70,28 @@ def evaluate(model: LatentModel, dataset: Dataset, latents: dict[str, np.ndarray
         "latent_dim": int(model.latent_size),
         "decoder_sigma": float(model.likelihood.decoder_sigma) if is_vae else None,
         "residual_rmse": float(np.sqrt(training["squared_error"].sum() / (len(train) * num_voxels))),
-        "told_by_latents": _told_by_latents(dataset, latents["loc"], seed),
+        "told_by_latents": _told_by_latents(dataset, latents["loc"], dataset.rows(), seed),
+        "told_by_unseen": _told_by_latents(dataset, latents["loc"], dataset.rows("validation", "heldout"), seed),
         "num_subjects": {name: len(dataset.rows(name)) for name in ("train", "validation", "heldout")},
     }
 
 
-def _told_by_latents(dataset: Dataset, loc: np.ndarray, seed: int) -> dict[str, dict[str, float]]:
+def _told_by_latents(dataset: Dataset, loc: np.ndarray, rows: np.ndarray, seed: int) -> dict[str, dict[str, float]]:
     from sklearn.linear_model import LogisticRegression, RidgeCV
     from sklearn.metrics import balanced_accuracy_score, r2_score
     from sklearn.model_selection import GroupKFold, StratifiedGroupKFold, cross_val_predict
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    table, told = dataset.cache.table, {}
+    table, loc, told = dataset.cache.table.iloc[rows], loc[rows], {}
     for part in dataset.covariates.parts if dataset.covariates else ():
         values = table[COLUMNS[part.name]]
         known = values.notna() & ~table["participant_id"].duplicated()
         if part.levels is not None:
             known &= values.isin(part.levels)
         if known.sum() < 2 * NUM_FOLDS:
+            continue
+        if part.levels is not None and (values[known].value_counts().iloc[1:] >= NUM_FOLDS).sum() == 0:
             continue
         values, features = values[known].to_numpy(), loc[known]
         groups = table["family"].fillna(table["participant_id"])[known].to_numpy(dtype=str)

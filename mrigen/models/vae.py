@@ -4,7 +4,7 @@ import keras
 import tensorflow as tf
 
 from mrigen.distributions import LIKELIHOODS, POSTERIORS, PRIORS, NormalPrior, VampPrior, has_closed_form, kl_nats
-from mrigen.layers import Predictability
+from mrigen.layers import Erasure, Predictability
 from mrigen.models.base import LatentModel, choose_patch
 from mrigen.objectives import Objective, Terms
 from mrigen.recipe import ModelRecipe
@@ -42,7 +42,7 @@ class VariationalAutoencoder(LatentModel):
         posterior: "diagonal" or "low_rank", with `posterior_rank` directions.
         prior: "normal", "mixture" or "vamp", of `prior_components`, or "flow".
         invariant: columns of the covariates that latents should not tell; invariance_weight: nats that telling all
-            of them costs a subject (see `Predictability`).
+            of them costs a subject (see `Predictability`); what is left, `erasure` takes out after training.
         See `LatentModel` for the others and for shapes. The output also holds "scale" and "z" (and "factor" with a
         low-rank posterior). With a `condition_size`, the input is {"volumes", "condition": (batch, condition_size)}.
 
@@ -105,6 +105,7 @@ class VariationalAutoencoder(LatentModel):
             name="kl_warmth", shape=(), initializer="ones", trainable=False, dtype="float32", autocast=False
         )
         self.told_by = Predictability(name="told_by") if self.invariant else None
+        self.erasure = Erasure(name="erasure") if self.invariant else None
         self.add_trackers("nll_nats", "kl_nats", "elbo_nats", "mse", "decoder_sigma")
         if self.invariant:
             self.trackers["predictability"] = keras.metrics.Mean(name="predictability")
@@ -134,6 +135,7 @@ class VariationalAutoencoder(LatentModel):
         self.prior.build((None, self.latent_size))
         if self.told_by is not None:
             self.told_by.build((None, self.latent_size), (None, len(self.invariant)))
+            self.erasure.build((None, self.latent_size))
         self.likelihood.build((None, *self.volume_shape, 1))
 
     def start_at_mean(self, mean_volume) -> None:
@@ -149,7 +151,8 @@ class VariationalAutoencoder(LatentModel):
         return int(self.likelihood.num_voxels)
 
     def posterior(self, volumes, training=False) -> dict:
-        return self.to_posterior(self.features(volumes, training))
+        posterior = self.to_posterior(self.features(volumes, training))
+        return posterior if self.erasure is None else {**posterior, "loc": self.erasure(posterior["loc"])}
 
     def decode_parts(self, z, training=False, condition=None) -> dict:
         parts = super().decode_parts(z, training, condition)

@@ -17,6 +17,7 @@ from mrigen.latent_files import open_new_people
 from mrigen.probing.confounds import encode_confounds
 from mrigen.probing.harmonise import SiteHarmonizer
 from mrigen.probing.inputs import ProbeInputs, checked
+from mrigen.probing.likeness import same_images
 from mrigen.probing.of_run import write_result
 from mrigen.probing.plan import ProbePlan
 from mrigen.probing.protocol import one_thread, score_tasks
@@ -27,9 +28,6 @@ from mrigen.progress import progress_bar
 from mrigen.runs import Run
 
 logger = logging.getLogger(__name__)
-
-# Prepared images of two people correlate less than this; two files of one image, and two scans of one visit, more.
-SAME_IMAGE = 0.998
 
 
 def probe_external(
@@ -53,7 +51,7 @@ def probe_external(
         data: a BIDS folder, a table with a column of paths, or a folder of NIfTI.
         mask, overrides: see `mrigen.latent_files.encode_people`.
         seed: of inner folds and bootstrap.
-        plan: target, confounds, classifiers, untrained and harmonise are looked at.
+        plan: target, confounds, classifiers, untrained, cnn and harmonise are looked at.
 
     Raises:
         CohortError: somebody is in both cohorts (by id, family or image), or there is nobody to be scored.
@@ -159,6 +157,8 @@ def gather_external(
             confounds=confounds,
             latents_untrained=untrained,
             meaning=meaning,
+            volume_shape=own.volume_shape,
+            zooms=tuple(run.recipe.preprocess.zooms),
         ),
         2, 1, 1,
     )  # fmt: skip
@@ -190,7 +190,13 @@ def _brain_volume(people: pd.DataFrame) -> np.ndarray | None:
 def _refuse_other_protocols(plan: ProbePlan) -> None:
     faults = [
         f"{option}: got it beside --cohort, expected it of the run's own people. Leave it out."
-        for option, asked in (("--leave-site-out", plan.leave_site_out), ("--permutations", plan.permutations))
+        for option, asked in (
+            ("--leave-site-out", plan.leave_site_out),
+            ("--permutations", plan.permutations),
+            ("--learning-curve", plan.learning_curve),
+            ("--against", plan.against),
+            ("--registration", plan.registration),
+        )
         if asked
     ]
     if faults:
@@ -217,12 +223,7 @@ def _refuse_shared_families(table: pd.DataFrame, is_own: np.ndarray, data) -> No
 
 
 def _refuse_shared_images(own: pd.DataFrame, other: pd.DataFrame, own_volumes, other_volumes, data) -> None:
-    parts = []
-    for volumes in (own_volumes, other_volumes):
-        flat = volumes.reshape(len(volumes), -1)
-        flat = flat - flat.mean(axis=1, keepdims=True)
-        parts.append(flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-12))
-    alike = np.argwhere(parts[1] @ parts[0].T > SAME_IMAGE)
+    alike = same_images(other_volumes, own_volumes)
     if len(alike):
         pairs = [f"{other['scan_id'].iloc[i]} (in the run {own['scan_id'].iloc[j]})" for i, j in alike]
         raise CohortError(

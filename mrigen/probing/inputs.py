@@ -9,8 +9,9 @@ from mrigen.probing.targets import SEX, Target
 
 SPLITS = ("train", "validation", "heldout")
 _TEXTS = ("participant_ids", "groups", "site", "split")
-_MATRICES = ("latents", "latents_draw", "latents_untrained", "volumes", "confounds")
-_OPTIONAL = ("latents_draw", "latents_untrained", "brain_volume", "confounds")
+_MATRICES = ("latents", "latents_draw", "latents_untrained", "latents_against", "volumes", "confounds")
+_OPTIONAL = ("latents_draw", "latents_untrained", "latents_against", "brain_volume", "confounds")
+_PLAIN = ("meaning", "volume_shape", "zooms")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +32,9 @@ class ProbeInputs:
         brain_volume: (n,) float, ml, or None.
         confounds: (n, c) float of `encode_confounds`, or None.
         latents_untrained: (n, d) float32, of the same architecture with the weights it began with, or None.
+        latents_against: (n, d) float32 of another run, or None.
         meaning: of the numbers in `target`.
+        volume_shape, zooms: (x, y, z) of `volumes` in voxels, and their size in mm; for the row `cnn` alone.
     """
 
     participant_ids: np.ndarray
@@ -46,7 +49,10 @@ class ProbeInputs:
     brain_volume: np.ndarray | None = None
     confounds: np.ndarray | None = None
     latents_untrained: np.ndarray | None = None
+    latents_against: np.ndarray | None = None
     meaning: Target = SEX
+    volume_shape: tuple[int, ...] | None = None
+    zooms: tuple[float, ...] | None = None
 
 
 def checked(inputs: ProbeInputs, num_folds: int, num_repeats: int, num_bootstrap: int) -> ProbeInputs:
@@ -64,7 +70,7 @@ def checked(inputs: ProbeInputs, num_folds: int, num_repeats: int, num_bootstrap
     num_people = len(inputs.participant_ids)
     for field in dataclasses.fields(ProbeInputs):
         value = getattr(inputs, field.name)
-        if field.name == "meaning":
+        if field.name in _PLAIN:
             continue
         if value is None and field.name in _OPTIONAL:
             arrays[field.name] = None
@@ -99,7 +105,7 @@ def checked(inputs: ProbeInputs, num_folds: int, num_repeats: int, num_bootstrap
             f"probe: groups: got {_some(shared)} in the held-out people and in those of training or validation, "
             "expected each family on one side. Split the cohort by family and fit again."
         )
-    return ProbeInputs(**arrays, meaning=inputs.meaning)
+    return dataclasses.replace(inputs, **arrays)
 
 
 def _value_faults(arrays: dict[str, np.ndarray], meaning: Target) -> list[str]:

@@ -19,9 +19,14 @@ class ProbePlan:
         harmonise: 'site' for the row `latents_harmonised`, and for how well sites can be told with and without it.
         classifiers: of `CLASSIFIERS`: rows `latents_<name>`. The row `latents` is `logistic` already.
         untrained: whether to add the row `untrained`: latents of the same architecture before any training.
+        cnn: whether to add the row `cnn`: a network that is taught the target itself, in one repeat.
+        against: folder of another run of the same people and split, for the row `latents_of_<its name>`; or None.
+        registration: pattern of the paths of registration matrices (see `registration_log_det`), whose log-determinant
+            joins the confounds; or None.
         leave_site_out: whether to add the protocol whose folds are sites.
         permutations: of the labels, for the p-value of `latents`; 0 for none.
         jobs: processes for the permutations; -1 for all processors.
+        learning_curve: whether to repeat the cross-validation with fewer people to learn from.
     """
 
     target: str = "sex"
@@ -29,9 +34,13 @@ class ProbePlan:
     harmonise: str | None = None
     classifiers: tuple[str, ...] = ()
     untrained: bool = False
+    cnn: bool = False
+    against: str | None = None
+    registration: str | None = None
     leave_site_out: bool = False
     permutations: int = 0
     jobs: int = -1
+    learning_curve: bool = False
 
     def __post_init__(self):
         faults = [

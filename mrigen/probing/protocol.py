@@ -1,5 +1,6 @@
 """The probe: how well latents tell something of a person, cross-validated, beside baselines in the same folds."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -12,11 +13,27 @@ from mrigen.probing.inputs import ProbeInputs, checked
 from mrigen.probing.measures import class_column
 from mrigen.probing.plan import ProbePlan
 from mrigen.probing.predictors import FoldScores, Predictor
-from mrigen.probing.result import HELDOUT, LEAVE_SITE_OUT, SCORE_COLUMNS, TRANSDUCTIVE, ProbeResult
+from mrigen.probing.result import HELDOUT, LEAVE_SITE_OUT, NESTED, SCORE_COLUMNS, TRANSDUCTIVE, ProbeResult
 from mrigen.probing.rows import build_rows
 from mrigen.probing.targets import Target
 
 Task = tuple[str, int, int, np.ndarray, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class Refit:
+    """One fold of the nested protocol: latents of an encoder that saw nobody who is tested in it.
+
+    Attributes:
+        train, test: row numbers.
+        latents: (n, d) float32, posterior means of everyone.
+        latents_draw: (n, d) float32, one draw from each posterior; None for plain autoencoders.
+    """
+
+    train: np.ndarray
+    test: np.ndarray
+    latents: np.ndarray
+    latents_draw: np.ndarray | None
 
 
 def run_probe(
@@ -29,6 +46,7 @@ def run_probe(
     progress: Callable[[int, int], None] | None = None,
     plan: ProbePlan | None = None,
     predictors: dict[str, Predictor] | None = None,
+    refits: Sequence[Refit] = (),
 ) -> ProbeResult:
     """Returns the probe of `inputs`: each predictor in each protocol, all in the same folds.
 
@@ -39,12 +57,13 @@ def run_probe(
     held-out ones.
     `leave-site-out`, where the plan says so: each site that can be scored is a fold; people with relatives there are in
     neither part.
+    `nested`, where there are refits: each of them is a fold, whose latents are those of its own encoder.
 
     Predictors: `latents`, `latents_draw` (if given), `dummy` (majority), `head_volume`, `brain_volume` (if given),
     `pca` (of the volumes, with as many components as there are latents), `voxel_svm_linear`, `voxel_svm_rbf` (two
-    classes only); then those of the inputs and the plan: `untrained`, `confounds`, `latents_deconfounded`,
-    `latents_size_matched`, `latents_harmonised`, `latents_<classifier>`. They are logistic regressions, or, where the
-    target is numbers, ridge regressions.
+    classes only); then those of the inputs and the plan: `untrained`, `latents_of_<another run>`, `confounds`,
+    `latents_deconfounded`, `latents_size_matched`, `latents_harmonised`, `latents_<classifier>`, `cnn`. But for the
+    last they are logistic regressions, or, where the target is numbers, ridge regressions.
 
     In each repeat every person gets one out-of-fold score, and the scores of all folds are pooled. Log-odds may be
     pooled as they are; decision values of support vector machines are scaled first (see `KernelSVMPredictor`).
@@ -58,6 +77,7 @@ def run_probe(
         progress: called as progress(done, total) after each fold.
         plan: classifiers, confounds, harmonise and leave_site_out are looked at here.
         predictors: others than those of the inputs and the plan.
+        refits: the folds of the nested protocol; another run's latents have no row in it.
 
     Raises:
         UsageError: if arrays do not fit together or hold values that are not usable.
@@ -91,9 +111,22 @@ def run_probe(
     if sites:
         num_subjects[LEAVE_SITE_OUT] = sum(len(test) for _, test in sites.values())
 
+    if refits:
+        num_subjects[NESTED] = sum(len(refit.test) for refit in refits)
+    total = len(tasks) + len(refits)
     with one_thread():
         predictors = predictors or build_rows(inputs, plan)
-        scores, settings = score_tasks(inputs, tasks, predictors, seed, progress)
+        parts = [score_tasks(inputs, tasks, predictors, seed, _within(progress, 0, total))]
+        for fold, refit in enumerate(refits):
+            own = dataclasses.replace(
+                inputs, latents=refit.latents, latents_draw=refit.latents_draw, latents_against=None
+            )
+            rows = build_rows(own, plan)
+            if "cnn" in rows:  # It does not know the encoder, and what it was taught in the same fold it knows.
+                rows["cnn"] = predictors["cnn"]
+            task = (NESTED, 0, fold, refit.train, refit.test)
+            parts.append(score_tasks(own, [task], rows, seed, _within(progress, len(tasks) + fold, total)))
+    scores, settings = (pd.concat(tables, ignore_index=True) for tables in zip(*parts, strict=True))
     return ProbeResult(
         scores=scores,
         folds=pd.DataFrame(fold_rows),
@@ -104,7 +137,12 @@ def run_probe(
         seed=seed,
         meaning=meaning,
         site_folds=_table_of_sites(sites, inputs) if sites else None,
+        nested_folds=_table_of_refits(refits, inputs) if refits else None,
     )
+
+
+def _within(progress: Callable[[int, int], None] | None, before: int, total: int):
+    return None if progress is None else lambda done, _: progress(before + done, total)
 
 
 def one_thread():
@@ -171,3 +209,8 @@ def _scored(scores: pd.DataFrame) -> pd.DataFrame:
 def _table_of_sites(sites: dict, inputs: ProbeInputs) -> pd.DataFrame:
     rows = [(site, person) for site, (_, test) in sites.items() for person in inputs.participant_ids[test]]
     return pd.DataFrame(rows, columns=["site", "participant_id"])
+
+
+def _table_of_refits(refits: Sequence[Refit], inputs: ProbeInputs) -> pd.DataFrame:
+    rows = [(fold, person) for fold, refit in enumerate(refits) for person in inputs.participant_ids[refit.test]]
+    return pd.DataFrame(rows, columns=["fold", "participant_id"])

@@ -24,6 +24,19 @@ SCORE_COLUMNS = ("predictor", "protocol", "repeat", "participant_id", "score", "
 
 
 @dataclasses.dataclass(frozen=True)
+class LearningCurve:
+    """Figures by the number of training people.
+
+    Attributes:
+        rows: predictor, num_training (the mean over folds), then the figures and intervals of `ProbeResult.rows`.
+        meaning: of the target.
+    """
+
+    rows: tuple[dict, ...]
+    meaning: Target
+
+
+@dataclasses.dataclass(frozen=True)
 class ProbeResult:
     """Every score a probe gave, and the figures made of them.
 
@@ -41,6 +54,8 @@ class ProbeResult:
         site_folds: site, participant_id of the people that leave-site-out tests; None where it was not asked for.
         permutation: the permutation test of the latents, or None.
         telling_site: of how well sites can be told, or None.
+        nested_folds: fold, participant_id of the people that the nested protocol tests; None where it was not run.
+        learning_curve: figures by the number of training people, or None.
     """
 
     scores: pd.DataFrame
@@ -54,6 +69,8 @@ class ProbeResult:
     site_folds: pd.DataFrame | None = None
     permutation: PermutationTest | None = None
     telling_site: "ProbeResult | None" = None
+    nested_folds: pd.DataFrame | None = None
+    learning_curve: LearningCurve | None = None
 
     @property
     def protocols(self) -> dict[str, str]:
@@ -126,7 +143,7 @@ def paired_difference(result: ProbeResult, a: str, b: str, protocol: str, metric
     Args:
         result: of `run_probe`.
         a, b: names of predictors.
-        protocol: 'transductive', 'heldout' or 'leave-site-out'.
+        protocol: a key of `PROTOCOLS` that was run.
         metric: 'roc_auc', 'balanced_accuracy' or 'accuracy'; of numbers 'r', 'r2' or 'mae'.
 
     Returns:

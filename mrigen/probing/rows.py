@@ -3,6 +3,7 @@
 import functools
 import logging
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 
@@ -62,6 +63,8 @@ def build_rows(inputs: ProbeInputs, plan: ProbePlan) -> dict[str, Predictor]:
         rows["voxel_svm_rbf"] = KernelSVMPredictor(voxels, "rbf")
     if inputs.latents_untrained is not None:
         rows["untrained"] = learn(inputs.latents_untrained)
+    if inputs.latents_against is not None:
+        rows[against_row(plan)] = learn(inputs.latents_against)
     if inputs.confounds is not None:
         rows["confounds"] = learn(inputs.confounds)
         rows["latents_deconfounded"] = learn(deconfounded(inputs.latents, inputs.confounds))
@@ -85,7 +88,16 @@ def build_rows(inputs: ProbeInputs, plan: ProbePlan) -> dict[str, Predictor]:
     for name in plan.classifiers:
         if name != "logistic":  # the row `latents`
             rows[f"latents_{name}"] = ClassifierPredictor(name, inputs.latents, len(meaning.classes))
+    if plan.cnn:
+        from mrigen.probing.cnn import CNNPredictor  # What permutes labels in other processes needs no TensorFlow.
+
+        rows["cnn"] = CNNPredictor(inputs.volumes, inputs.volume_shape, inputs.zooms, meaning)
     return rows
+
+
+def against_row(plan: ProbePlan) -> str:
+    """Returns the name of the row of another run's latents."""
+    return f"latents_of_{Path(plan.against).resolve().name}"
 
 
 def _dummy(meaning: Target) -> Predictor:

@@ -1,4 +1,5 @@
-"""A sweep: fits of one recipe with other values of some keys, by Optuna, shared by any number of workers.
+"""A sweep: fits of one recipe with other values of some keys, or of several recipes, by Optuna, shared by any number of
+workers.
 
 A sweep is a folder. `sweep.json` says what is tried; `journal.log` is Optuna's; `trials/` holds one run a trial, made
 in a process of its own; `claims/` says which worker is at which trial.

@@ -12,6 +12,9 @@ from mrigen.errors import RecipeError
 from mrigen.recipe import Recipe, dump_recipe, parse_recipe
 from mrigen.recipe.loading import parse_yaml
 
+# Among the keys of a sweep over several recipes: which one.
+RECIPE = "recipe"
+
 
 @dataclasses.dataclass(frozen=True)
 class Span:
@@ -125,14 +128,15 @@ class Plan:
     """What a sweep tries.
 
     Attributes:
-        name: of the recipe.
-        recipe: that all trials share.
+        name: of the recipe, or of all of them.
+        recipe: that all trials share; of several, the first.
         space: key -> span.
         search: "grid" or "tpe".
         num_trials: in all.
         objective: "elbo" (the larger the better) or "mse", of validation people at the best epoch.
         seed: of the search.
         prune: whether trials below the median of the others at the same epoch are ended.
+        recipes: name -> recipe, where there are several.
     """
 
     name: str
@@ -143,6 +147,7 @@ class Plan:
     objective: str
     seed: int = 0
     prune: bool = False
+    recipes: Mapping[str, Recipe] = dataclasses.field(default_factory=dict)
 
 
 def make_plan(
@@ -154,12 +159,18 @@ def make_plan(
     objective: str | None = None,
     seed: int = 0,
     prune: bool = False,
+    recipes: Mapping[str, Recipe] | None = None,
 ) -> Plan:
     """Returns a checked plan; see `Plan`. None takes what fits the space and the model.
+
+    Of several `recipes` each is combined with everything in `space`.
 
     Raises:
         UsageError, RecipeError: it cannot be; every listed value and both ends of every span are tried as a recipe.
     """
+    several = recipes or {name: recipe}
+    if recipes:
+        space = {RECIPE: Span(tuple(recipes)), **space}
     finite = all(span.values for span in space.values())
     search = search or ("grid" if finite else "tpe")
     faults = []
@@ -173,19 +184,20 @@ def make_plan(
         if trials is not None and trials != size:
             faults.append(f"--trials: got {trials}, and the grid has {size}. Leave it out, or use --search tpe.")
         trials = size
-    is_vae = recipe.model.kind != "autoencoder"
+    is_vae = all(recipe.model.kind != "autoencoder" for recipe in several.values())
     objective = objective or ("elbo" if is_vae else "mse")
     if objective == "elbo" and not is_vae:
         faults.append("--objective elbo: got an autoencoder, which has no ELBO. Use --objective mse.")
-    if recipe.data.split.validation == 0:
+    if any(recipe.data.split.validation == 0 for recipe in several.values()):
         faults.append("data.split.validation: got 0, expected more: a sweep goes by validation people.")
-    text = dump_recipe(recipe)
-    for key, span in space.items():
-        for value in span.ends():
-            try:
-                parse_recipe(text, name, [f"{key}={json.dumps(value)}"])
-            except RecipeError as error:
-                faults += [fault.replace("--set ", "--over ", 1) for fault in error.faults]
+    for each, shared in several.items():
+        text = dump_recipe(shared)
+        for key, span in space.items():
+            for value in span.ends() if key != RECIPE else ():
+                try:
+                    parse_recipe(text, each, [f"{key}={json.dumps(value)}"])
+                except RecipeError as error:
+                    faults += [fault.replace("--set ", "--over ", 1) for fault in error.faults]
     if faults:
-        raise RecipeError(faults)
-    return Plan(name, recipe, dict(space), search, trials or 20, objective, seed, prune)
+        raise RecipeError(list(dict.fromkeys(faults)))
+    return Plan(name, recipe, dict(space), search, trials or 20, objective, seed, prune, recipes or {})

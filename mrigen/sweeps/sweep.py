@@ -25,7 +25,7 @@ from mrigen.files import atomic_path, read_json, write_json, write_text
 from mrigen.listing import read_history
 from mrigen.recipe import dump_recipe, load_recipe
 from mrigen.runs import Run
-from mrigen.sweeps.space import Plan, Span
+from mrigen.sweeps.space import RECIPE, Plan, Span
 from mrigen.sweeps.workers import STALE_SECONDS, Claim, TrialFit, share_machine, worker_name
 
 FIT = (sys.executable, "-c", "from mrigen_cli.main import main; main()", "fit")
@@ -61,9 +61,11 @@ class Sweep:
         if not path.is_file():
             raise UsageError(f"{directory}: no sweep.json, expected a folder made by mrigen sweep. Check --resume.")
         content = read_json(path)
-        self.recipe_path = self.directory / f"{content['name']}.yaml"
         space = {key: Span(**{**span, "values": tuple(span["values"])}) for key, span in content.pop("space").items()}
-        self.plan = Plan(recipe=load_recipe(self.recipe_path), space=space, **content)
+        several = space[RECIPE].values if RECIPE in space else ()
+        recipes = {name: load_recipe(self._recipe_path(name)) for name in several or (content["name"],)}
+        first = next(iter(recipes.values()))
+        self.plan = Plan(recipe=first, space=space, recipes=recipes if several else {}, **content)
         self._storage = optuna.storages.JournalStorage(JournalFileBackend(str(self.directory / "journal.log")))
         direction = "maximize" if self.plan.objective == "elbo" else "minimize"
         self._study = optuna.create_study(
@@ -85,10 +87,10 @@ class Sweep:
             )
         for name in ("trials", "claims", "logs"):
             (directory / name).mkdir(parents=True)
-        dump_recipe(plan.recipe, directory / f"{plan.name}.yaml")
-        content = {
-            field.name: getattr(plan, field.name) for field in dataclasses.fields(plan) if field.name != "recipe"
-        }
+        for name, recipe in (plan.recipes or {plan.name: plan.recipe}).items():
+            dump_recipe(recipe, directory / f"{name}.yaml")
+        names = [field.name for field in dataclasses.fields(plan) if field.name not in ("recipe", "recipes")]
+        content = {name: getattr(plan, name) for name in names}
         content["space"] = {key: dataclasses.asdict(span) for key, span in plan.space.items()}
         write_json(directory / "sweep.json", content)
         sweep = cls(directory)
@@ -116,11 +118,19 @@ class Sweep:
         """Returns the folder of a trial's run."""
         return self.directory / "trials" / f"trial-{number:04d}"
 
+    def _recipe_path(self, name: str) -> Path:
+        return self.directory / f"{name}.yaml"
+
+    def recipe_path(self, trial) -> Path:
+        """Returns the recipe of a trial."""
+        return self._recipe_path(json.loads(trial.params[RECIPE]) if RECIPE in self.plan.space else self.plan.name)
+
     def overrides(self, trial) -> list[str]:
         """Returns `key=value` of a trial."""
         return [
             f"{key}={trial.params[key] if span.values else json.dumps(trial.params[key])}"
             for key, span in self.plan.space.items()
+            if key != RECIPE
         ]
 
     def work(
@@ -165,7 +175,8 @@ class Sweep:
                     index = min(set(range(jobs)) - set(slots))
                     slots[index] = self._begin_fit(trial, claim, program, shares[index])
                     taken += 1
-                    tell(f"trial {trial.number}: {', '.join(self.overrides(trial))}")
+                    named = [self.recipe_path(trial).stem] if RECIPE in self.plan.space else []
+                    tell(f"trial {trial.number}: {', '.join([*named, *self.overrides(trial)])}")
                 if not slots:
                     return
                 time.sleep(POLL_SECONDS)
@@ -178,7 +189,7 @@ class Sweep:
 
     def _begin_fit(self, trial, claim: Claim, program: Sequence[str], environment: Mapping[str, str]) -> TrialFit:
         settings = [part for setting in self.overrides(trial) for part in ("--set", setting)]
-        command = [*program, str(self.recipe_path), *settings, "--resume", str(self.run_directory(trial.number))]
+        command = [*program, str(self.recipe_path(trial)), *settings, "--resume", str(self.run_directory(trial.number))]
         return TrialFit(trial, claim, command, self.directory / "logs" / f"trial-{trial.number:04d}.txt", environment)
 
     def _claim_next(self, owner: str):
@@ -279,7 +290,7 @@ class Sweep:
     def _is_hopeless(self, fit: TrialFit) -> bool:
         import optuna
 
-        training, name = self.plan.recipe.training, _FIGURES[self.plan.objective]
+        training, name = load_recipe(self.recipe_path(fit.trial)).training, _FIGURES[self.plan.objective]
         rows = read_history(self.run_directory(fit.trial.number))
         new = [row for row in rows if row["epoch"] > fit.seen_epoch and math.isfinite(row.get(name, math.nan))]
         for row in new:
@@ -302,6 +313,8 @@ class Sweep:
             collapsed = trial.user_attrs.get("too_few_active", 0.0) > 0
             row = {"trial": trial.number}
             row |= {key: trial.params.get(key) for key in self.plan.space}
+            if row.get(RECIPE) is not None:
+                row[RECIPE] = json.loads(row[RECIPE])
             row |= {"state": trial.state.name.lower(), self.plan.objective: trial.value if trial.values else None}
             row |= {"collapse": ("yes" if collapsed else "no") if trial.state.name == "COMPLETE" else None}
             row |= {"run": str(self.run_directory(trial.number)), "fault": trial.user_attrs.get("fault")}
@@ -323,11 +336,19 @@ class Sweep:
             return None
         return Run(Path(first["run"]))
 
+    def complete_runs(self) -> list[Run]:
+        """Returns the runs of the complete trials, those of several recipes in the order of the trials, else best
+        first."""
+        table = self.table()
+        if RECIPE in self.plan.space:
+            table = table.sort_values("trial")
+        return [Run(Path(run)) for run in table.loc[table["state"] == "complete", "run"]]
+
     def write_results(self) -> list[Path]:
         """Writes trials.csv, and with two complete trials comparison.md and importance.png; returns the paths."""
         paths = [self.directory / "trials.csv"]
         write_text(paths[0], self.render("csv"))
-        done = [Run(Path(row["run"])) for _, row in self.table().iterrows() if row["state"] == "complete"]
+        done = self.complete_runs()
         if len(done) >= 2:
             paths.append(self.directory / "comparison.md")
             write_text(paths[-1], render_comparison(compare(done), "markdown"))

@@ -280,6 +280,7 @@ def _train(
         model = _start_model(recipe, dataset, precision)
     model.load_weights(weights_path(checkpoint, progress.best_epoch + 1))
     if isinstance(model, VariationalAutoencoder):
+        _erase(model, dataset)
         _calibrate(model, dataset)
     _finish(run, model, progress)
     run.save_latents(latents := encode_cache(model, dataset.cache))
@@ -410,6 +411,16 @@ def inputs_of(dataset: Dataset):
     if conditions is None:
         return lambda rows, volumes: volumes
     return lambda rows, volumes: {"volumes": volumes, "condition": tf.gather(conditions, rows)}
+
+
+def _erase(model: VariationalAutoencoder, dataset: Dataset) -> None:
+    """Takes what latents still tell, linearly, of the covariates that they should not out of the posterior means."""
+    if model.erasure is None:
+        return
+    rows = dataset.rows("train")
+    told = dataset.conditions(rows)[:, list(model.invariant)]
+    share = model.erasure.learn(encode_cache(model, dataset.cache)["loc"][rows], told)
+    logger.info("Invariance: latents told %.1f %% of the covariate's variance; taken out", 100.0 * share)
 
 
 def _calibrate(model: VariationalAutoencoder, dataset: Dataset) -> None:

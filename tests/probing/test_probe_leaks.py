@@ -5,6 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 
+from mrigen.errors import CohortError
+from mrigen.probing import of_run
 from mrigen.probing.plan import ProbePlan
 from mrigen.probing.rows import build_rows
 
@@ -42,3 +44,18 @@ def test_scores_do_not_change_with_the_labels_of_those_who_are_tested(make_input
     for name, row in build_rows(inputs, PLAN).items():
         first, second = (row.fit_score(target, inputs.groups, train, test, 0) for target in (inputs.target, turned))
         np.testing.assert_array_equal(first.score, second.score, err_msg=name)
+
+
+def test_an_image_under_two_ids_is_refused(run_copy, monkeypatch):
+    read = of_run.read_volumes
+
+    def twice(cache, rows):
+        volumes = read(cache, rows)
+        volumes[5] = np.clip(1.02 * volumes[2] + 0.001, 0.0, 1.0)
+        return volumes
+
+    monkeypatch.setattr(of_run, "read_volumes", twice)
+    dataset = run_copy.open_dataset()
+    names = dataset.cache.table["participant_id"]
+    with pytest.raises(CohortError, match=f"one image as {names[2]} and as {names[5]}, .* {names[5]} in data.exclude"):
+        of_run.gather_inputs(run_copy, dataset)
