@@ -41,7 +41,7 @@ def missing() -> list[str]:
 @click.command()
 @click.option("--only", multiple=True, type=click.Choice(CASES), help="Cases.  [default: all]")
 @click.option("--nodes", default=1, show_default=True, type=click.IntRange(1, 2), help="Of each fit.")
-@click.option("--epochs", default=20, show_default=True, type=click.IntRange(4), help="Of each fit.")
+@click.option("--epochs", default=20, show_default=True, type=click.IntRange(2), help="Of each fit.")
 @click.option("--at-epoch", default=3, show_default=True, type=click.IntRange(1), help="After which it is disturbed.")
 @click.option("--folder", type=click.Path(), help="To keep runs and logs in.  [default: a temporary one]")
 @click.option("--inside", is_flag=True, hidden=True)
