@@ -29,6 +29,7 @@ FIT_CASES = ("requeue", "kill", "kill-chief", "node")
 CASES = (*FIT_CASES, "sweep")
 PORTS = (16817, 16821, 16822)
 NEEDED = ("slurmctld", "slurmd", "munged", "sbatch")
+NO_CLUSTER = 77  # exit status of cluster.sh where its nodes do not come up
 ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "DEADLINE")
 
 
@@ -65,7 +66,7 @@ def main(only, nodes, epochs, at_epoch, folder, inside) -> None:
         time.sleep(1.0)
         left = _left_behind(Path(folder).resolve())
         print(f"\nLeft behind: {', '.join(left) or 'no process, no open port, no lock'}")
-    sys.exit(bool(status or left))
+    sys.exit(NO_CLUSTER if status == NO_CLUSTER else bool(status or left))
 
 
 def _run(cases, nodes: int, epochs: int, at_epoch: int) -> bool:
