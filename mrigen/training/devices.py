@@ -4,7 +4,9 @@ import dataclasses
 import json
 import os
 import re
+import signal
 import subprocess
+import threading
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -162,6 +164,7 @@ def place(training: TrainingRecipe) -> Placement:
             if gpus:
                 tf.config.set_visible_devices(gpus[:num_devices], "GPU")
             _JOINED[key] = tf.distribute.MultiWorkerMirroredStrategy()
+            _take_signals_back()
         except PEER_ERRORS as error:
             raise PeerLost(
                 f"training.workers: the workers did not meet ({_first_line(error)}). Start all again."
@@ -172,6 +175,14 @@ def place(training: TrainingRecipe) -> Placement:
                 "expected a new process. Use mrigen fit."
             ) from None
     return Placement(num_devices, len(workers), worker, _JOINED[key])
+
+
+def _take_signals_back() -> None:
+    """Gives SIGTERM back to Python: TensorFlow's notice of preemption takes it when workers meet."""
+    if threading.current_thread() is threading.main_thread():
+        handler = signal.getsignal(signal.SIGTERM)
+        if handler is not None:
+            signal.signal(signal.SIGTERM, handler)
 
 
 def find_cluster(asked: int | str, environment: Mapping[str, str] = os.environ) -> dict | None:

@@ -227,12 +227,12 @@ def _go_on(run: Run, recipe: Recipe | None, placement: Placement) -> tuple[Datas
 def _refuse_changes(run: Run, facts: dict, given: Recipe | None) -> None:
     """Raises a RunError, one line a key, where a recipe is not the one that the run began with."""
     began = Recipe.model_validate(facts["settings"]) if "settings" in facts else run.recipe
-    for where, recipe in ((run.directory / "recipe.yaml", run.recipe), ("the recipe given", given)):
+    for origin, recipe in ((run.directory / "recipe.yaml", run.recipe), ("the recipe given", given)):
         differences = [] if recipe is None else find_differences(recipe, began)
         if differences:
             raise RunError(
                 [
-                    f"{where}: {key}: got {now}, expected {before}, with which {run.directory} began. "
+                    f"{origin}: {key}: got {now}, expected {before}, with which {run.directory} began. "
                     "Put it back to go on, or fit a new run."
                     for key, now, before in differences
                 ]

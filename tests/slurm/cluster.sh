@@ -64,4 +64,8 @@ for _ in $(seq 100); do
   [ "$(sinfo -h -N -t idle -o %N 2>/dev/null | wc -l)" -eq 2 ] && break
   sleep 0.2
 done
+if [ "$(sinfo -h -N -t idle -o %N 2>/dev/null | wc -l)" -ne 2 ]; then
+  echo "cluster.sh: got no two idle nodes after 20 s; see the logs in $scratch" >&2
+  exit 77
+fi
 "$@"
