@@ -48,6 +48,8 @@ setup(
     extras_require={
         "bench": ["monai>=1.4", "pythae>=0.1.2", "torch>=2.4"],
         "cuda": ["tensorflow[and-cuda]>=2.21"],
+        "mlflow": ["mlflow>=3"],
+        "wandb": ["wandb>=0.19"],
         "umap": ["umap-learn>=0.5.6"],
         "test": ["import-linter>=2.3", "pytest>=8", "pytest-xdist>=3.5", "ruff>=0.9"],
     },

@@ -18,10 +18,10 @@ from mrigen.recipe import parse_recipe
 from mrigen.training import fit
 
 RECIPE = """
-data: {source: phantom, num_subjects: 120, split: {train: 0.8, validation: 0.1, heldout: 0.1}}
-preprocess: {zooms: 8, volume_shape: [24, 28, 24]}
-model: {kind: vae, latent_dim: 16, blocks: 2, channels: 16}
-training: {epochs: 60, learning_rate: 3e-3, augment: null, precision: float32}
+data: {source: phantom, num_subjects: 120, phantom: {zooms: 8}, split: {train: 0.8, validation: 0.1, heldout: 0.1}}
+preprocess: {zooms: 12, volume_shape: [16, 20, 16]}
+model: {kind: vae, latent_dim: 16, blocks: 2, channels: [8, 16], patch: 2}
+training: {epochs: 30, learning_rate: 3e-3, augment: null, precision: float32}
 """
 # Decoder variances, as multiples of the critical one.
 MULTIPLES = (0.0003, 0.003, 0.03, 0.1, 0.25, 0.4, 0.6, 1.5, 3.0, 10.0)

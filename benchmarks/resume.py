@@ -99,8 +99,8 @@ def _compare(run: Path, whole: Path) -> str:
     """Returns what differs, "" where nothing does."""
     weights, expected = _weights(run), _weights(whole)
     differing = [name for name in expected if not np.array_equal(weights.get(name), expected[name])]
-    if (run / "history.csv").read_bytes() != (whole / "history.csv").read_bytes():
-        differing.append("history.csv")
+    histories = ("history.csv", "history.jsonl")
+    differing += [name for name in histories if (run / name).read_bytes() != (whole / name).read_bytes()]
     metrics, others = (json.loads((folder / "metrics.json").read_text()) for folder in (run, whole))
     differing += [name for name in others if name != "performance" and metrics[name] != others[name]]
     return "DIFFERENT: " + ", ".join(differing) if differing else ""

@@ -23,7 +23,8 @@ def compare(runs, style, column, out, force):
 
     Without RUN, of all complete runs under runs/, oldest first. Sex is told from the latents by cross-validation over
     all people (transductive), where mrigen probe has looked. Compression is voxels a latent variable; parameters are
-    all weights. CSV holds every digit.
+    all weights. CSV holds every digit. Beside networks of the term paper stands what it found itself, on other people
+    (HCP) and another scale of intensities.
     """
     from pathlib import Path
 

@@ -42,6 +42,8 @@ def fit(recipe, overrides, run_directory, resume, force):
             run = _go_on(resume, recipe, overrides, stop)
         else:
             run = _begin(recipe, overrides, resume or run_directory, force, stop)
+    if run is None:  # Worker 0 tells.
+        return
     announce(describe_metrics(run.metrics))
     click.echo(run.directory)
 

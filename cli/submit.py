@@ -70,7 +70,7 @@ def fit(recipe, overrides, resume, resources, dry_run):
 
 
 @submit.command("sweep")
-@click.argument("recipe", required=False)
+@click.argument("recipes", nargs=-1, metavar="[RECIPE]...")
 @set_option
 @click.option("--over", multiple=True, metavar="KEY=VALUES", help="A key to search over, as mrigen sweep takes it.")
 @click.option("--space", type=click.Path(), metavar="FILE", help="A YAML file of keys and values.")
@@ -85,7 +85,7 @@ def fit(recipe, overrides, resume, resources, dry_run):
 @_resources
 @common_options
 def sweep(
-    recipe, overrides, over, space, search, trials, objective, seed, prune, out, resume, at_once, resources, dry_run
+    recipes, overrides, over, space, search, trials, objective, seed, prune, out, resume, at_once, resources, dry_run
 ):
     """Submit a sweep of RECIPE as a job array, a trial a task, and print the job's number.
 
@@ -101,7 +101,7 @@ def sweep(
         folder, plan = resume, Sweep(resume).plan
         tasks = len(Sweep(resume).waiting())
     else:
-        plan = plan_from_options(recipe, overrides, over, space, search, trials, objective, seed, prune)
+        plan = plan_from_options(recipes, overrides, over, space, search, trials, objective, seed, prune)
         folder, tasks = out or new_sweep_folder(plan.name), plan.num_trials
     job_folder = new_job_folder(f"sweep-{plan.name}")
     command = [*mrigen_command(), "sweep", "--resume", str(folder), "--take", "1"]

@@ -5,7 +5,7 @@ from mrigen_cli.common import announce, common_options, set_option
 
 
 @click.command()
-@click.argument("recipe", required=False)
+@click.argument("recipes", nargs=-1, metavar="[RECIPE]...")
 @click.option(
     "--over", multiple=True, metavar="KEY=VALUES", help="A key to search over: 16,32,64 or 1..4 or 0.5..4:log."
 )
@@ -22,10 +22,12 @@ from mrigen_cli.common import announce, common_options, set_option
 )
 @click.option("--resume", type=click.Path(), metavar="FOLDER", help="Go on with a sweep, or help another worker at it.")
 @click.option("--take", type=click.IntRange(min=1), help="Make so many trials at most.")
+@click.option("--probe", is_flag=True, help="Probe each run in the end, so that comparison.md tells sex as well.")
 @common_options
-def sweep(recipe, over, space, overrides, search, trials, objective, seed, prune, jobs, out, resume, take):
+def sweep(recipes, over, space, overrides, search, trials, objective, seed, prune, jobs, out, resume, take, probe):
     """Fit RECIPE with other values of some keys, and print the run that is best for validation people.
 
+    Of several recipes, each is a trial (with --over, each with each value); 'paper/*' stands for all that are like it.
     A trial whose latents collapsed cannot win. Each trial is a run in FOLDER/trials; trials.csv, comparison.md and
     importance.png are written beside. Any number of workers, on any hosts, may share FOLDER by --resume.
     """
@@ -34,13 +36,13 @@ def sweep(recipe, over, space, overrides, search, trials, objective, seed, prune
     from mrigen.sweeps import Sweep, new_sweep_folder
 
     if resume is not None:
-        if recipe or over or space or overrides or out:
+        if recipes or over or space or overrides or out:
             raise click.UsageError(
                 "--resume takes the sweep as it began: drop RECIPE, --over, --space, --set and --out."
             )
         work = Sweep(resume)
     else:
-        plan = plan_from_options(recipe, overrides, over, space, search, trials, objective, seed, prune)
+        plan = plan_from_options(recipes, overrides, over, space, search, trials, objective, seed, prune)
         work = Sweep.begin(out or new_sweep_folder(plan.name), plan)
         announce(f"{plan.num_trials} trials in {work.directory}, by {plan.search}")
     with stoppable() as stop, stop.heard():
@@ -49,6 +51,8 @@ def sweep(recipe, over, space, overrides, search, trials, objective, seed, prune
     if left:
         announce(f"{left} trials are left; mrigen sweep --resume {work.directory} goes on")
         return
+    if probe:
+        probe_all(work.complete_runs())
     paths = work.write_results()
     announce(work.render())
     announce(f"Written: {', '.join(map(str, paths))}")
@@ -63,14 +67,42 @@ def sweep(recipe, over, space, overrides, search, trials, objective, seed, prune
     click.echo(best.directory)
 
 
-def plan_from_options(recipe, overrides, over, space, search, trials, objective, seed, prune):
+def probe_all(runs) -> None:
+    """Probes the runs that are not, one after the other; a fault is told, and the next one is looked at."""
+    from mrigen_cli.common import load_tensorflow
+
+    from mrigen.errors import MrigenError
+
+    load_tensorflow()
+    from mrigen.probing import probe
+
+    for run in runs:
+        if run.probe is not None:
+            continue
+        announce(f"{run.directory}: telling sex from the latents")
+        try:
+            probe(run)
+        except MrigenError as error:
+            announce(f"{run.directory}: not probed: {error.faults[0]}")
+
+
+def plan_from_options(recipes, overrides, over, space, search, trials, objective, seed, prune):
     """Returns the checked plan of a sweep; nothing is written."""
-    from mrigen.recipe import load_recipe, recipe_name
+    from mrigen.recipe import expand_recipes, load_recipe, recipe_name
     from mrigen.sweeps import make_plan, parse_space
 
-    if recipe is None:
+    if not recipes:
         raise click.UsageError(
             "give a RECIPE, or --resume FOLDER. Example: mrigen sweep vae --over model.latent_dim=16,32"
         )
-    spans = parse_space(over, space)
-    return make_plan(recipe_name(recipe), load_recipe(recipe, overrides), spans, search, trials, objective, seed, prune)
+    expanded = expand_recipes(recipes)
+    names = {recipe_name(recipe): recipe for recipe in expanded}
+    if len(names) < len(expanded):
+        raise click.UsageError("two recipes have the same name, which their runs are told apart by: rename one file.")
+    loaded = {name: load_recipe(recipe, overrides) for name, recipe in names.items()}
+    several = len(loaded) > 1
+    spans = {} if several and not over and space is None else parse_space(over, space)
+    name = "recipes" if several else next(iter(loaded))
+    return make_plan(
+        name, next(iter(loaded.values())), spans, search, trials, objective, seed, prune, loaded if several else None
+    )

@@ -9,11 +9,30 @@ import h5py
 import pandas as pd
 
 from mrigen.errors import MrigenError, RunError, UsageError
+from mrigen.recipe import ModelRecipe
 from mrigen.runs import Run
 
 # What stands for a figure that a run does not have.
 MISSING = "n/a"
 FORMATS = ("text", "markdown", "csv")
+# What the term paper found with its own networks, on other people and another scale of intensities: block channels ->
+# (MSE, accuracy) of its autoencoders; then (validation MSE, accuracy) of its VAE.
+_PAPER_AUTOENCODERS = {
+    (16,): (0.00245, 0.922),
+    (32,): (0.00237, 0.927),
+    (64,): (0.00231, 0.931),
+    (16, 16): (0.00475, 0.907),
+    (32, 32): (0.00451, 0.910),
+    (64, 64): (0.00396, 0.914),
+    (16, 16, 16): (0.01706, 0.902),
+    (32, 32, 32): (0.01424, 0.902),
+    (64, 64, 64): (0.01398, 0.913),
+    (16, 16, 16, 16): (0.05423, 0.876),
+    (32, 32, 32, 32): (0.05376, 0.883),
+    (64, 64, 64, 64): (0.05243, 0.885),
+    (16, 32, 32): (0.017, 0.909),
+}
+_PAPER_VAE = (0.079, 0.542)
 _INTEGERS = ("blocks", "latents", "active_units", "parameters")
 _DECIMALS = (
     "compression",
@@ -28,6 +47,8 @@ _DECIMALS = (
     "auc_draw",
     "kl_nats",
     "minutes",
+    "paper_mse",
+    "paper_accuracy",
 )
 
 
@@ -44,7 +65,9 @@ def compare(runs: Sequence[Run]) -> pd.DataFrame:
         accuracy, auc, with the ends of their 95 % intervals: sex from the latents (posterior means), transductive;
         auc_draw: the AUC from one draw of each posterior. kl_nats (mean over training people) and active_units: of a
         VAE. parameters: all weights, moving statistics included, as `mrigen fit` counts them. minutes: of the fit (of
-        its last part, where it was resumed). Figures that a run does not have are missing.
+        its last part, where it was resumed). paper_mse, paper_accuracy: what the term paper found with the same network
+        on its own data and scale of intensities, of the recipes `paper/...`. Figures that a run does not have are
+        missing.
 
     Raises:
         RunError: some are no runs, are unfinished or cannot be read; one line a fault, all together.
@@ -120,7 +143,9 @@ def render_table(
         raise UsageError(f"format: got {format!r}, expected one of {', '.join(FORMATS)}. Name one of these.")
     if format == "csv":
         return table.to_csv(index=False, na_rep=MISSING, lineterminator="\n")
-    shown, words = shown or _SHOWN, _WORDS if words is None else words
+    if shown is None:
+        shown = _SHOWN if table["paper_mse"].isna().all() else _SHOWN | _SHOWN_OF_PAPER
+    words = _WORDS if words is None else words
     rows = [dict(zip(table.columns, values, strict=True)) for values in table.itertuples(index=False, name=None)]
     cells = [[*shown], *([show(row) for show in shown.values()] for row in rows)]
     if format == "markdown":
@@ -191,7 +216,21 @@ def _row(run: Run) -> dict[str, Any]:
         "active_units": None if metrics.get("kl_nats") is None else metrics.get("active_units"),
         "parameters": count_weights(run),
         "minutes": None if seconds is None else seconds / 60.0,
+        **dict(zip(("paper_mse", "paper_accuracy"), _paper_figures(recipe), strict=True)),
     }
+
+
+def _paper_figures(recipe: ModelRecipe) -> tuple[float | None, float | None]:
+    channels = tuple(recipe.block_channels)
+    if recipe.kind == "autoencoder" and (recipe.latent_dim, recipe.latent_channels, recipe.mean_image) == (
+        None,
+        16,
+        False,
+    ):
+        return _PAPER_AUTOENCODERS.get(channels, (None, None))
+    if (recipe.kind, recipe.objective, recipe.latent_dim, channels) == ("vae", "paper", 3360, (32, 32, 32)):
+        return _PAPER_VAE
+    return None, None
 
 
 def _probe_figures(run: Run) -> dict[str, float | None]:
@@ -254,6 +293,11 @@ _SHOWN: dict[str, Callable[[dict], str]] = {
     "active": _active,
     "parameters": show_figure("parameters", ",d"),
     "minutes": show_figure("minutes", ".1f"),
+}
+# Only where there is something to show.
+_SHOWN_OF_PAPER = {
+    "paper's MSE (HCP)": show_figure("paper_mse", ".3g"),
+    "paper's accuracy (HCP)": show_figure("paper_accuracy", ".3f"),
 }
 # Columns of words: aligned on the left.
 _WORDS = ("run", "model", "objective", "channels")

@@ -90,7 +90,9 @@ def diagnose(
         model, {name: latents[name][train] for name in model.posterior_names}, dataset.conditions(train)
     )
     recipe, people = run.recipe.model, choose_rows(train, dataset.cache.volume_shape, SPECTRUM_BYTES)
-    forecast, variances = forecast_of(recipe, read_volumes(dataset.cache, people), model.latent_size)
+    counted = np.asarray(model.cut(np.ones((*model.volume_shape, 1), np.float32)))[..., 0] > 0
+    volumes = read_volumes(dataset.cache, people)
+    forecast, variances = forecast_of(recipe, volumes, model.latent_size, counted, dataset.conditions(people))
     log_likelihood = None
     if len(heldout):
         log_likelihood = float(importance_weighted(model, dataset, heldout, num_draws, seed).mean())
@@ -118,15 +120,29 @@ def diagnose(
     return diagnosis
 
 
-def forecast_of(recipe: ModelRecipe, volumes: np.ndarray, latent_size: int) -> tuple[Forecast, np.ndarray]:
+def forecast_of(
+    recipe: ModelRecipe,
+    volumes: np.ndarray,
+    latent_size: int,
+    counted: np.ndarray | None = None,
+    conditions: np.ndarray | None = None,
+) -> tuple[Forecast, np.ndarray]:
     """Returns how many latent variables of a VAE can stay active, and the variances of the data that say so.
 
     Args:
         recipe: of the model.
         volumes: (people, x, y, z), some of the training people.
         latent_size: latent variables.
+        counted: (x, y, z) bool, the voxels that the likelihood counts; all by default.
+        conditions: (people, condition), what the model is told of them: what follows from it, linearly, takes no
+            latents.
     """
     matrix = volumes.reshape(len(volumes), -1)
+    if counted is not None and not counted.all():
+        matrix = matrix[:, counted.ravel()]
+    if conditions is not None:
+        told = conditions - conditions.mean(axis=0)
+        matrix = matrix - told @ (np.linalg.pinv(told) @ matrix).astype(np.float32)
     variances = spectrum(matrix)
     options = (recipe.objective, recipe.decoder_sigma, 1.0 if recipe.objective == "capacity" else recipe.beta)
     return forecast_active(variances, *matrix.shape, latent_size, *options), variances

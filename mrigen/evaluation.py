@@ -40,7 +40,9 @@ def evaluate(model: LatentModel, dataset: Dataset, latents: dict[str, np.ndarray
         num_components, num_subjects}. kl_nats and active_units over training subjects; latent_dim, decoder_sigma;
         residual_rmse of the training subjects' reconstructions (posterior means); told_by_latents: for each covariate
         that the model is told, how well it can be predicted from latents, in 5-fold cross-validation over everyone
-        (linear): {balanced_accuracy, chance} or {r2}. None where a model, or an empty split, has no such figure.
+        (linear): {balanced_accuracy, chance} or {r2}; told_by_unseen: the same over validation and held-out people
+        alone, by whom nothing was fitted, where there are enough. None where a model, or an empty split, has no such
+        figure.
     """
     train, heldout = dataset.rows("train"), dataset.rows("heldout")
     training = _reconstruct(model, dataset, train, None, 0, seed)
@@ -68,25 +70,28 @@ def evaluate(model: LatentModel, dataset: Dataset, latents: dict[str, np.ndarray
         "latent_dim": int(model.latent_size),
         "decoder_sigma": float(model.likelihood.decoder_sigma) if is_vae else None,
         "residual_rmse": float(np.sqrt(training["squared_error"].sum() / (len(train) * num_voxels))),
-        "told_by_latents": _told_by_latents(dataset, latents["loc"], seed),
+        "told_by_latents": _told_by_latents(dataset, latents["loc"], dataset.rows(), seed),
+        "told_by_unseen": _told_by_latents(dataset, latents["loc"], dataset.rows("validation", "heldout"), seed),
         "num_subjects": {name: len(dataset.rows(name)) for name in ("train", "validation", "heldout")},
     }
 
 
-def _told_by_latents(dataset: Dataset, loc: np.ndarray, seed: int) -> dict[str, dict[str, float]]:
+def _told_by_latents(dataset: Dataset, loc: np.ndarray, rows: np.ndarray, seed: int) -> dict[str, dict[str, float]]:
     from sklearn.linear_model import LogisticRegression, RidgeCV
     from sklearn.metrics import balanced_accuracy_score, r2_score
     from sklearn.model_selection import GroupKFold, StratifiedGroupKFold, cross_val_predict
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    table, told = dataset.cache.table, {}
+    table, loc, told = dataset.cache.table.iloc[rows], loc[rows], {}
     for part in dataset.covariates.parts if dataset.covariates else ():
         values = table[COLUMNS[part.name]]
         known = values.notna() & ~table["participant_id"].duplicated()
         if part.levels is not None:
             known &= values.isin(part.levels)
         if known.sum() < 2 * NUM_FOLDS:
+            continue
+        if part.levels is not None and (values[known].value_counts().iloc[1:] >= NUM_FOLDS).sum() == 0:
             continue
         values, features = values[known].to_numpy(), loc[known]
         groups = table["family"].fillna(table["participant_id"])[known].to_numpy(dtype=str)
@@ -186,14 +191,22 @@ def _pca_figures(dataset: Dataset, latent_size: int, seed: int, inside: np.ndarr
     if len(train) < 2 or not len(heldout):
         return figures
     pca = fit_pca(_matrix(dataset, train, inside), figures["num_components"], seed=seed)
-    people = _matrix(dataset, heldout, inside)
-    figures["mse"] = float(((people - pca.reconstruct(people)) ** 2).mean())
-    # With as many directions as the training people span, nothing is left to estimate the noise from.
-    if pca.noise_variance > 0:
-        figures["loglik_nats"] = float(pca.log_likelihood(people).mean())
+    calibrated = None
     if len(validation):
+        validation = choose_rows(validation, dataset.cache.volume_shape, PCA_BYTES, seed)
         calibrated = pca.calibrated(_matrix(dataset, validation, inside))
-        figures["loglik_calibrated_nats"] = float(calibrated.log_likelihood(people).mean())
+    # All held-out people, a part of them at a time: many at full resolution are more than a memory holds.
+    size = max(1, PCA_BYTES // (4 * int(np.prod(dataset.cache.volume_shape))))
+    for part in (heldout[start : start + size] for start in range(0, len(heldout), size)):
+        people, weight = _matrix(dataset, part, inside), len(part) / len(heldout)
+        found = {"mse": float(((people - pca.reconstruct(people)) ** 2).mean())}
+        # With as many directions as the training people span, nothing is left to estimate the noise from.
+        if pca.noise_variance > 0:
+            found["loglik_nats"] = float(pca.log_likelihood(people).mean())
+        if calibrated is not None:
+            found["loglik_calibrated_nats"] = float(calibrated.log_likelihood(people).mean())
+        for name, value in found.items():
+            figures[name] = weight * value + (figures[name] or 0.0)
     return figures
 
 

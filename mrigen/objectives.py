@@ -61,6 +61,11 @@ class Objective:
     mmd_weight: float = 1000.0
     tc_weight: float = 4.0
 
+    @property
+    def looks_across(self) -> bool:
+        """Whether the loss is no mean of one value a person, so that it takes the whole batch to know it."""
+        return self.name in ("capacity", "mmd", "tc") or (self.name == "elbo" and self.free_bits > 0.0)
+
     def loss(self, terms: Terms, warmth):
         """Returns the mean loss of a subject, a scalar.
 

@@ -4,6 +4,7 @@ import pytest
 from click.testing import CliRunner
 
 from benchmarks import __main__ as command
+from benchmarks import cost_model
 from benchmarks.contenders import Contender, Measured, alternate
 from benchmarks.machine import describe_machine, version
 from benchmarks.report import Section, cell, markdown_report, markdown_table
@@ -107,3 +108,18 @@ def test_every_trainer_is_given_the_same_task():
 def test_memory_is_expected_on_a_line():
     assert expected_mb({1000: 600.0, 2000: 700.0}, 4000) == 900.0
     assert expected_mb({1000: 600.0}, 10**9) == 0.0
+
+
+def test_the_tables_of_costs_are_what_the_model_says():
+    assert cost_model.tables() in cost_model.DOCUMENT.read_text(encoding="utf-8")
+
+
+def test_costs_add_up():
+    network = cost_model.Network(4, 1_000_000, 8, 2.0, 10, 100.0)
+    prepared = 0.7 * 8000 * cost_model.AUGMENT_SECONDS[4]
+    on_cores = cost_model.epoch_hours(8000, network, cost_model.Machine(1, 2.0))
+    assert on_cores == pytest.approx((700 * 1.0 + prepared / 2) / 3600)
+    assert cost_model.epoch_hours(8000, network, cost_model.Machine(1, 1e9, 2)) == pytest.approx(prepared / 2 / 3600)
+    assert cost_model.exchange_seconds(network, 1, 1e6) == 0
+    assert cost_model.exchange_seconds(network, 2, 4e6) == pytest.approx(1.0)
+    assert cost_model.cache_bytes(10, 4) == 10 * 48 * 56 * 48

@@ -200,6 +200,14 @@ def test_the_table_for_the_eye(make_run):
         render_table(table, "html")
 
 
+def test_beside_the_papers_networks_stands_what_it_found(make_run):
+    model = {"kind": "autoencoder", "latent_dim": None, "channels": 32, "mean_image": False}
+    table = compare([make_run("ours"), make_run("theirs", model=model)])
+    assert pd.isna(table["paper_mse"][0])
+    assert (table["paper_mse"][1], table["paper_accuracy"][1]) == (0.00451, 0.910)
+    assert render_table(table).splitlines()[0].endswith("paper's MSE (HCP)  paper's accuracy (HCP)")
+
+
 def test_csv_is_read_as_what_was_written(make_run, tmp_path):
     table = compare([make_run("a", auc=0.9), make_run("b")])
     (tmp_path / "t.csv").write_text(render_table(table, "csv"))

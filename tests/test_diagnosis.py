@@ -8,7 +8,7 @@ import tensorflow as tf
 from scipy import stats
 
 from mrigen import diagnosis
-from mrigen.diagnosis import diagnose, importance_weighted
+from mrigen.diagnosis import diagnose, forecast_of, importance_weighted
 from mrigen.distributions import DiagonalGaussianPosterior, GaussianLikelihood, NormalPrior
 from mrigen.errors import UsageError
 from mrigen.recipe import load_recipe
@@ -99,3 +99,16 @@ def test_what_cannot_be_diagnosed_is_refused(finished_run, autoencoder_run):
         diagnose(finished_run, 0)
     with pytest.raises(UsageError, match="kind autoencoder, expected a VAE"):
         diagnose(autoencoder_run)
+
+
+def test_a_forecast_is_of_what_counts_and_is_not_told():
+    generator = np.random.default_rng(0)
+    told, hidden = generator.normal(size=(40, 1)).astype(np.float32), generator.normal(size=40).astype(np.float32)
+    volumes = generator.normal(scale=0.01, size=(40, 4, 5, 6)).astype(np.float32)
+    volumes[:, :2] += told[:, :, None, None]
+    volumes[:, :, :2] += hidden[:, None, None, None]
+    counted = np.ones((4, 5, 6), bool)
+    counted[:2] = False
+    recipe = load_recipe("vae", ["model.decoder_sigma=0.1"]).model
+    cases = ((None, None), (counted, None), (None, told), (counted, hidden[:, None]))
+    assert [forecast_of(recipe, volumes, 8, *case)[0].num_directions for case in cases] == [2, 1, 1, 0]

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from mrigen import evaluation
 from mrigen.collapse import ACTIVE_VARIANCE
 from mrigen.data.dataset import open_dataset
 from mrigen.data.pipeline import read_volumes
@@ -43,6 +44,14 @@ def test_pca_figures_equal_scikit_learn(finished_run, dataset):
     mse = ((heldout - pca.inverse_transform(pca.transform(heldout))) ** 2).mean()
     assert figures["mse"] == pytest.approx(mse, rel=1e-3)
     assert figures["loglik_calibrated_nats"] > figures["loglik_nats"]
+
+
+def test_pca_figures_are_the_same_a_few_people_at_a_time(finished_run, dataset, monkeypatch):
+    inside = np.ones(np.prod(dataset.cache.volume_shape), bool)
+    monkeypatch.setattr(evaluation, "choose_rows", lambda rows, *_: rows)
+    monkeypatch.setattr(evaluation, "PCA_BYTES", 4 * inside.size * 2)
+    figures = evaluation._pca_figures(dataset, 8, 0, inside)
+    assert figures == pytest.approx(finished_run.metrics["pca"], rel=1e-5)
 
 
 def test_latent_figures_are_over_training_people(finished_run, dataset):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from mrigen.layers import Predictability
+from mrigen.layers import Erasure, Predictability
 from mrigen.losses import mean_discrepancy, predictability
 from mrigen.objectives import OBJECTIVES, Objective, Terms
 
@@ -138,3 +138,24 @@ def test_small_batches_unlearn_what_latents_tell():
         assert np.isfinite(value), step
     assert before > 0.3
     assert float(predictability(z, target)) < 0.1
+
+
+def test_erased_latents_tell_nothing_linearly_and_move_as_little_as_that_allows():
+    generator = np.random.default_rng(0)
+    site = generator.integers(0, 3, size=400)
+    targets = np.eye(3, dtype=np.float32)[site]
+    latents = generator.normal(size=(400, 6)) @ generator.normal(size=(6, 6)) + 2.0 * targets @ generator.normal(
+        size=(3, 6)
+    )
+    targets[:20] = 0.0  # Unknown.
+    layer = Erasure()
+    layer.build((None, 6))
+    np.testing.assert_array_equal(layer(latents.astype(np.float32)), latents.astype(np.float32))
+    share = layer.learn(latents, targets)
+    erased = layer(latents.astype(np.float32)).numpy().astype(np.float64)
+    means = np.stack([erased[20:][site[20:] == level].mean(axis=0) for level in range(3)])
+    np.testing.assert_allclose(means, means[[0]].repeat(3, axis=0), atol=1e-4)
+    assert 0.3 < share < 1.0
+    # Two of six directions are gone, the others whole; who tells nothing is left alone.
+    np.testing.assert_allclose(np.sort(np.abs(np.linalg.eigvals(layer.matrix.numpy()))), [0, 0, 1, 1, 1, 1], atol=1e-3)
+    assert layer.learn(erased, targets) < 1e-6

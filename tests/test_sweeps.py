@@ -135,3 +135,15 @@ def test_the_machine_is_shared(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
     assert [share["CUDA_VISIBLE_DEVICES"] for share in share_machine(3)] == ["3", "5", "3"]
     assert share_machine(1) == [{}]
+
+
+def test_several_recipes_are_trials_of_one_sweep(tmp_path):
+    recipes = {name: load_recipe(name, ["training.epochs=2"]) for name in ("smoke", "autoencoder")}
+    plan = make_plan("recipes", recipes["smoke"], {}, recipes=recipes)
+    assert (plan.objective, plan.num_trials) == ("mse", 2)
+    sweep = Sweep(Sweep.begin(tmp_path / "sweep", plan).directory)
+    assert sweep.plan == plan
+    trial = next(trial for trial in (sweep._claim_next("me")[0], sweep._claim_next("me")[0]) if trial.number == 1)
+    assert load_recipe(sweep.recipe_path(trial)) == recipes["autoencoder"] and sweep.overrides(trial) == []
+    with pytest.raises(RecipeError, match="autoencoder: model: got beta"):
+        make_plan("recipes", recipes["smoke"], parse_space(["model.beta=1,2"]), recipes=recipes)

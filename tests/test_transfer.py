@@ -44,6 +44,10 @@ def test_a_told_model_is_rebuilt_from_its_run(told_run):
     assert model.invariant == (0,)
     history = pd.read_csv(told_run.directory / "history.csv")
     assert "predictability" in history and history["predictability"].between(0, 1).all()
+    train = told_run.open_dataset().rows("train")
+    loc, sex = told_run.load_latents()["loc"][train], told_run.subjects["sex"].to_numpy()[train]
+    gap = loc[sex == "F"].mean(axis=0) - loc[sex == "M"].mean(axis=0)
+    np.testing.assert_allclose(gap, 0.0, atol=1e-4 * loc.std())
 
 
 def test_samples_have_the_covariates_that_were_given(told_run, tmp_path):

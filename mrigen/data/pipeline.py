@@ -42,6 +42,7 @@ def training_dataset(
     zooms=(1.0, 1.0, 1.0),
     conditions: np.ndarray | None = None,
     first_step: int = 0,
+    places: tuple[int, int, int] | None = None,
 ) -> tf.data.Dataset:
     """Returns batches (batch, x, y, z, 1) float32 in [0, 1] for all epochs, one after the other.
 
@@ -61,6 +62,8 @@ def training_dataset(
         conditions: covariates of each row of `cache.table`, (rows, condition): batches are then {"volumes",
             "condition": (batch, condition)}.
         first_step: batches of the first epoch to leave out.
+        places: (first, last, size): only those in places first to last (exclusive) of each batch, in batches of `size`;
+            None for all in one. What is left out is read, but not prepared.
     """
     batch_size = min(batch_size, len(rows))
     steps = steps_per_epoch(len(rows), batch_size)
@@ -78,6 +81,13 @@ def training_dataset(
         records = records.shuffle(buffer, seed=number, reshuffle_each_iteration=False)
         records = records.skip(tf.where(epoch == first_epoch, tf.constant(first_step * batch_size, tf.int64), 0))
 
+        if places is not None:
+            first, last, _ = places
+            records = records.enumerate().filter(
+                lambda n, _: tf.logical_and(n % batch_size >= first, n % batch_size < last)
+            )
+            records = records.map(lambda _, record: record)
+
         def prepare(row, volume):
             volume = tf.cast(volume, tf.float32) / 255.0
             if augmenter is not None:
@@ -86,6 +96,9 @@ def training_dataset(
             return volume if conditions is None else {"volumes": volume, "condition": tf.gather(conditions, row)}
 
         records = records.map(prepare, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        if places is not None:
+            first, last, size = places
+            return records.batch(size, drop_remainder=True).take(steps * ((last - first) // size))
         return records.batch(batch_size, drop_remainder=True).take(steps)
 
     return tf.data.Dataset.range(first_epoch, epochs).flat_map(one_epoch).prefetch(2)

@@ -11,6 +11,7 @@ import tensorflow_probability as tfp
 from mrigen.layers import upsample
 from mrigen.layers.latent_head import flat_size
 from mrigen.losses import gaussian_nll, squared_error
+from mrigen.replicas import mean_of_replicas
 
 tfd = tfp.distributions
 
@@ -102,7 +103,7 @@ class Likelihood(keras.layers.Layer, abc.ABC):
         scale = self.scale
         if self.sigma == "optimal" and training:
             # At the optimum the derivative by sigma vanishes, so nothing is lost by holding sigma still.
-            mean = tf.reduce_mean(self.spread(volumes, reconstruction)) / self.num_voxels
+            mean = mean_of_replicas(tf.reduce_mean(self.spread(volumes, reconstruction))) / self.num_voxels
             batch = tf.stop_gradient(self._log_sigma_of(mean))
             self.log_sigma.assign(self.momentum * self.log_sigma + (1.0 - self.momentum) * batch)
             scale = tf.exp(batch)

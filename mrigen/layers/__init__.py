@@ -3,6 +3,7 @@
 from mrigen.layers.batch_norm import FusedBatchNormalization
 from mrigen.layers.blocks import ConvolutionBlock, DecoderBlock, EncoderBlock
 from mrigen.layers.convolutions import Conv3D, Conv3DTranspose
+from mrigen.layers.erasure import Erasure
 from mrigen.layers.fields import (
     bending,
     compose_displacements,
@@ -23,6 +24,7 @@ __all__ = [
     "ConvolutionBlock",
     "DecoderBlock",
     "EncoderBlock",
+    "Erasure",
     "FusedBatchNormalization",
     "MeanImage",
     "PatchEmbedding",

@@ -18,7 +18,7 @@ class Conv3D(keras.layers.Conv3D):
             outputs = _convolve_to_one(inputs, tf.cast(self.kernel, inputs.dtype))
         else:
             outputs = self.convolution_op(inputs, self.kernel)
-        return _finish(self, outputs)
+        return finish(self, outputs)
 
     def _makes_one_channel(self) -> bool:
         """Whether `_convolve_to_one` does what this layer does."""
@@ -34,10 +34,10 @@ class Conv3DTranspose(keras.layers.Conv3DTranspose):
         outputs = keras.ops.conv_transpose(
             inputs, self.kernel, self.strides, self.padding, self.output_padding, dilation_rate=self.dilation_rate
         )
-        return _finish(self, outputs)
+        return finish(self, outputs)
 
 
-def _finish(layer, outputs):
+def finish(layer, outputs):
     """Returns `outputs` of a layer's convolution with its bias and its activation."""
     if layer.use_bias:
         add = tf.add if outputs.dtype == tf.bfloat16 else tf.nn.bias_add

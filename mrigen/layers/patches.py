@@ -1,8 +1,13 @@
-"""The way into and out of a network that works on patches: full-resolution volumes at a fraction of the cost."""
+"""The way into and out of a network that works on patches: full-resolution volumes at a fraction of the cost.
+
+A convolution whose kernel is as wide as its stride is one matrix product over patches; on CPUs without bfloat16
+TensorFlow's own takes twenty times as long on the way back.
+"""
 
 import keras
+import tensorflow as tf
 
-from mrigen.layers.convolutions import Conv3D, Conv3DTranspose
+from mrigen.layers.convolutions import Conv3D, Conv3DTranspose, finish
 
 
 @keras.saving.register_keras_serializable(package="mrigen")
@@ -39,7 +44,16 @@ class PatchEmbedding(keras.layers.Layer):
         self.convolution.build(tuple(input_shape))
 
     def call(self, inputs):
-        return self.convolution(inputs)
+        inputs = tf.cast(inputs, self.compute_dtype)
+        channels, patch = inputs.shape[-1], self.patch
+        sides = [-(-side // patch) for side in inputs.shape[1:4]]
+        missing = [patch * count - side for count, side in zip(sides, inputs.shape[1:4], strict=True)]
+        inputs = tf.pad(inputs, [[0, 0], *([few // 2, few - few // 2] for few in missing), [0, 0]])
+        x, y, z = sides
+        inputs = tf.reshape(inputs, [-1, x, patch, y, patch, z, patch * channels])
+        inputs = tf.reshape(tf.transpose(inputs, [0, 1, 3, 5, 2, 4, 6]), [-1, x, y, z, patch**3 * channels])
+        kernel = tf.reshape(tf.cast(self.convolution.kernel, inputs.dtype), [-1, self.channels])
+        return finish(self.convolution, tf.matmul(inputs, kernel))
 
     def compute_output_shape(self, input_shape):
         return (input_shape[0], *(-(-side // self.patch) for side in input_shape[1:4]), self.channels)
@@ -79,8 +93,17 @@ class PatchExpansion(keras.layers.Layer):
         self.convolution.build(tuple(input_shape))
 
     def call(self, inputs):
+        inputs = tf.cast(inputs, self.compute_dtype)
+        x, y, z, features = inputs.shape[1:]
+        patch = self.patch
+        kernel = tf.reshape(tf.cast(self.convolution.kernel, inputs.dtype), [-1, features])
+        outputs = tf.reshape(
+            tf.matmul(inputs, kernel, transpose_b=True), [-1, x, y, z, patch, patch, patch * self.channels]
+        )
+        outputs = tf.transpose(outputs, [0, 1, 4, 2, 5, 3, 6])
+        outputs = tf.reshape(outputs, [-1, x * patch, y * patch, z * patch, self.channels])
         x, y, z = self.output_sides
-        return self.convolution(inputs)[:, :x, :y, :z]
+        return finish(self.convolution, outputs[:, :x, :y, :z])
 
     def compute_output_shape(self, input_shape):
         return (input_shape[0], *self.output_sides, self.channels)

@@ -4,10 +4,11 @@ import keras
 import tensorflow as tf
 
 from mrigen.distributions import LIKELIHOODS, POSTERIORS, PRIORS, NormalPrior, VampPrior, has_closed_form, kl_nats
-from mrigen.layers import Predictability
+from mrigen.layers import Erasure, Predictability
 from mrigen.models.base import LatentModel, choose_patch
 from mrigen.objectives import Objective, Terms
 from mrigen.recipe import ModelRecipe
+from mrigen.replicas import draw_in_place, rows_of_all
 
 # Arguments of the model, and keys of a recipe, that an autoencoder does not have.
 OPTIONS = (
@@ -41,7 +42,7 @@ class VariationalAutoencoder(LatentModel):
         posterior: "diagonal" or "low_rank", with `posterior_rank` directions.
         prior: "normal", "mixture" or "vamp", of `prior_components`, or "flow".
         invariant: columns of the covariates that latents should not tell; invariance_weight: nats that telling all
-            of them costs a subject (see `Predictability`).
+            of them costs a subject (see `Predictability`); what is left, `erasure` takes out after training.
         See `LatentModel` for the others and for shapes. The output also holds "scale" and "z" (and "factor" with a
         low-rank posterior). With a `condition_size`, the input is {"volumes", "condition": (batch, condition_size)}.
 
@@ -104,6 +105,7 @@ class VariationalAutoencoder(LatentModel):
             name="kl_warmth", shape=(), initializer="ones", trainable=False, dtype="float32", autocast=False
         )
         self.told_by = Predictability(name="told_by") if self.invariant else None
+        self.erasure = Erasure(name="erasure") if self.invariant else None
         self.add_trackers("nll_nats", "kl_nats", "elbo_nats", "mse", "decoder_sigma")
         if self.invariant:
             self.trackers["predictability"] = keras.metrics.Mean(name="predictability")
@@ -133,6 +135,7 @@ class VariationalAutoencoder(LatentModel):
         self.prior.build((None, self.latent_size))
         if self.told_by is not None:
             self.told_by.build((None, self.latent_size), (None, len(self.invariant)))
+            self.erasure.build((None, self.latent_size))
         self.likelihood.build((None, *self.volume_shape, 1))
 
     def start_at_mean(self, mean_volume) -> None:
@@ -148,7 +151,8 @@ class VariationalAutoencoder(LatentModel):
         return int(self.likelihood.num_voxels)
 
     def posterior(self, volumes, training=False) -> dict:
-        return self.to_posterior(self.features(volumes, training))
+        posterior = self.to_posterior(self.features(volumes, training))
+        return posterior if self.erasure is None else {**posterior, "loc": self.erasure(posterior["loc"])}
 
     def decode_parts(self, z, training=False, condition=None) -> dict:
         parts = super().decode_parts(z, training, condition)
@@ -159,16 +163,23 @@ class VariationalAutoencoder(LatentModel):
         posterior = self.posterior(volumes, training)
         # Outside training the noise is always the same: epochs are compared on equal draws.
         step = tf.convert_to_tensor(self.step) if training else tf.constant(-1)
+        num_draws = self.num_draws if training else 1
         if training:
             self.step.assign_add(1)
-            if self.num_draws > 1:
-                posterior = {name: repeat(value, self.num_draws) for name, value in posterior.items()}
-                condition = None if condition is None else repeat(condition, self.num_draws)
+            if num_draws > 1:
+                posterior = {name: repeat(value, num_draws) for name, value in posterior.items()}
+                condition = None if condition is None else repeat(condition, num_draws)
         seed = tf.stack([tf.constant(self.seed), step])
         if condition is not None and training:
-            told = tf.random.stateless_uniform([tf.shape(condition)[0], 1], self._noise_seed(1)) >= UNTOLD_SHARE
-            condition = tf.where(told, tf.cast(condition, tf.float32), 0.0)
-        z = self.to_posterior.draw(posterior, seed)
+            own_seed = self._noise_seed(1)
+            draws = draw_in_place(
+                lambda rows: tf.random.stateless_uniform([tf.shape(rows)[0], 1], own_seed), condition, num_draws
+            )
+            condition = tf.where(draws >= UNTOLD_SHARE, tf.cast(condition, tf.float32), 0.0)
+        if training:
+            z = draw_in_place(lambda rows: self.to_posterior.draw(rows, seed), posterior, num_draws)
+        else:
+            z = self.to_posterior.draw(posterior, seed)
         outputs = {**posterior, "z": z, **self.decode_parts(z, training, condition)}
         return outputs if condition is None else {**outputs, "condition": tf.cast(condition, tf.float32)}
 
@@ -221,16 +232,25 @@ class VariationalAutoencoder(LatentModel):
         self.track(
             nll_nats=nll, kl_nats=kl, elbo_nats=-(nll + kl), mse=mse, decoder_sigma=self.likelihood.decoder_sigma
         )
+        rows = {
+            "nll": nll,
+            "mse": mse,
+            "kl": kl,
+            "kl_per_dimension": self.kl_per_dimension(posterior, condition),
+            "log_ratio": q.log_prob(z) - p.log_prob(z),
+            "z": z,
+            "loc": posterior["loc"],
+            "scale": posterior["scale"],
+            "condition": condition,
+        }
+        rows = {name: values for name, values in rows.items() if values is not None}
+        if training and self.objective.looks_across:
+            rows = rows_of_all(rows, num_draws)
+        condition = rows.pop("condition", None)
+        prior_draws = self.prior.draw(tf.shape(rows["z"])[0], self._noise_seed(2), condition)
         terms = Terms(
-            nll=nll,
-            mse=mse,
-            kl=kl,
-            kl_per_dimension=self.kl_per_dimension(posterior, condition),
-            log_ratio=q.log_prob(z) - p.log_prob(z),
-            z=z,
-            loc=posterior["loc"],
-            scale=posterior["scale"],
-            prior_draws=self.prior.draw(tf.shape(z)[0], self._noise_seed(2), condition),
+            **{"kl_per_dimension": None, **rows},
+            prior_draws=prior_draws,
             num_draws=num_draws,
             num_people=self.num_people,
         )
@@ -240,7 +260,8 @@ class VariationalAutoencoder(LatentModel):
         told = tf.gather(tf.cast(x["condition"], tf.float32), self.invariant, axis=1)
         # The means, not the draws: what is used of a person is the mean, which tells even what noise hides in a draw.
         # With several draws the rows come again and again; once each is enough.
-        known = self.told_by(posterior["loc"][: tf.shape(told)[0]], told, training=training)
+        seen = (posterior["loc"][: tf.shape(told)[0]], told)
+        known = self.told_by(*(rows_of_all(seen) if training else seen), training=training)
         self.track(predictability=known)
         return loss + self.invariance_weight * known
 

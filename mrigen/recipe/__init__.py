@@ -11,6 +11,7 @@ from mrigen.recipe.data_keys import (
 from mrigen.recipe.differences import find_differences
 from mrigen.recipe.loading import (
     dump_recipe,
+    expand_recipes,
     json_schema,
     list_recipes,
     load_recipe,
@@ -34,6 +35,7 @@ __all__ = [
     "SplitRecipe",
     "TrainingRecipe",
     "dump_recipe",
+    "expand_recipes",
     "find_differences",
     "json_schema",
     "list_recipes",

@@ -1,6 +1,7 @@
 """Recipes from and to text: shipped names, files, `--set` overrides, and faults in words."""
 
 import difflib
+import fnmatch
 import io
 import json
 import os
@@ -34,6 +35,25 @@ def list_recipes() -> dict[str, str]:
                 first = entry.read_text(encoding="utf-8").splitlines()[0]
                 recipes[prefix + entry.name.removesuffix(".yaml")] = first.lstrip("# ").strip()
     return recipes
+
+
+def expand_recipes(recipes: Sequence[str]) -> list[str]:
+    """Returns the recipes that are named: a pattern such as `paper/*` stands for the shipped ones that are like it.
+
+    Raises:
+        RecipeError: none is like a pattern.
+
+    Example:
+        >>> expand_recipes(["vae", "paper/ae-3x*"])
+        ['vae', 'paper/ae-3x16', 'paper/ae-3x32', 'paper/ae-3x64']
+    """
+    names: list[str] = []
+    for recipe in recipes:
+        found = fnmatch.filter(list_recipes(), recipe) if "*" in recipe else [recipe]
+        if not found:
+            raise RecipeError(f"{recipe}: no shipped recipe is like this. See mrigen recipe list.")
+        names += found
+    return list(dict.fromkeys(names))
 
 
 def resolve_recipe_path(recipe: str | os.PathLike) -> Path:

@@ -2,6 +2,8 @@
 
 from typing import Literal
 
+from pydantic import PositiveInt
+
 from mrigen.recipe.keys import Section, key
 
 
@@ -32,6 +34,16 @@ class AugmentRecipe(Section):
 class TrainingRecipe(Section):
     epochs: int = key(100, "an integer >= 1", "How often every training subject is seen.", ge=1)
     batch_size: int = key(8, "an integer >= 1", "Subjects a step, over all devices.", ge=1)
+    devices: Literal["auto"] | PositiveInt = key(
+        "auto",
+        "auto, or an integer >= 1",
+        "GPUs of each worker; auto takes all that it sees. On CPU auto is 1, and more are logical devices: for tests.",
+    )
+    workers: Literal["auto"] | PositiveInt = key(
+        "auto",
+        "auto, or an integer >= 1",
+        "Processes of the fit, on one or several machines; auto takes what SLURM or TF_CONFIG says.",
+    )
     learning_rate: float = key(1e-3, "a number > 0", "Step size of Adam at the start.", gt=0)
     schedule: Literal["constant", "cosine"] = key(
         "cosine", "one of constant, cosine", "How the learning rate falls: not at all, or to a hundredth by cosine."
@@ -60,6 +72,11 @@ class TrainingRecipe(Section):
         "auto",
         "one of auto, float32, bfloat16, float16",
         "Compute type of the layers; auto takes bfloat16 where the hardware has it.",
+    )
+    trackers: list[Literal["mlflow", "wandb"]] = key(
+        [],
+        "a list of mlflow, wandb",
+        "Trackers told every epoch's figures, beside the run's own files; each is an extra of the installation.",
     )
     augment: AugmentRecipe | None = key(
         AugmentRecipe, "a block of keys, or null", "Random changes of training volumes; null for none."

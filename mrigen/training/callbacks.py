@@ -1,11 +1,8 @@
 """What happens between the steps of a fit."""
 
-import csv
 import dataclasses
-import io
 import json
 import math
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -126,43 +123,6 @@ class StopAtNaN(keras.callbacks.Callback):
             )
 
 
-class History(keras.callbacks.Callback):
-    """Appends one line an epoch to history.csv, before the checkpoint of that epoch.
-
-    Args:
-        path: of the file.
-        progress: where the fit stands; lines of later epochs (of a fit that broke off) are dropped first.
-    """
-
-    def __init__(self, path: Path, progress: Progress):
-        super().__init__()
-        self.path = path
-        self.progress = progress
-
-    def on_train_begin(self, logs=None):
-        if not self.path.is_file():
-            return
-        content = self.path.read_bytes()
-        content = content[: content.rfind(b"\n") + 1]  # A line that broke off may look like one of another epoch.
-        rows = list(csv.DictReader(io.StringIO(content.decode("utf-8"), newline="")))
-        rows = [row for row in rows if int(row["epoch"]) < self.progress.epoch]
-        with atomic_path(self.path) as temporary, open(temporary, "w", newline="") as file:
-            if rows:
-                writer = csv.DictWriter(file, list(rows[0]))
-                writer.writeheader()
-                writer.writerows(rows)
-
-    def on_epoch_end(self, epoch, logs=None):
-        row = {"epoch": epoch, **{name: f"{float(value):.8g}" for name, value in (logs or {}).items()}}
-        with open(self.path, "a", newline="") as file:
-            writer = csv.DictWriter(file, list(row))
-            if file.tell() == 0:
-                writer.writeheader()
-            writer.writerow(row)
-            file.flush()
-            os.fsync(file.fileno())
-
-
 class Checkpoint(keras.callbacks.Callback):
     """Keeps the last state and the best weights on disk, and ends a fit that is done or is asked to stop.
 
@@ -214,7 +174,7 @@ class Checkpoint(keras.callbacks.Callback):
             return
         asked = self.stop.asked
         if asked or time.monotonic() - self._saved_at >= self.seconds:
-            self.progress.metrics = [float(variable) for variable in self.model.metrics_variables]
+            self.progress.metrics = self.running_metrics()
             self._save()
         if asked:
             raise self._interrupted()
@@ -235,6 +195,10 @@ class Checkpoint(keras.callbacks.Callback):
         self.model.stop_training = progress.done
         if self.stop.asked:
             raise self._interrupted()
+
+    def running_metrics(self) -> list[float]:
+        """Returns sums and counts of the figures of an epoch so far."""
+        return [float(variable) for variable in self.model.metrics_variables]
 
     def _save(self) -> None:
         save_weights(self.model, weights_path(self.directory, self.progress.epoch, self.progress.step))

@@ -1,5 +1,8 @@
 """`fit`: trains the model of a recipe and writes a run; `resume` goes on with an unfinished one."""
 
+import contextlib
+import dataclasses
+import json
 import logging
 import os
 import shutil
@@ -29,7 +32,6 @@ from mrigen.training.callbacks import (
     Checkpoint,
     DataWait,
     EpochLog,
-    History,
     KLWarmup,
     LatentWatch,
     Progress,
@@ -41,7 +43,11 @@ from mrigen.training.callbacks import (
     save_weights,
     weights_path,
 )
+from mrigen.training.devices import PEER_ERRORS, Placement, check_batch, check_precision, lost, place
+from mrigen.training.history import History
 from mrigen.training.precision import choose_precision
+from mrigen.training.replicated import ReplicatedLoop, SharedCheckpoint
+from mrigen.training.trackers import check_trackers, tracked
 
 logger = logging.getLogger(__name__)
 
@@ -74,10 +80,18 @@ def fit(
         CohortError, UsageError: before anything is written.
         TrainingError: the loss is no longer a number; the last good state is kept.
     """
-    directory = Path(directory)
-    _check_target(directory, force)
-    _make_deterministic(recipe.training.seed)
     started = time.monotonic()
+    placement = place(recipe.training)
+    directory = Path(placement.share(str(directory)))
+    with _watching_peers(placement, directory):
+        begun = placement.after_first(lambda: _begin(recipe, directory, name, force, placement))
+        return _train_placed(directory, begun, placement, started, stop or StopRequest())
+
+
+def _begin(recipe: Recipe, directory: Path, name: str, force: bool, placement: Placement) -> tuple[Dataset, Progress]:
+    _check_target(directory, force)
+    check_trackers(recipe.training.trackers)
+    _make_deterministic(recipe.training.seed)
     dataset = open_dataset(recipe)
     if len(dataset.rows("train")) < 2:
         raise UsageError(
@@ -85,6 +99,8 @@ def fit(
             "Add people, or raise data.split.train."
         )
     precision, reason = choose_precision(recipe.training.precision)
+    check_batch(recipe.training.batch_size, len(dataset.rows("train")), placement)
+    check_precision(precision, placement)
     if force and directory.exists():
         shutil.rmtree(directory)
     run = Run(directory)
@@ -103,8 +119,43 @@ def fit(
     write_table(directory / "split.tsv", dataset.split)
     write_table(directory / "subjects.tsv", dataset.cache.table)
     write_json(directory / BEGUN, _describe_grid(recipe, dataset))
-    with _log_file(directory / "log.txt"):
-        return _train(run, dataset, Progress(), started, stop or StopRequest())
+    return dataset, Progress()
+
+
+def _train_placed(
+    directory: Path,
+    begun: tuple[Dataset, Progress] | None,
+    placement: Placement,
+    started: float,
+    stop: StopRequest,
+) -> Run | None:
+    """Trains on every worker; `begun` is that of worker 0, whom the others follow."""
+    run = Run(directory)
+    progress = None if begun is None else begun[1]
+    content = placement.share("" if progress is None else json.dumps(dataclasses.asdict(progress)))
+    if begun is None and not content:
+        return None  # Complete.
+    if placement.writes:
+        with _log_file(directory / "log.txt"):
+            run = _train(run, begun[0], begun[1], started, stop, placement)
+        placement.total(0.0)
+        return run
+    logging.getLogger("mrigen").setLevel(logging.WARNING)  # Worker 0 speaks for all.
+    _make_deterministic(run.recipe.training.seed)
+    dataset = open_dataset(run.recipe, run.split)
+    _train(run, dataset, Progress(**json.loads(content)), started, stop, placement)
+    placement.total(0.0)
+    return None
+
+
+@contextmanager
+def _watching_peers(placement: Placement, directory: Path) -> Iterator[None]:
+    try:
+        yield
+    except PEER_ERRORS as error:
+        if placement.num_workers == 1:
+            raise
+        raise lost(directory, error) from None
 
 
 def resume(directory: str | os.PathLike, recipe: Recipe | None = None, stop: StopRequest | None = None) -> Run:
@@ -122,22 +173,37 @@ def resume(directory: str | os.PathLike, recipe: Recipe | None = None, stop: Sto
             changed. Interrupted: it was asked to stop.
     """
     started = time.monotonic()
+    stop = stop or StopRequest()
     run = Run(Path(directory))
     if not run.directory.is_dir():
         raise RunError(f"{directory}: no such folder, expected a run made by mrigen fit. Check --resume.")
+    placement = place(run.recipe.training)
+    with _watching_peers(placement, run.directory):
+        placement.share(str(run.directory))
+        begun = placement.after_first(lambda: _go_on(run, recipe, placement))
+        if placement.writes and begun is None:
+            placement.share("")
+            return run
+        return _train_placed(run.directory, begun, placement, started, stop)
+
+
+def _go_on(run: Run, recipe: Recipe | None, placement: Placement) -> tuple[Dataset, Progress] | None:
+    """Returns what an unfinished run goes on with; None if it is complete."""
+    directory = run.directory
     checkpoint = run.directory / "checkpoint"
     if not (run.directory / BEGUN).is_file() and not checkpoint.exists():
         facts = run.facts if (run.directory / "run.json").is_file() else {}
         _refuse_changes(run, facts, recipe)
         logger.info("%s broke off before training; beginning again", directory)
-        return fit(run.recipe, directory, facts.get("recipe", "recipe"), force=True, stop=stop)
+        return _begin(run.recipe, directory, facts.get("recipe", "recipe"), True, placement)
     own, facts = run.recipe, run.facts
     _refuse_changes(run, facts, recipe)
     if run.is_complete:
         remove_leftovers(run.directory)
         shutil.rmtree(checkpoint, ignore_errors=True)  # Of a process that was killed in its last moment.
         logger.info("%s is complete; nothing to do", directory)
-        return run
+        return None
+    check_trackers(own.training.trackers)
     _make_deterministic(own.training.seed)
     dataset = open_dataset(own, run.split)
     if dataset.cache.key != facts["data_fingerprint"]:
@@ -145,29 +211,33 @@ def resume(directory: str | os.PathLike, recipe: Recipe | None = None, stop: Sto
             f"{directory}: got images that differ from those of the run (fingerprint {dataset.cache.key}, expected "
             f"{facts['data_fingerprint']}). Restore the data, or fit again."
         )
+    check_batch(own.training.batch_size, len(dataset.rows("train")), placement)
+    check_precision(facts["precision"], placement)
     remove_leftovers(run.directory)
     progress = load_progress(checkpoint)
     with _log_file(run.directory / "log.txt"):
         logger.info("Resuming %s after epoch %d, step %d of the next", directory, progress.epoch, progress.step)
-        return _train(run, dataset, progress, started, stop or StopRequest())
+    return dataset, progress
 
 
 def _refuse_changes(run: Run, facts: dict, given: Recipe | None) -> None:
     """Raises a RunError, one line a key, where a recipe is not the one that the run began with."""
     began = Recipe.model_validate(facts["settings"]) if "settings" in facts else run.recipe
-    for place, recipe in ((run.directory / "recipe.yaml", run.recipe), ("the recipe given", given)):
+    for where, recipe in ((run.directory / "recipe.yaml", run.recipe), ("the recipe given", given)):
         differences = [] if recipe is None else find_differences(recipe, began)
         if differences:
             raise RunError(
                 [
-                    f"{place}: {key}: got {now}, expected {before}, with which {run.directory} began. "
+                    f"{where}: {key}: got {now}, expected {before}, with which {run.directory} began. "
                     "Put it back to go on, or fit a new run."
                     for key, now, before in differences
                 ]
             )
 
 
-def _train(run: Run, dataset: Dataset, progress: Progress, started: float, stop: StopRequest) -> Run:
+def _train(
+    run: Run, dataset: Dataset, progress: Progress, started: float, stop: StopRequest, placement: Placement
+) -> Run:
     recipe, precision = run.recipe, run.facts["precision"]
     training = recipe.training
     for note in dataset.notes:
@@ -179,10 +249,13 @@ def _train(run: Run, dataset: Dataset, progress: Progress, started: float, stop:
         precision, run.facts["precision_reason"],
     )  # fmt: skip
     _report_lost(dataset)
-    model = _start_model(recipe, dataset, precision)
     steps = steps_per_epoch(len(rows), min(training.batch_size, len(rows)))
-    model.compile(optimizer=make_optimizer(training, steps), jit_compile=False)
-    model.optimizer.build(model.trainable_variables)  # A step that has to make variables is traced twice.
+    with contextlib.nullcontext() if placement.strategy is None else placement.strategy.scope():
+        model = _start_model(recipe, dataset, precision)
+        model.compile(optimizer=make_optimizer(training, steps, placement.num_replicas), jit_compile=False)
+        model.optimizer.build(model.trainable_variables)  # A step that has to make variables is traced twice.
+    if placement.num_replicas > 1:
+        logger.info("%d devices in each of %d workers", placement.num_devices, placement.num_workers)
     logger.info("%s: %d parameters, %d latent variables", recipe.model.kind, model.count_params(), model.latent_size)
     if isinstance(model, VariationalAutoencoder):
         how = "in closed form" if model.has_closed_kl else "by the draws (Monte Carlo)"
@@ -191,21 +264,29 @@ def _train(run: Run, dataset: Dataset, progress: Progress, started: float, stop:
     checkpoint.mkdir(exist_ok=True)
     if progress.epoch or progress.step:
         restore(model, weights_path(checkpoint, progress.epoch, progress.step))
-    remove_stale(checkpoint, progress)
+    placement.total(0.0)  # Nobody trains, and removes what another still reads.
+    if placement.writes:
+        remove_stale(checkpoint, progress)
     wait = DataWait()
     fitting = time.monotonic()
     first_step = progress.epoch * steps + progress.step
     if not _is_done(progress, training):
         with progress_bar("Fitting", training.epochs * steps - first_step, "steps") as advance, stop.heard():
-            _run_epochs(run, model, dataset, progress, steps, advance, wait, stop)
+            _run_epochs(run, model, dataset, progress, steps, advance, wait, stop, placement)
+    if not placement.writes:
+        return run
     seconds = time.monotonic() - fitting
+    if placement.strategy is not None:  # What follows is for one device.
+        model = _start_model(recipe, dataset, precision)
     model.load_weights(weights_path(checkpoint, progress.best_epoch + 1))
     if isinstance(model, VariationalAutoencoder):
+        _erase(model, dataset)
         _calibrate(model, dataset)
     _finish(run, model, progress)
     run.save_latents(latents := encode_cache(model, dataset.cache))
     figures = evaluate(model, dataset, latents, training.seed)
     seen = (progress.epoch * steps - first_step) * min(training.batch_size, len(rows))
+    figures |= {"devices": placement.num_devices, "workers": placement.num_workers}
     figures |= {"precision": precision, "epochs": progress.epoch, "best_epoch": progress.best_epoch + 1}
     figures["performance"] = {
         "volumes_per_second": round(seen / seconds, 3) if seconds > 0 else None,
@@ -228,6 +309,7 @@ def _run_epochs(
     advance,
     wait: DataWait,
     stop: StopRequest,
+    placement: Placement,
 ) -> None:
     recipe = run.recipe
     training = recipe.training
@@ -235,19 +317,21 @@ def _run_epochs(
     if len(dataset.rows("validation")):
         validation = inference_dataset(dataset.cache, dataset.rows("validation"), training.batch_size)
         validation = validation.map(inputs_of(dataset))
+    loop = None if placement.strategy is None else ReplicatedLoop(model, placement, training.clip_norm, stop)
+    settings = (
+        run.directory / "checkpoint",
+        progress,
+        training.early_stopping_epochs,
+        "elbo_nats" if recipe.model.objective in ("elbo", "iw") and not recipe.model.invariant_to else "loss",
+        training.epochs,
+        steps,
+        CHECKPOINT_SECONDS,
+    )
+    checkpoint = Checkpoint(*settings, stop=stop) if loop is None else SharedCheckpoint(loop, *settings)
     callbacks: Sequence[keras.callbacks.Callback] = [
         StopAtNaN(),
         History(run.directory / "history.csv", progress),
-        Checkpoint(
-            run.directory / "checkpoint",
-            progress,
-            training.early_stopping_epochs,
-            "elbo_nats" if recipe.model.objective in ("elbo", "iw") and not recipe.model.invariant_to else "loss",
-            training.epochs,
-            steps,
-            CHECKPOINT_SECONDS,
-            stop,
-        ),
+        checkpoint,
         keras.callbacks.TensorBoard(str(run.directory / "tensorboard"), write_graph=False),
         ProgressLine(advance),
         wait,
@@ -262,6 +346,13 @@ def _run_epochs(
         watch = LatentWatch(volumes, dataset.conditions(watched), patience, training.on_collapse, logger, progress)
         period = -(-training.epochs // training.kl_cycles)
         callbacks = [KLWarmup(training.kl_warmup_epochs, period), watch, *callbacks]
+    if not placement.writes:
+        callbacks = [each for each in callbacks if isinstance(each, (KLWarmup, StopAtNaN, SharedCheckpoint))]
+    places = None
+    if loop is not None:
+        size = min(training.batch_size, len(dataset.rows("train"))) // placement.num_replicas
+        first = placement.worker * placement.num_devices
+        places = (first * size, (first + placement.num_devices) * size, size)
 
     def run_until(epochs: int) -> None:
         batches = training_dataset(
@@ -275,7 +366,11 @@ def _run_epochs(
             recipe.preprocess.zooms,
             dataset.conditions(np.arange(len(dataset.cache.table))),
             progress.step,
+            places,
         )
+        if loop is not None:
+            loop.fit(wait.watch(batches), progress.epoch, epochs, steps - progress.step, validation, callbacks)
+            return
         model.fit(
             wait.watch(batches),
             validation_data=validation,
@@ -287,10 +382,12 @@ def _run_epochs(
             verbose=0,
         )
 
-    if progress.step:  # The rest of an epoch that broke off: all epochs of one fit of Keras are equally long.
-        run_until(progress.epoch + 1)
-    if not _is_done(progress, training):
-        run_until(training.epochs)
+    with tracked(training.trackers if placement.writes else (), run.directory, run.facts) as trackers:
+        callbacks = [*callbacks, *trackers]
+        if progress.step:  # The rest of an epoch that broke off: all epochs of one fit of Keras are equally long.
+            run_until(progress.epoch + 1)
+        if not _is_done(progress, training):
+            run_until(training.epochs)
 
 
 def _start_model(recipe: Recipe, dataset: Dataset, precision: str) -> LatentModel:
@@ -314,6 +411,16 @@ def inputs_of(dataset: Dataset):
     if conditions is None:
         return lambda rows, volumes: volumes
     return lambda rows, volumes: {"volumes": volumes, "condition": tf.gather(conditions, rows)}
+
+
+def _erase(model: VariationalAutoencoder, dataset: Dataset) -> None:
+    """Takes what latents still tell, linearly, of the covariates that they should not out of the posterior means."""
+    if model.erasure is None:
+        return
+    rows = dataset.rows("train")
+    told = dataset.conditions(rows)[:, list(model.invariant)]
+    share = model.erasure.learn(encode_cache(model, dataset.cache)["loc"][rows], told)
+    logger.info("Invariance: latents told %.1f %% of the covariate's variance; taken out", 100.0 * share)
 
 
 def _calibrate(model: VariationalAutoencoder, dataset: Dataset) -> None:
@@ -342,12 +449,13 @@ def _finish(run: Run, model: LatentModel, progress: Progress) -> None:
     logger.info("Best epoch %d of %d", progress.best_epoch + 1, progress.epoch)
 
 
-def make_optimizer(training: TrainingRecipe, steps: int) -> keras.optimizers.Optimizer:
-    """Returns the optimizer of a recipe; `steps` are those of an epoch."""
+def make_optimizer(training: TrainingRecipe, steps: int, num_replicas: int = 1) -> keras.optimizers.Optimizer:
+    """Returns the optimizer of a recipe; `steps` are those of an epoch, `num_replicas` share a gradient."""
     rate = training.learning_rate
     if training.schedule == "cosine":
         rate = keras.optimizers.schedules.CosineDecay(rate, steps * training.epochs, alpha=0.01)
-    return keras.optimizers.Adam(rate, global_clipnorm=training.clip_norm)
+    clip_norm = None if training.clip_norm is None else training.clip_norm / num_replicas  # See ReplicatedLoop.
+    return keras.optimizers.Adam(rate, global_clipnorm=clip_norm)
 
 
 def _is_done(progress: Progress, training: TrainingRecipe) -> bool:

@@ -15,12 +15,14 @@ import numpy as np
 import tensorflow as tf
 
 from mrigen.collapse import REMEDY, Forecast, has_collapsed
+from mrigen.covariates import Covariates
 from mrigen.data.cache import default_cache_directory, open_cache
 from mrigen.data.cohort import index_cohort
-from mrigen.data.dataset import open_cohort
+from mrigen.data.dataset import Dataset, open_cohort
 from mrigen.data.pipeline import choose_rows, read_volumes, shuffle_buffer, steps_per_epoch
 from mrigen.data.splits import split_subjects
 from mrigen.diagnosis import SPECTRUM_BYTES, forecast_of
+from mrigen.evaluation import choose_counted
 from mrigen.machine import available_memory, peak_rss_mb
 from mrigen.models import build_model
 from mrigen.models.base import LatentModel
@@ -165,7 +167,15 @@ def forecast_collapse(recipe: Recipe, latent_size: int) -> Forecast:
         with progress_bar("Reading images", len(rows)) as advance:
             cache = open_cache(some, recipe.preprocess, recipe.data.apply_mask, Path(folder), advance)
         volumes = read_volumes(cache, np.arange(len(rows)))
-    return forecast_of(recipe.model, volumes, latent_size)[0]
+        dataset, counted = Dataset(cache, split), None
+        if recipe.model.condition:
+            told = Covariates.of(cache.table, split, recipe.model.condition)
+            dataset = dataclasses.replace(dataset, covariates=told)
+        if recipe.model.likelihood_mask is not None:
+            mask = recipe.model.likelihood_mask
+            counted = choose_counted(dataset, volumes.mean(axis=0), mask, recipe.preprocess.zooms)
+        conditions = dataset.conditions(np.arange(len(rows)))
+    return forecast_of(recipe.model, volumes, latent_size, counted, conditions)[0]
 
 
 @contextlib.contextmanager

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 from battery import disturb
 
-from mrigen.layers import Conv3D, Conv3DTranspose
+from mrigen.layers import Conv3D, Conv3DTranspose, PatchEmbedding, PatchExpansion
 from mrigen.machine import cpu_flags
 
 HAS_BFLOAT16 = bool({"avx512_bf16", "amx_bf16", "bf16"} & cpu_flags())
@@ -67,3 +67,17 @@ def test_the_gradient_of_a_bias_is_right_over_many_voxels():
     with tf.GradientTape() as tape:
         total = tf.reduce_sum(tf.cast(layer(inputs), tf.float32))
     np.testing.assert_allclose(tape.gradient(total, layer.bias.value), np.full(8, 128_000.0), rtol=0.01)
+
+
+@pytest.mark.parametrize("patch", [2, 3])
+def test_patches_are_what_the_strided_convolutions_make(patch):
+    generator = np.random.default_rng(0)
+    volumes = tf.constant(generator.normal(size=(2, 7, 8, 9, 2)), tf.float32)
+    embedding = PatchEmbedding(4, patch, seed=0)
+    features = embedding(volumes)
+    np.testing.assert_allclose(features, embedding.convolution(volumes), rtol=1e-4, atol=1e-5)
+    expansion = PatchExpansion(3, patch, (7, 8, 9))
+    expansion.build(features.shape)
+    expansion.convolution.bias.assign([1.0, 2.0, 3.0])
+    expected = expansion.convolution(features)[:, :7, :8, :9]
+    np.testing.assert_allclose(expansion(features), expected, rtol=1e-4, atol=1e-5)

@@ -47,9 +47,9 @@ def test_five_faults_come_together_in_full_words():
             "integration_steps, invariance_weight, invariant_to, kind, latent_channels, latent_dim, likelihood, "
             "likelihood_mask, mean_image, mmd_weight, num_draws, objective, patch, posterior, posterior_rank, "
             "prior, prior_components, residual, tc_weight, velocity_smoothness. Did you mean 'kind'?",
-            "my.yaml: training.epoch: unknown key. Known keys: augment, batch_size, clip_norm, "
+            "my.yaml: training.epoch: unknown key. Known keys: augment, batch_size, clip_norm, devices, "
             "early_stopping_epochs, epochs, kl_cycles, kl_warmup_epochs, learning_rate, on_collapse, precision, "
-            "schedule, seed. Did you mean 'epochs'?",
+            "schedule, seed, trackers, workers. Did you mean 'epochs'?",
             "my.yaml: training.learning_rate: got 'fast', expected a number > 0. Step size of Adam at the start.",
         ]
     )

@@ -14,7 +14,11 @@ SIDES = {1: (29, 35, 29), 2: (15, 18, 15), 3: (8, 9, 8), 4: (4, 5, 4)}
 
 def test_the_grid_is_whole():
     names = {name for name in list_recipes() if name.startswith("paper/")}
-    assert names == {f"paper/ae-{blocks}x{channels}" for blocks, channels in GRID} | {"paper/ae-16-32", "paper/vae"}
+    assert names == {f"paper/ae-{blocks}x{channels}" for blocks, channels in GRID} | {
+        "paper/ae-16-32",
+        "paper/vae",
+        "paper/vae-elbo",
+    }
 
 
 @pytest.mark.parametrize(("blocks", "channels"), GRID)

@@ -1,4 +1,5 @@
 import csv
+import json
 import shutil
 
 import numpy as np
@@ -8,6 +9,8 @@ from mrigen.errors import RunError, TrainingError, UsageError
 from mrigen.models import build_model
 from mrigen.recipe import load_recipe
 from mrigen.training import callbacks, fit, resume
+from mrigen.training.callbacks import Progress
+from mrigen.training.history import History
 
 
 def read_history(run):
@@ -97,7 +100,9 @@ def test_the_optimal_sigma_is_the_residual_of_the_training_people(finished_run):
 def test_history_keeps_earlier_epochs_and_drops_those_to_be_repeated(tmp_path):
     path = tmp_path / "history.csv"
     path.write_text("epoch,loss\n0,3\n1,2\n2,1\n")
-    history = callbacks.History(path, callbacks.Progress(epoch=2))
+    history = History(path, Progress(epoch=2))
     history.on_train_begin()
     history.on_epoch_end(2, {"loss": 0.5})
     assert path.read_text().split() == ["epoch,loss", "0,3", "1,2", "2,0.5"]
+    lines = [json.loads(line) for line in (tmp_path / "history.jsonl").read_text().splitlines()]
+    assert lines == [{"epoch": epoch, "loss": loss} for epoch, loss in enumerate((3.0, 2.0, 0.5))]

@@ -64,7 +64,7 @@ def assert_same(run, expected):
         assert weights
         for name in weights:
             np.testing.assert_array_equal(one[name][()], two[name][()], err_msg=name)
-    for name in ("history.csv", "run.json", "split.tsv"):
+    for name in ("history.csv", "history.jsonl", "run.json", "split.tsv"):
         assert (run.directory / name).read_bytes() == (expected.directory / name).read_bytes()
     assert {**run.metrics, "performance": None} == {**expected.metrics, "performance": None}
     assert {path.name for path in run.directory.iterdir()} == {path.name for path in expected.directory.iterdir()}

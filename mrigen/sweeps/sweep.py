@@ -1,27 +1,18 @@
-"""A sweep: fits of one recipe with other values of some keys, by Optuna, shared by any number of workers.
-
-A sweep is a folder. `sweep.json` says what is tried; `journal.log` is Optuna's; `trials/` holds one run a trial, made
-in a process of its own; `claims/` says which worker is at which trial.
-"""
+"""A sweep's folder: trials are chosen by Optuna, made by any number of workers, and compared."""
 
 import contextlib
-import ctypes
 import dataclasses
 import datetime
 import json
 import math
 import os
 import signal
-import socket
-import subprocess
 import sys
 import time
-import uuid
 import warnings
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -29,206 +20,20 @@ import pandas as pd
 from mrigen.collapse import COLLAPSED_SHARE
 from mrigen.comparison import compare, show_figure
 from mrigen.comparison import render_table as render_comparison
-from mrigen.errors import Interrupted, MrigenError, RecipeError, UsageError
+from mrigen.errors import Interrupted, MrigenError, UsageError
 from mrigen.files import atomic_path, read_json, write_json, write_text
 from mrigen.listing import read_history
-from mrigen.recipe import Recipe, dump_recipe, load_recipe
-from mrigen.recipe.loading import parse_yaml
+from mrigen.recipe import dump_recipe, load_recipe
 from mrigen.runs import Run
+from mrigen.sweeps.space import RECIPE, Plan, Span
+from mrigen.sweeps.workers import STALE_SECONDS, Claim, TrialFit, share_machine, worker_name
 
 FIT = (sys.executable, "-c", "from mrigen_cli.main import main; main()", "fit")
-# A worker says this often, in seconds, that it is at its trials; one that was silent for so long is dead.
-BEAT_SECONDS = 15.0
-STALE_SECONDS = 180.0
 POLL_SECONDS = 0.5
 # A trial whose fit is killed again and again has failed.
 MOST_ATTEMPTS = 5
 _FIGURES = {"elbo": "val_elbo_nats", "mse": "val_mse"}
 _REQUEUE = Interrupted.exit_status
-
-
-@dataclasses.dataclass(frozen=True)
-class Span:
-    """The values that a key may take: those listed, or those from `low` to `high`.
-
-    Attributes:
-        values: listed, or empty.
-        low, high: the ends, both possible.
-        log: whether orders of magnitude are equally likely.
-        whole: whether only whole numbers.
-    """
-
-    values: tuple = ()
-    low: float = 0.0
-    high: float = 0.0
-    log: bool = False
-    whole: bool = False
-
-    @classmethod
-    def parse(cls, text: str, place: str) -> "Span":
-        """Returns the span that is written as `16,32,64`, `1..4`, `0.5..4:log`, or a YAML list.
-
-        Raises:
-            RecipeError: it is not.
-
-        Example:
-            >>> Span.parse("1..4:log", "--over")
-            Span(values=(), low=1, high=4, log=True, whole=True)
-        """
-        ends, _, scale = text.partition(":") if ".." in text else (text, "", "")
-        if ".." not in ends:
-            values = parse_yaml(text if text.strip().startswith("[") else f"[{text}]", place)
-            if not isinstance(values, list) or not values:
-                raise RecipeError(f"{place}: got no values, expected some, for example 16,32 or 1..4:log.")
-            if len({json.dumps(value) for value in values}) < len(values):
-                raise RecipeError(f"{place}: got a value twice, expected each once. Leave it out.")
-            return cls(tuple(values))
-        low, high = (parse_yaml(end, place) for end in ends.split("..", 1))
-        numbers = all(isinstance(end, (int, float)) and not isinstance(end, bool) for end in (low, high))
-        if not numbers or not low < high or scale not in ("", "log") or (scale == "log" and low <= 0):
-            raise RecipeError(
-                f"{place}: expected LOW..HIGH or LOW..HIGH:log with LOW < HIGH (above 0 for log), such as 0.5..4:log."
-            )
-        return cls((), low, high, scale == "log", isinstance(low, int) and isinstance(high, int))
-
-    def suggest(self, trial, key: str) -> Any:
-        """Returns what an Optuna trial takes for `key`."""
-        if self.values:
-            return json.loads(trial.suggest_categorical(key, [json.dumps(value) for value in self.values]))
-        if self.whole:
-            return trial.suggest_int(key, self.low, self.high, log=self.log)
-        return trial.suggest_float(key, self.low, self.high, log=self.log)
-
-    def ends(self) -> tuple:
-        """Returns the values that are checked before a sweep begins."""
-        return self.values or (self.low, self.high)
-
-
-def parse_space(over: Sequence[str], file: str | os.PathLike | None = None) -> dict[str, Span]:
-    """Returns key -> span.
-
-    Args:
-        over: strings `key=values`.
-        file: YAML of `key: values`, values a list or text as in `over`.
-
-    Raises:
-        RecipeError: one line a fault, all together.
-    """
-    texts: list[tuple[str, str, str]] = []
-    faults: list[str] = []
-    if file is not None:
-        try:
-            content = parse_yaml(Path(file).read_text(encoding="utf-8"), str(file))
-        except (OSError, UnicodeDecodeError) as error:
-            raise RecipeError(f"{file}: cannot be read ({error}), expected YAML of key: values.") from None
-        if not isinstance(content, dict) or not content:
-            raise RecipeError(f"{file}: expected a mapping of keys to values, for example model.latent_dim: [16, 32].")
-        texts += [
-            (str(key), value if isinstance(value, str) else json.dumps(value), f"{file}: {key}")
-            for key, value in content.items()
-        ]
-    for item in over:
-        key, equals, text = item.partition("=")
-        if not equals or not key.strip() or not text.strip():
-            faults.append(f"--over {item}: expected KEY=VALUES, for example --over model.latent_dim=16,32.")
-        else:
-            texts.append((key.strip(), text.strip(), f"--over {item}"))
-    space: dict[str, Span] = {}
-    for key, text, place in texts:
-        if key in space:
-            faults.append(f"{place}: {key} is there already, expected each key once. Leave one out.")
-        elif key.split(".")[0] in ("data", "preprocess"):
-            faults.append(
-                f"{place}: got a key of {key.split('.')[0]}, expected one of model or training: figures of other "
-                "people or another grid cannot be compared. Make a sweep of each."
-            )
-        else:
-            try:
-                space[key] = Span.parse(text, place)
-            except RecipeError as error:
-                faults += error.faults
-    if not texts and not faults:
-        faults.append("sweep: got no keys to search over, expected at least one: --over KEY=VALUES, or --space FILE.")
-    if faults:
-        raise RecipeError(faults)
-    return space
-
-
-@dataclasses.dataclass(frozen=True)
-class Plan:
-    """What a sweep tries.
-
-    Attributes:
-        name: of the recipe.
-        recipe: that all trials share.
-        space: key -> span.
-        search: "grid" or "tpe".
-        num_trials: in all.
-        objective: "elbo" (the larger the better) or "mse", of validation people at the best epoch.
-        seed: of the search.
-        prune: whether trials below the median of the others at the same epoch are ended.
-    """
-
-    name: str
-    recipe: Recipe
-    space: Mapping[str, Span]
-    search: str
-    num_trials: int
-    objective: str
-    seed: int = 0
-    prune: bool = False
-
-
-def make_plan(
-    name: str,
-    recipe: Recipe,
-    space: Mapping[str, Span],
-    search: str | None = None,
-    trials: int | None = None,
-    objective: str | None = None,
-    seed: int = 0,
-    prune: bool = False,
-) -> Plan:
-    """Returns a checked plan; see `Plan`. None takes what fits the space and the model.
-
-    Raises:
-        UsageError, RecipeError: it cannot be; every listed value and both ends of every span are tried as a recipe.
-    """
-    finite = all(span.values for span in space.values())
-    search = search or ("grid" if finite else "tpe")
-    faults = []
-    if search == "grid":
-        faults += [
-            f"--over {key}: got a span, expected listed values, such as {key}=1,2,4: a grid is finite. Or --search tpe."
-            for key, span in space.items()
-            if not span.values
-        ]
-        size = math.prod(len(span.values) for span in space.values() if span.values)
-        if trials is not None and trials != size:
-            faults.append(f"--trials: got {trials}, and the grid has {size}. Leave it out, or use --search tpe.")
-        trials = size
-    is_vae = recipe.model.kind != "autoencoder"
-    objective = objective or ("elbo" if is_vae else "mse")
-    if objective == "elbo" and not is_vae:
-        faults.append("--objective elbo: got an autoencoder, which has no ELBO. Use --objective mse.")
-    if recipe.data.split.validation == 0:
-        faults.append("data.split.validation: got 0, expected more: a sweep goes by validation people.")
-    text = dump_recipe(recipe)
-    for key, span in space.items():
-        for value in span.ends():
-            try:
-                _recipe_with(text, name, [f"{key}={json.dumps(value)}"])
-            except RecipeError as error:
-                faults += [fault.replace("--set ", "--over ", 1) for fault in error.faults]
-    if faults:
-        raise RecipeError(faults)
-    return Plan(name, recipe, dict(space), search, trials or 20, objective, seed, prune)
-
-
-def _recipe_with(text: str, name: str, overrides: list[str]) -> Recipe:
-    from mrigen.recipe import parse_recipe
-
-    return parse_recipe(text, name, overrides)
 
 
 def new_sweep_folder(name: str) -> Path:
@@ -256,9 +61,11 @@ class Sweep:
         if not path.is_file():
             raise UsageError(f"{directory}: no sweep.json, expected a folder made by mrigen sweep. Check --resume.")
         content = read_json(path)
-        self.recipe_path = self.directory / f"{content['name']}.yaml"
         space = {key: Span(**{**span, "values": tuple(span["values"])}) for key, span in content.pop("space").items()}
-        self.plan = Plan(recipe=load_recipe(self.recipe_path), space=space, **content)
+        several = space[RECIPE].values if RECIPE in space else ()
+        recipes = {name: load_recipe(self._recipe_path(name)) for name in several or (content["name"],)}
+        first = next(iter(recipes.values()))
+        self.plan = Plan(recipe=first, space=space, recipes=recipes if several else {}, **content)
         self._storage = optuna.storages.JournalStorage(JournalFileBackend(str(self.directory / "journal.log")))
         direction = "maximize" if self.plan.objective == "elbo" else "minimize"
         self._study = optuna.create_study(
@@ -280,10 +87,10 @@ class Sweep:
             )
         for name in ("trials", "claims", "logs"):
             (directory / name).mkdir(parents=True)
-        dump_recipe(plan.recipe, directory / f"{plan.name}.yaml")
-        content = {
-            field.name: getattr(plan, field.name) for field in dataclasses.fields(plan) if field.name != "recipe"
-        }
+        for name, recipe in (plan.recipes or {plan.name: plan.recipe}).items():
+            dump_recipe(recipe, directory / f"{name}.yaml")
+        names = [field.name for field in dataclasses.fields(plan) if field.name not in ("recipe", "recipes")]
+        content = {name: getattr(plan, name) for name in names}
         content["space"] = {key: dataclasses.asdict(span) for key, span in plan.space.items()}
         write_json(directory / "sweep.json", content)
         sweep = cls(directory)
@@ -311,11 +118,19 @@ class Sweep:
         """Returns the folder of a trial's run."""
         return self.directory / "trials" / f"trial-{number:04d}"
 
+    def _recipe_path(self, name: str) -> Path:
+        return self.directory / f"{name}.yaml"
+
+    def recipe_path(self, trial) -> Path:
+        """Returns the recipe of a trial."""
+        return self._recipe_path(json.loads(trial.params[RECIPE]) if RECIPE in self.plan.space else self.plan.name)
+
     def overrides(self, trial) -> list[str]:
         """Returns `key=value` of a trial."""
         return [
             f"{key}={trial.params[key] if span.values else json.dumps(trial.params[key])}"
             for key, span in self.plan.space.items()
+            if key != RECIPE
         ]
 
     def work(
@@ -338,8 +153,8 @@ class Sweep:
         Raises:
             Interrupted: it was asked to stop.
         """
-        owner, taken = _owner(), 0
-        slots: dict[int, _Fit] = {}
+        owner, taken = worker_name(), 0
+        slots: dict[int, TrialFit] = {}
         shares = share_machine(jobs)
         try:
             while True:
@@ -358,9 +173,10 @@ class Sweep:
                         break
                     trial, claim = claimed
                     index = min(set(range(jobs)) - set(slots))
-                    slots[index] = _Fit(self, trial, claim, program, shares[index])
+                    slots[index] = self._begin_fit(trial, claim, program, shares[index])
                     taken += 1
-                    tell(f"trial {trial.number}: {', '.join(self.overrides(trial))}")
+                    named = [self.recipe_path(trial).stem] if RECIPE in self.plan.space else []
+                    tell(f"trial {trial.number}: {', '.join([*named, *self.overrides(trial)])}")
                 if not slots:
                     return
                 time.sleep(POLL_SECONDS)
@@ -370,6 +186,11 @@ class Sweep:
             for fit in slots.values():
                 fit.process.wait()
                 fit.claim.release()
+
+    def _begin_fit(self, trial, claim: Claim, program: Sequence[str], environment: Mapping[str, str]) -> TrialFit:
+        settings = [part for setting in self.overrides(trial) for part in ("--set", setting)]
+        command = [*program, str(self.recipe_path(trial)), *settings, "--resume", str(self.run_directory(trial.number))]
+        return TrialFit(trial, claim, command, self.directory / "logs" / f"trial-{trial.number:04d}.txt", environment)
 
     def _claim_next(self, owner: str):
         """Returns a trial and the claim on it: one that a dead worker left, or the next that waits, or None."""
@@ -417,7 +238,7 @@ class Sweep:
                 constraints_func=lambda trial: [trial.user_attrs.get("too_few_active", 0.0)],
             )
 
-    def _look_after(self, fit: "_Fit", tell) -> bool:
+    def _look_after(self, fit: TrialFit, tell) -> bool:
         """Returns whether a trial needs no more looking after, having said in the journal what became of it."""
         from optuna.trial import TrialState
 
@@ -466,10 +287,10 @@ class Sweep:
             too_few = COLLAPSED_SHARE * metrics["latent_dim"] - metrics["active_units"]
         return row[name], too_few
 
-    def _is_hopeless(self, fit: "_Fit") -> bool:
+    def _is_hopeless(self, fit: TrialFit) -> bool:
         import optuna
 
-        training, name = self.plan.recipe.training, _FIGURES[self.plan.objective]
+        training, name = load_recipe(self.recipe_path(fit.trial)).training, _FIGURES[self.plan.objective]
         rows = read_history(self.run_directory(fit.trial.number))
         new = [row for row in rows if row["epoch"] > fit.seen_epoch and math.isfinite(row.get(name, math.nan))]
         for row in new:
@@ -492,6 +313,8 @@ class Sweep:
             collapsed = trial.user_attrs.get("too_few_active", 0.0) > 0
             row = {"trial": trial.number}
             row |= {key: trial.params.get(key) for key in self.plan.space}
+            if row.get(RECIPE) is not None:
+                row[RECIPE] = json.loads(row[RECIPE])
             row |= {"state": trial.state.name.lower(), self.plan.objective: trial.value if trial.values else None}
             row |= {"collapse": ("yes" if collapsed else "no") if trial.state.name == "COMPLETE" else None}
             row |= {"run": str(self.run_directory(trial.number)), "fault": trial.user_attrs.get("fault")}
@@ -513,11 +336,19 @@ class Sweep:
             return None
         return Run(Path(first["run"]))
 
+    def complete_runs(self) -> list[Run]:
+        """Returns the runs of the complete trials, those of several recipes in the order of the trials, else best
+        first."""
+        table = self.table()
+        if RECIPE in self.plan.space:
+            table = table.sort_values("trial")
+        return [Run(Path(run)) for run in table.loc[table["state"] == "complete", "run"]]
+
     def write_results(self) -> list[Path]:
         """Writes trials.csv, and with two complete trials comparison.md and importance.png; returns the paths."""
         paths = [self.directory / "trials.csv"]
         write_text(paths[0], self.render("csv"))
-        done = [Run(Path(row["run"])) for _, row in self.table().iterrows() if row["state"] == "complete"]
+        done = self.complete_runs()
         if len(done) >= 2:
             paths.append(self.directory / "comparison.md")
             write_text(paths[-1], render_comparison(compare(done), "markdown"))
@@ -538,122 +369,6 @@ class Sweep:
             return optuna.importance.get_param_importances(self._study, evaluator=evaluator)
         except (ValueError, RuntimeError, ZeroDivisionError):  # Too few trials to tell.
             return {}
-
-
-class Claim:
-    """A worker's right to a trial, on any file system that hosts share: a file that only one can make.
-
-    The next worker makes the file of the next generation, which only one can, too; so a worker that was thought dead
-    sees that it has lost the trial.
-    """
-
-    def __init__(self, folder: Path, number: int, generation: int):
-        self.folder, self.number, self.generation = folder, number, generation
-        self.path = folder / f"{number:04d}-{generation:03d}"
-        self._beat_at = time.monotonic()
-
-    @classmethod
-    def take(cls, folder: Path, number: int, owner: str) -> "Claim | None":
-        """Returns the claim on a trial, or None where a living worker has it."""
-        paths = sorted(folder.glob(f"{number:04d}-*"))
-        generation = 0
-        if paths:
-            last = paths[-1]
-            generation = int(last.name.partition("-")[2]) + 1
-            with contextlib.suppress(FileNotFoundError):
-                held_by = last.read_text()
-                is_own = owner.startswith("slurm") and held_by == owner  # SLURM began this very task again.
-                if held_by != "released" and not is_own and _age(last) < STALE_SECONDS:
-                    return None
-        claim = cls(folder, number, generation)
-        try:
-            with open(claim.path, "x") as file:
-                file.write(owner)
-        except FileExistsError:
-            return None
-        return claim
-
-    def beat(self) -> bool:
-        """Says that the worker lives, and returns whether the claim still holds."""
-        if time.monotonic() - self._beat_at < BEAT_SECONDS:
-            return True
-        self._beat_at = time.monotonic()
-        os.utime(self.path)
-        return sorted(self.folder.glob(f"{self.number:04d}-*"))[-1] == self.path
-
-    def release(self) -> None:
-        """Gives the trial to whoever comes next."""
-        write_text(self.path, "released")
-
-
-def _age(path: Path) -> float:
-    """Returns the seconds since a file was touched, by the clock of its file system: hosts have clocks of their own."""
-    probe = path.with_name(f".tmp-{uuid.uuid4().hex[:8]}")
-    probe.touch()
-    try:
-        return probe.stat().st_mtime - path.stat().st_mtime
-    finally:
-        probe.unlink()
-
-
-def _owner() -> str:
-    job = os.environ.get("SLURM_JOB_ID")
-    return f"slurm {job}" if job else f"{socket.gethostname()} {os.getpid()} {uuid.uuid4().hex[:8]}"
-
-
-class _Fit:
-    """The process of one trial."""
-
-    def __init__(self, sweep: Sweep, trial, claim: Claim, program: Sequence[str], environment: Mapping[str, str]):
-        self.trial, self.claim, self.attempts = trial, claim, 0
-        self.pruned, self.seen_epoch = False, max(trial.intermediate_values, default=-1)
-        self.log = sweep.directory / "logs" / f"trial-{trial.number:04d}.txt"
-        settings = [part for setting in sweep.overrides(trial) for part in ("--set", setting)]
-        run = sweep.run_directory(trial.number)
-        self.command = [*program, str(sweep.recipe_path), *settings, "--resume", str(run)]
-        self.environment = {**os.environ, **environment}
-        self.start()
-
-    def start(self) -> None:
-        self.attempts += 1
-        with open(self.log, "a") as log:
-            self.process = subprocess.Popen(
-                self.command, env=self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                preexec_fn=_die_with_parent if sys.platform == "linux" else None,
-            )  # fmt: skip
-
-    def last_words(self) -> str:
-        lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
-        return next((line for line in reversed(lines) if line.strip()), "it said nothing")
-
-
-def _die_with_parent() -> None:
-    # A worker that is killed takes its fits along: the trial may be another worker's by and by.
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
-
-
-def share_machine(jobs: int) -> list[dict[str, str]]:
-    """Returns, for each of so many fits at a time, the variables that give it its share of the cores and one GPU."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    threads = str(max(1, cores // jobs))
-    names = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
-    shares = [dict.fromkeys(names, threads) if jobs > 1 else {} for _ in range(jobs)]
-    gpus = _gpus() if jobs > 1 else []
-    for index, share in enumerate(shares):
-        if gpus:
-            share["CUDA_VISIBLE_DEVICES"] = gpus[index % len(gpus)]
-    return shares
-
-
-def _gpus() -> list[str]:
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        return [gpu for gpu in visible.split(",") if gpu.strip()]
-    try:
-        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True)
-    except FileNotFoundError:
-        return []
-    return [str(index) for index, _ in enumerate(line for line in listed.stdout.splitlines() if line.startswith("GPU"))]
 
 
 def _draw_importances(importances: Mapping[str, float], objective: str, path: Path) -> None:

@@ -1,0 +1,22 @@
+"""A sweep: fits of one recipe with other values of some keys, or of several recipes, by Optuna, shared by any number of
+workers.
+
+A sweep is a folder. `sweep.json` says what is tried; `journal.log` is Optuna's; `trials/` holds one run a trial, made
+in a process of its own; `claims/` says which worker is at which trial.
+"""
+
+from mrigen.sweeps.space import Plan, Span, make_plan, parse_space
+from mrigen.sweeps.sweep import Sweep, new_sweep_folder
+from mrigen.sweeps.workers import STALE_SECONDS, Claim, share_machine
+
+__all__ = [
+    "STALE_SECONDS",
+    "Claim",
+    "Plan",
+    "Span",
+    "Sweep",
+    "make_plan",
+    "new_sweep_folder",
+    "parse_space",
+    "share_machine",
+]
