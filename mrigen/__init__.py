@@ -20,6 +20,7 @@ _LAZY = {
     "load_recipe": "mrigen.recipe",
     "open_run": "mrigen.runs",
     "probe": "mrigen.probing",
+    "probe_nested": "mrigen.nested",
     "read_latents": "mrigen.latent_files",
     "reconstruct": "mrigen.reconstruction",
     "sample": "mrigen.sampling",

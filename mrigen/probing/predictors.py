@@ -6,9 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import numpy as np
-import sklearn
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
+from scipy.special import expit
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
@@ -22,6 +20,8 @@ SVM_C = tuple(10.0 ** np.arange(-2.0, 2.5, 0.5))
 RBF_GAMMA_MULTIPLES = (1 / 16, 1 / 4, 1.0)
 MAX_DEVIATION = np.float32(5.0)
 NUM_INNER_FOLDS = 5
+_MOST_NEWTON_STEPS = 50
+_SMALLEST_GRADIENT = 1e-6  # of a person, on average
 _CHUNK_VOXELS = 4096  # columns of one working block: a few MB for some hundreds of people
 
 
@@ -255,18 +255,42 @@ def _class_weight(target: np.ndarray) -> np.ndarray:
 
 
 def _logistic_path(inputs, target, outputs, values_of_c) -> list[np.ndarray]:
-    """Returns the log-odds of the rows of `outputs` for each C, each fit started at the one before."""
-    model = LogisticRegression(class_weight="balanced", warm_start=True, max_iter=1000)
-    log_odds = []
-    with (
-        warnings.catch_warnings(),
-        sklearn.config_context(assume_finite=True, skip_parameter_validation=True),
-    ):
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        for c in values_of_c:
-            model.C = c  # set_params would inspect the signature each time, longer than the fit takes
-            log_odds.append(model.fit(inputs, target).decision_function(outputs))
+    """Returns the log-odds of the rows of `outputs` for each C, each fit started at the one before.
+
+    L2 logistic regression by Newton's method: both classes weigh the same, the intercept is not penalised. A table with
+    permutations takes a million such fits, of some dozens of features each, where scikit-learn's solvers take ten times
+    as long for the same minimum.
+    """
+    design = np.concatenate([inputs, np.ones((len(inputs), 1))], axis=1)
+    weight, sign = _class_weight(target)[target], 2.0 * target - 1.0
+    penalised = np.append(np.ones(inputs.shape[1]), 0.0)
+    solution, log_odds = np.zeros(design.shape[1]), []
+    for c in values_of_c:
+        solution = _newton(design, sign, weight, penalised / c, solution)
+        log_odds.append(outputs @ solution[:-1] + solution[-1])
     return log_odds
+
+
+def _newton(design, sign, weight, penalty, solution) -> np.ndarray:
+    """Returns the minimum of weight @ log(1 + exp(-sign * design @ s)) + penalty @ s**2 / 2 over s."""
+
+    def loss(values):
+        return weight @ np.logaddexp(0.0, -sign * (design @ values)) + 0.5 * penalty @ values**2
+
+    value = loss(solution)
+    for _ in range(_MOST_NEWTON_STEPS):
+        wrong = expit(-sign * (design @ solution))
+        gradient = penalty * solution - design.T @ (weight * sign * wrong)
+        if np.abs(gradient).max() < _SMALLEST_GRADIENT * weight.sum():
+            break
+        curvature = (design.T * (weight * wrong * (1.0 - wrong))) @ design
+        curvature.flat[:: len(penalty) + 1] += penalty + 1e-12
+        step = np.linalg.solve(curvature, gradient)
+        length = 1.0
+        while (next_value := loss(solution - length * step)) > value and length > 1e-6:
+            length /= 2.0
+        solution, value = solution - length * step, next_value
+    return solution
 
 
 def _svm_decision(kernel, target, train, test, c) -> np.ndarray:

@@ -5,6 +5,7 @@ import functools
 import numpy as np
 import pytest
 from sklearn.decomposition import PCA
+from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from mrigen.probing.confounds import AmongPredictor, deconfounded
@@ -18,6 +19,7 @@ from mrigen.probing.predictors import (
     MajorityPredictor,
     PrincipalComponents,
     StandardizedVoxels,
+    _logistic_path,
     inner_folds,
     stratified_group_folds,
 )
@@ -148,3 +150,15 @@ def test_one_large_family_does_not_leave_a_training_part_with_one_class():
     for seed in range(5):
         for train, _ in stratified_group_folds(target, groups, 5, seed):
             assert len(np.unique(target[train])) == 2
+
+
+@pytest.mark.parametrize("share", [0.5, 0.2])
+def test_log_odds_are_those_of_scikit_learn(share):
+    generator = np.random.default_rng(4)
+    inputs, outputs = generator.normal(size=(40, 12)), generator.normal(size=(9, 12))
+    target = (inputs[:, 0] + generator.normal(size=40) > np.quantile(inputs[:, 0], 1 - share)).astype(int)
+    values_of_c = (1e-4, 1e-1, 10.0)
+    for c, found in zip(values_of_c, _logistic_path(inputs, target, outputs, values_of_c), strict=True):
+        model = LogisticRegression(C=c, class_weight="balanced", tol=1e-10, max_iter=10_000)
+        expected = model.fit(inputs, target).decision_function(outputs)
+        np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-5)
