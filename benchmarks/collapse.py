@@ -21,7 +21,7 @@ RECIPE = """
 data: {source: phantom, num_subjects: 120, phantom: {zooms: 8}, split: {train: 0.8, validation: 0.1, heldout: 0.1}}
 preprocess: {zooms: 12, volume_shape: [16, 20, 16]}
 model: {kind: vae, latent_dim: 16, blocks: 2, channels: [8, 16], patch: 2}
-training: {epochs: 30, learning_rate: 3e-3, augment: null, precision: float32}
+training: {epochs: 24, kl_warmup_epochs: 8, learning_rate: 3e-3, augment: null, precision: float32}
 """
 # Decoder variances, as multiples of the critical one.
 MULTIPLES = (0.0003, 0.003, 0.03, 0.1, 0.25, 0.4, 0.6, 1.5, 3.0, 10.0)
