@@ -1,7 +1,7 @@
 """One device, two devices of one process, two processes: python -m benchmarks.devices [--kills] (3 min; 10 with kills)
 
-The same small VAE (batch norm, changed images, an optimal sigma) is fitted on one CPU device, on two logical ones and by two
-processes on loopback; the loss curves and their largest relative difference from the first are printed. With --kills, a
+The same small VAE (batch norm, changed images, an optimal sigma) is fitted on one CPU device, on two logical ones
+and by two processes on loopback; the loss curves and their largest relative difference from the first are printed. With --kills, a
 fit of two processes loses one of them to SIGKILL, or has one asked to stop by SIGTERM, and is started again.
 """
 
@@ -20,7 +20,7 @@ import click
 PROGRAM = "from mrigen_cli.main import main; main()"
 EAGER = "from mrigen.training import fitting; fitting.CHECKPOINT_SECONDS = 0.0; " + PROGRAM
 PORTS = (19400, 19401)
-CURVES = ("loss", "val_loss", "mse", "val_mse", "decoder_sigma", "val_decoder_sigma")
+CURVES = ("loss", "val_loss", "decoder_sigma", "val_decoder_sigma")
 
 
 @click.command()
@@ -41,7 +41,7 @@ def main(epochs: int, kills: bool) -> None:
             print(f"| {epoch + 1} | " + " | ".join(f"{rows[epoch]['loss']:.2f}" for rows in curves.values()) + " |")
         worst = max(_difference(curves[name], curves["one"]) for name in ("devices", "workers"))
         print(f"\nLargest relative difference of {', '.join(CURVES)}: {worst:.1e}\n")
-        same = not kills or all([_disturb(fit, runs["workers"], Path(folder), *how) for how in DISTURBANCES])
+        same = not kills or all(_disturb(fit, runs["workers"], Path(folder), *how) for how in DISTURBANCES)
     sys.exit(not (worst <= 1e-4 and same))
 
 
