@@ -1,8 +1,8 @@
 """One device, two devices of one process, two processes: python -m benchmarks.devices [--kills] (3 min; 10 with kills)
 
-The same small VAE (batch norm, changed images, an optimal sigma) is fitted on one CPU device, on two logical ones
-and by two processes on loopback; the loss curves and their largest relative difference from the first are printed. With --kills, a
-fit of two processes loses one of them to SIGKILL, or has one asked to stop by SIGTERM, and is started again.
+The same small VAE (batch norm, changed images, optimal sigma) is fitted on one CPU device, on two logical ones and
+by two processes on loopback; loss curves and their largest relative difference from the first are printed. With
+--kills, two processes lose one to SIGKILL, or have one asked to stop by SIGTERM, and are started again.
 """
 
 import csv

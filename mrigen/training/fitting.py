@@ -19,15 +19,16 @@ from mrigen.collapse import describe_collapse, has_collapsed
 from mrigen.data.dataset import Dataset, open_dataset
 from mrigen.data.pipeline import inference_dataset, read_volumes, steps_per_epoch, training_dataset
 from mrigen.encoding import BATCH_SIZE, encode_cache, pad_batch
-from mrigen.errors import RunError, UsageError
+from mrigen.errors import RunError
 from mrigen.evaluation import choose_counted, evaluate, mean_training_volume
-from mrigen.files import remove_leftovers, write_json, write_table
+from mrigen.files import write_json
 from mrigen.machine import peak_rss_mb
 from mrigen.models import LatentModel, VariationalAutoencoder, build_model, split_inputs
 from mrigen.progress import progress_bar
-from mrigen.recipe import Recipe, TrainingRecipe, dump_recipe, find_differences
-from mrigen.runs import WEIGHTS, Run, open_run, write_facts
+from mrigen.recipe import Recipe, TrainingRecipe
+from mrigen.runs import WEIGHTS, Run, open_run
 from mrigen.stopping import StopRequest
+from mrigen.training.beginning import begin, go_on, log_file, make_deterministic
 from mrigen.training.callbacks import (
     Checkpoint,
     DataWait,
@@ -37,25 +38,21 @@ from mrigen.training.callbacks import (
     Progress,
     ProgressLine,
     StopAtNaN,
-    load_progress,
     remove_stale,
     restore,
     save_weights,
     weights_path,
 )
-from mrigen.training.devices import PEER_ERRORS, Placement, check_batch, check_precision, lost, place
+from mrigen.training.devices import PEER_ERRORS, Placement, lost, place
 from mrigen.training.history import History
-from mrigen.training.precision import choose_precision
 from mrigen.training.replicated import ReplicatedLoop, SharedCheckpoint
-from mrigen.training.starting import SEEN_BEFORE, check_start, start_from
-from mrigen.training.trackers import check_trackers, tracked
+from mrigen.training.starting import start_from
+from mrigen.training.trackers import tracked
 
 logger = logging.getLogger(__name__)
 
 # People whose latents are looked at after every epoch.
 WATCHED_PEOPLE = 16
-# The file that a new run is given last, before training.
-BEGUN = "grid.json"
 # A kill costs at most this much training, however long an epoch is (and a step, and a validation).
 CHECKPOINT_SECONDS = 600.0
 
@@ -85,45 +82,8 @@ def fit(
     placement = place(recipe.training)
     directory = Path(placement.share(str(directory)))
     with _watching_peers(placement, directory):
-        begun = placement.after_first(lambda: _begin(recipe, directory, name, force, placement))
+        begun = placement.after_first(lambda: begin(recipe, directory, name, force, placement))
         return _train_placed(directory, begun, placement, started, stop or StopRequest())
-
-
-def _begin(recipe: Recipe, directory: Path, name: str, force: bool, placement: Placement) -> tuple[Dataset, Progress]:
-    _check_target(directory, force)
-    check_trackers(recipe.training.trackers)
-    _make_deterministic(recipe.training.seed)
-    dataset = open_dataset(recipe)
-    if len(dataset.rows("train")) < 2:
-        raise UsageError(
-            f"data: got {len(dataset.rows('train'))} training images, expected at least 2. "
-            "Add people, or raise data.split.train."
-        )
-    seen = check_start(recipe, dataset)
-    precision, reason = choose_precision(recipe.training.precision)
-    check_batch(recipe.training.batch_size, len(dataset.rows("train")), placement)
-    check_precision(precision, placement)
-    if force and directory.exists():
-        shutil.rmtree(directory)
-    run = Run(directory)
-    directory.mkdir(parents=True, exist_ok=True)
-    dump_recipe(recipe, directory / "recipe.yaml")
-    write_facts(
-        run,
-        {
-            "recipe": name,
-            "settings": recipe.model_dump(mode="json"),
-            "precision": precision,
-            "precision_reason": reason,
-            "data_fingerprint": dataset.cache.key,
-        },
-    )
-    write_table(directory / "split.tsv", dataset.split)
-    write_table(directory / "subjects.tsv", dataset.cache.table)
-    if seen is not None:
-        write_table(directory / SEEN_BEFORE, seen)
-    write_json(directory / BEGUN, _describe_grid(recipe, dataset))
-    return dataset, Progress()
 
 
 def _train_placed(
@@ -140,12 +100,12 @@ def _train_placed(
     if begun is None and not content:
         return None  # Complete.
     if placement.writes:
-        with _log_file(directory / "log.txt"):
+        with log_file(directory / "log.txt"):
             run = _train(run, begun[0], begun[1], started, stop, placement)
         placement.total(0.0)
         return run
     logging.getLogger("mrigen").setLevel(logging.WARNING)  # Worker 0 speaks for all.
-    _make_deterministic(run.recipe.training.seed)
+    make_deterministic(run.recipe.training.seed)
     dataset = open_dataset(run.recipe, run.split)
     _train(run, dataset, Progress(**json.loads(content)), started, stop, placement)
     placement.total(0.0)
@@ -184,59 +144,11 @@ def resume(directory: str | os.PathLike, recipe: Recipe | None = None, stop: Sto
     placement = place(run.recipe.training)
     with _watching_peers(placement, run.directory):
         placement.share(str(run.directory))
-        begun = placement.after_first(lambda: _go_on(run, recipe, placement))
+        begun = placement.after_first(lambda: go_on(run, recipe, placement))
         if placement.writes and begun is None:
             placement.share("")
             return run
         return _train_placed(run.directory, begun, placement, started, stop)
-
-
-def _go_on(run: Run, recipe: Recipe | None, placement: Placement) -> tuple[Dataset, Progress] | None:
-    """Returns what an unfinished run goes on with; None if it is complete."""
-    directory = run.directory
-    checkpoint = run.directory / "checkpoint"
-    if not (run.directory / BEGUN).is_file() and not checkpoint.exists():
-        facts = run.facts if (run.directory / "run.json").is_file() else {}
-        _refuse_changes(run, facts, recipe)
-        logger.info("%s broke off before training; beginning again", directory)
-        return _begin(run.recipe, directory, facts.get("recipe", "recipe"), True, placement)
-    own, facts = run.recipe, run.facts
-    _refuse_changes(run, facts, recipe)
-    if run.is_complete:
-        remove_leftovers(run.directory)
-        shutil.rmtree(checkpoint, ignore_errors=True)  # Of a process that was killed in its last moment.
-        logger.info("%s is complete; nothing to do", directory)
-        return None
-    check_trackers(own.training.trackers)
-    _make_deterministic(own.training.seed)
-    dataset = open_dataset(own, run.split)
-    if dataset.cache.key != facts["data_fingerprint"]:
-        raise RunError(
-            f"{directory}: got images that differ from those of the run (fingerprint {dataset.cache.key}, expected "
-            f"{facts['data_fingerprint']}). Restore the data, or fit again."
-        )
-    check_batch(own.training.batch_size, len(dataset.rows("train")), placement)
-    check_precision(facts["precision"], placement)
-    remove_leftovers(run.directory)
-    progress = load_progress(checkpoint)
-    with _log_file(run.directory / "log.txt"):
-        logger.info("Resuming %s after epoch %d, step %d of the next", directory, progress.epoch, progress.step)
-    return dataset, progress
-
-
-def _refuse_changes(run: Run, facts: dict, given: Recipe | None) -> None:
-    """Raises a RunError, one line a key, where a recipe is not the one that the run began with."""
-    began = Recipe.model_validate(facts["settings"]) if "settings" in facts else run.recipe
-    for origin, recipe in ((run.directory / "recipe.yaml", run.recipe), ("the recipe given", given)):
-        differences = [] if recipe is None else find_differences(recipe, began)
-        if differences:
-            raise RunError(
-                [
-                    f"{origin}: {key}: got {now}, expected {before}, with which {run.directory} began. "
-                    "Put it back to go on, or fit a new run."
-                    for key, now, before in differences
-                ]
-            )
 
 
 def _train(
@@ -469,41 +381,6 @@ def _is_done(progress: Progress, training: TrainingRecipe) -> bool:
     return progress.done or progress.epoch >= training.epochs
 
 
-def _make_deterministic(seed: int) -> None:
-    keras.utils.set_random_seed(seed)
-    tf.config.experimental.enable_op_determinism()
-
-
-def _check_target(directory: Path, force: bool) -> None:
-    if not directory.exists():
-        return
-    if directory.is_dir() and all(path.name.startswith(".tmp-") for path in directory.iterdir()):
-        remove_leftovers(directory)
-        return
-    if directory.is_dir() and (directory / "recipe.yaml").is_file():
-        if not force:
-            raise UsageError(
-                f"{directory}: a run is there already, expected a new folder. Name another with --run, "
-                f"go on with mrigen fit --resume {directory}, or replace it with --force."
-            )
-        return
-    raise UsageError(
-        f"{directory}: exists and is no run, expected a new folder. Name another with --run; "
-        "--force replaces runs only."
-    )
-
-
-def _describe_grid(recipe: Recipe, dataset: Dataset) -> dict:
-    """Returns where samples are written: the median of the training people's grid centres, and of their scales."""
-    table = dataset.cache.table.iloc[dataset.rows("train")]
-    return {
-        "zooms": list(recipe.preprocess.zooms),
-        "volume_shape": list(dataset.cache.volume_shape),
-        "centre": [float(table[f"centre_{axis}"].median()) for axis in "xyz"],
-        "median_scale": float(table["scale"].median()),
-    }
-
-
 def _report_lost(dataset: Dataset) -> None:
     lost = dataset.cache.table["lost_fraction"]
     cut = int((lost > 0).sum())
@@ -514,16 +391,3 @@ def _report_lost(dataset: Dataset) -> None:
 def _warn_of_collapse(figures: dict) -> None:
     if figures["kl_nats"] is not None and has_collapsed(figures["active_units"], figures["latent_dim"]):
         logger.warning(describe_collapse(figures["active_units"], figures["latent_dim"]))
-
-
-@contextmanager
-def _log_file(path: Path) -> Iterator[None]:
-    handler = logging.FileHandler(path, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    root = logging.getLogger("mrigen")
-    root.addHandler(handler)
-    try:
-        yield
-    finally:
-        root.removeHandler(handler)
-        handler.close()

@@ -73,6 +73,13 @@ def test_a_run_that_learned_from_held_out_people_or_sees_another_field_is_refuse
     assert "has learned from sub-" in people
 
 
+def test_the_run_that_a_fit_starts_from_is_not_replaced(run_copy):
+    recipe = load_recipe("smoke", [f"training.start_from={run_copy.directory}"])
+    with pytest.raises(UsageError, match="which --force would replace"):
+        fit(recipe, run_copy.directory, force=True)
+    assert run_copy.is_complete
+
+
 def test_a_fit_goes_on_from_where_another_ended(finished_run, tmp_path):
     changes = [f"training.start_from={finished_run.directory}", "training.epochs=1", "training.learning_rate=1e-6"]
     run = fit(load_recipe("smoke", changes), tmp_path / "run", "smoke")

@@ -1,0 +1,168 @@
+"""What comes before training: the folder of a new run, or the state of an unfinished one; all that may be refused."""
+
+import logging
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import keras
+import tensorflow as tf
+
+from mrigen.data.dataset import Dataset, open_dataset
+from mrigen.errors import RunError, UsageError
+from mrigen.files import remove_leftovers, write_json, write_table
+from mrigen.recipe import Recipe, dump_recipe, find_differences
+from mrigen.runs import Run, write_facts
+from mrigen.training.callbacks import Progress, load_progress
+from mrigen.training.devices import Placement, check_batch, check_precision
+from mrigen.training.precision import choose_precision
+from mrigen.training.starting import SEEN_BEFORE, check_start
+from mrigen.training.trackers import check_trackers
+
+logger = logging.getLogger(__name__)
+
+# The file that a new run is given last, before training.
+BEGUN = "grid.json"
+
+
+def begin(recipe: Recipe, directory: Path, name: str, force: bool, placement: Placement) -> tuple[Dataset, Progress]:
+    """Writes the folder of a new run, after everything that can be refused was, and returns what is trained on; see `fit`."""
+    _check_target(directory, force)
+    before = recipe.training.start_from
+    if force and before is not None and Path(before).resolve() == directory.resolve():
+        raise UsageError(
+            f"training.start_from: got {before}, which --force would replace, expected another run. "
+            "Name another folder with --run."
+        )
+    check_trackers(recipe.training.trackers)
+    make_deterministic(recipe.training.seed)
+    dataset = open_dataset(recipe)
+    if len(dataset.rows("train")) < 2:
+        raise UsageError(
+            f"data: got {len(dataset.rows('train'))} training images, expected at least 2. "
+            "Add people, or raise data.split.train."
+        )
+    seen = check_start(recipe, dataset)
+    precision, reason = choose_precision(recipe.training.precision)
+    check_batch(recipe.training.batch_size, len(dataset.rows("train")), placement)
+    check_precision(precision, placement)
+    if force and directory.exists():
+        shutil.rmtree(directory)
+    run = Run(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    dump_recipe(recipe, directory / "recipe.yaml")
+    write_facts(
+        run,
+        {
+            "recipe": name,
+            "settings": recipe.model_dump(mode="json"),
+            "precision": precision,
+            "precision_reason": reason,
+            "data_fingerprint": dataset.cache.key,
+        },
+    )
+    write_table(directory / "split.tsv", dataset.split)
+    write_table(directory / "subjects.tsv", dataset.cache.table)
+    if seen is not None:
+        write_table(directory / SEEN_BEFORE, seen)
+    write_json(directory / BEGUN, _describe_grid(recipe, dataset))
+    return dataset, Progress()
+
+
+def go_on(run: Run, recipe: Recipe | None, placement: Placement) -> tuple[Dataset, Progress] | None:
+    """Returns what an unfinished run goes on with; None if it is complete."""
+    directory = run.directory
+    checkpoint = run.directory / "checkpoint"
+    if not (run.directory / BEGUN).is_file() and not checkpoint.exists():
+        facts = run.facts if (run.directory / "run.json").is_file() else {}
+        _refuse_changes(run, facts, recipe)
+        logger.info("%s broke off before training; beginning again", directory)
+        return begin(run.recipe, directory, facts.get("recipe", "recipe"), True, placement)
+    own, facts = run.recipe, run.facts
+    _refuse_changes(run, facts, recipe)
+    if run.is_complete:
+        remove_leftovers(run.directory)
+        shutil.rmtree(checkpoint, ignore_errors=True)  # Of a process that was killed in its last moment.
+        logger.info("%s is complete; nothing to do", directory)
+        return None
+    check_trackers(own.training.trackers)
+    make_deterministic(own.training.seed)
+    dataset = open_dataset(own, run.split)
+    if dataset.cache.key != facts["data_fingerprint"]:
+        raise RunError(
+            f"{directory}: got images that differ from those of the run (fingerprint {dataset.cache.key}, expected "
+            f"{facts['data_fingerprint']}). Restore the data, or fit again."
+        )
+    check_batch(own.training.batch_size, len(dataset.rows("train")), placement)
+    check_precision(facts["precision"], placement)
+    remove_leftovers(run.directory)
+    progress = load_progress(checkpoint)
+    with log_file(run.directory / "log.txt"):
+        logger.info("Resuming %s after epoch %d, step %d of the next", directory, progress.epoch, progress.step)
+    return dataset, progress
+
+
+def _refuse_changes(run: Run, facts: dict, given: Recipe | None) -> None:
+    """Raises a RunError, one line a key, where a recipe is not the one that the run began with."""
+    began = Recipe.model_validate(facts["settings"]) if "settings" in facts else run.recipe
+    for origin, recipe in ((run.directory / "recipe.yaml", run.recipe), ("the recipe given", given)):
+        differences = [] if recipe is None else find_differences(recipe, began)
+        if differences:
+            raise RunError(
+                [
+                    f"{origin}: {key}: got {now}, expected {before}, with which {run.directory} began. "
+                    "Put it back to go on, or fit a new run."
+                    for key, now, before in differences
+                ]
+            )
+
+
+def make_deterministic(seed: int) -> None:
+    """Seeds everything, and has TensorFlow compute the same from the same."""
+    keras.utils.set_random_seed(seed)
+    tf.config.experimental.enable_op_determinism()
+
+
+def _check_target(directory: Path, force: bool) -> None:
+    if not directory.exists():
+        return
+    if directory.is_dir() and all(path.name.startswith(".tmp-") for path in directory.iterdir()):
+        remove_leftovers(directory)
+        return
+    if directory.is_dir() and (directory / "recipe.yaml").is_file():
+        if not force:
+            raise UsageError(
+                f"{directory}: a run is there already, expected a new folder. Name another with --run, "
+                f"go on with mrigen fit --resume {directory}, or replace it with --force."
+            )
+        return
+    raise UsageError(
+        f"{directory}: exists and is no run, expected a new folder. Name another with --run; "
+        "--force replaces runs only."
+    )
+
+
+def _describe_grid(recipe: Recipe, dataset: Dataset) -> dict:
+    """Returns where samples are written: the median of the training people's grid centres, and of their scales."""
+    table = dataset.cache.table.iloc[dataset.rows("train")]
+    return {
+        "zooms": list(recipe.preprocess.zooms),
+        "volume_shape": list(dataset.cache.volume_shape),
+        "centre": [float(table[f"centre_{axis}"].median()) for axis in "xyz"],
+        "median_scale": float(table["scale"].median()),
+    }
+
+
+@contextmanager
+def log_file(path: Path) -> Iterator[None]:
+    """Adds what mrigen says to a file, as long as the context lasts."""
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    root = logging.getLogger("mrigen")
+    root.addHandler(handler)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+        handler.close()
