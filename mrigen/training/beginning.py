@@ -27,7 +27,7 @@ BEGUN = "grid.json"
 
 
 def begin(recipe: Recipe, directory: Path, name: str, force: bool, placement: Placement) -> tuple[Dataset, Progress]:
-    """Writes the folder of a new run, after everything that can be refused was, and returns what is trained on; see `fit`."""
+    """Returns what a new run is trained on; writes its folder when all that can be refused was. See `fit`."""
     _check_target(directory, force)
     before = recipe.training.start_from
     if force and before is not None and Path(before).resolve() == directory.resolve():
