@@ -29,6 +29,7 @@ FIT_CASES = ("requeue", "kill", "kill-chief", "node")
 CASES = (*FIT_CASES, "sweep")
 PORTS = (16817, 16821, 16822)
 NEEDED = ("slurmctld", "slurmd", "munged", "sbatch")
+LONGEST_FOLDER = 60
 NO_CLUSTER = 77  # exit status of cluster.sh where its nodes do not come up
 ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "DEADLINE")
 
@@ -59,6 +60,11 @@ def main(only, nodes, epochs, at_epoch, compare, folder, inside) -> None:
         )
     with contextlib.ExitStack() as stack:
         folder = folder or stack.enter_context(tempfile.TemporaryDirectory())
+        if len(str(Path(folder).resolve())) > LONGEST_FOLDER:
+            raise SystemExit(
+                f"benchmarks.slurm: --folder: got {folder}, expected at most {LONGEST_FOLDER} characters: SLURM "
+                "makes sockets in it, whose paths may not be longer than 108. Name a shorter one."
+            )
         work = Path(folder).resolve() / "work"
         work.mkdir(parents=True)
         again = [sys.executable, "-m", "benchmarks.slurm", "--inside", f"--nodes={nodes}", f"--epochs={epochs}"]
@@ -209,7 +215,7 @@ def _wait_for_epoch(run: Path, epoch: int, job: str) -> int:
             raise SystemExit(f"benchmarks.slurm: job {job} ended before epoch {epoch}")
         return path.is_file() and json.loads(path.read_text())["epoch"] >= epoch
 
-    _wait(there, 600, f"{run} has no {epoch} epochs")
+    _wait(there, 300, f"{run} has no {epoch} epochs")
     return json.loads(path.read_text())["epoch"]
 
 
@@ -218,7 +224,7 @@ def _wait_for_end(job: str) -> tuple[str, int]:
         _begin_at_once()
         return _state(job)[0] in ENDED
 
-    _wait(ended, 900, f"job {job} does not end", 0.5)
+    _wait(ended, 600, f"job {job} does not end", 0.5)
     return _state(job)
 
 
