@@ -49,7 +49,7 @@ def test_five_faults_come_together_in_full_words():
             "prior, prior_components, residual, tc_weight, velocity_smoothness. Did you mean 'kind'?",
             "my.yaml: training.epoch: unknown key. Known keys: augment, batch_size, clip_norm, devices, "
             "early_stopping_epochs, epochs, kl_cycles, kl_warmup_epochs, learning_rate, on_collapse, precision, "
-            "schedule, seed, trackers, workers. Did you mean 'epochs'?",
+            "schedule, seed, start_from, trackers, workers. Did you mean 'epochs'?",
             "my.yaml: training.learning_rate: got 'fast', expected a number > 0. Step size of Adam at the start.",
         ]
     )
