@@ -143,7 +143,7 @@ def resume(directory: str | os.PathLike, recipe: Recipe | None = None, stop: Sto
         raise RunError(f"{directory}: no such folder, expected a run made by mrigen fit. Check --resume.")
     placement = place(run.recipe.training)
     with _watching_peers(placement, run.directory):
-        placement.share(str(run.directory))
+        placement.share(str(run.directory))  # As in `fit`: another worker may have come before the folder was there.
         begun = placement.after_first(lambda: go_on(run, recipe, placement))
         if placement.writes and begun is None:
             placement.share("")
