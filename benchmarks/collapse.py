@@ -22,7 +22,8 @@ data: {source: phantom, num_subjects: 120, phantom: {zooms: 8}, split: {train: 0
 preprocess: {zooms: 12, volume_shape: [16, 20, 16]}
 model: {kind: vae, latent_dim: 16, blocks: 2, channels: [8, 16], patch: 2}
 training:
-  {epochs: 150, kl_warmup_epochs: 50, early_stopping_epochs: 150, learning_rate: 3e-3, augment: null, precision: float32}
+  {epochs: 150, kl_warmup_epochs: 50, early_stopping_epochs: 150, learning_rate: 3e-3, augment: null,
+   precision: float32}
 """
 # Decoder variances, as multiples of the critical one.
 MULTIPLES = (0.0003, 0.003, 0.03, 0.1, 0.25, 0.4, 0.6, 1.5, 3.0, 10.0)

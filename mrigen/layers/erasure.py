@@ -32,6 +32,11 @@ class Erasure(keras.layers.Layer):
     def call(self, latents):
         return tf.matmul(tf.cast(latents, tf.float32), self.matrix) + self.offset
 
+    def forget(self) -> None:
+        """Makes the map the identity again."""
+        self.matrix.assign(np.eye(self.matrix.shape[0]))
+        self.offset.assign(np.zeros(self.offset.shape))
+
     def learn(self, latents: np.ndarray, targets: np.ndarray) -> float:
         """Makes the map that takes `targets` out of `latents`, and returns the share of their variance that it told.
 
@@ -50,7 +55,7 @@ class Erasure(keras.layers.Layer):
         back = (axes[:, kept] * np.sqrt(variances[kept])).T
         effects = there.T @ latents.T @ targets / len(latents)
         directions, sizes, _ = np.linalg.svd(effects, full_matrices=False)
-        directions = directions[:, sizes > TOLERANCE * max(sizes.max(), 1e-12)]
+        directions = directions[:, sizes > TOLERANCE * max(sizes.max(initial=0.0), 1e-12)]
         matrix = np.eye(len(mean)) - there @ directions @ directions.T @ back
         self.matrix.assign(matrix)
         self.offset.assign(mean - mean @ matrix)

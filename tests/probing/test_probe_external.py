@@ -1,5 +1,7 @@
 """A probe on another cohort: nothing is learned from it, and nobody of the run is in it."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,7 +9,7 @@ import pytest
 from mrigen.data.dataset import open_cohort
 from mrigen.errors import CohortError, UsageError
 from mrigen.probing import ProbePlan, probe_external
-from mrigen.probing.external import _refuse_shared_families
+from mrigen.probing.external import gather_external
 
 pytestmark = pytest.mark.usefixtures("small_grids")
 
@@ -70,10 +72,11 @@ def test_people_of_the_run_are_refused_by_id_and_by_image(run_copy, others, tmp_
     assert not list(run_copy.directory.glob("probe_external*"))
 
 
-def test_relatives_of_the_run_are_refused():
-    table = pd.DataFrame({"family": ["smith", None, "jones", "smith"]})
+def test_relatives_of_the_run_are_refused(run_copy):
+    people = pd.DataFrame({"participant_id": ["a", "b"], "sex": ["F", "M"], "family": ["smith", None]})
+    own, other = (SimpleNamespace(table=people), SimpleNamespace(table=people.assign(participant_id=["c", "d"])))
     with pytest.raises(CohortError, match="got the families smith, of which the run has members"):
-        _refuse_shared_families(table, np.array([True, True, False, False]), "others")
+        gather_external(run_copy, own, other, "others", 0, ProbePlan())
 
 
 def test_one_class_and_other_protocols_are_refused(run_copy, others, tmp_path):
