@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -65,6 +66,16 @@ def test_two_devices_and_two_workers_have_the_losses_of_one(tmp_path):
                 assert row[figure] == pytest.approx(other[figure], rel=1e-4), figure
         metrics = json.loads((tmp_path / name / "metrics.json").read_text())
         assert (metrics["devices"], metrics["workers"]) == (devices, num_workers)
+
+
+def test_the_gradients_of_a_step_are_those_of_one_device():
+    """Adam forgives a gradient that is too large or too small by a factor: losses alone would not show it."""
+    program = Path(__file__).with_name("one_step.py")
+    result = subprocess.run([sys.executable, str(program)], capture_output=True, text=True, timeout=300, check=True)
+    found = dict(line.split("\t") for line in result.stdout.splitlines())
+    assert len(found) == 5
+    for name, difference in found.items():
+        assert float(difference) < 5e-4, name
 
 
 def test_a_batch_that_cannot_be_divided_is_refused_with_the_nearest():
