@@ -27,8 +27,6 @@ from mrigen.volumes import Volume, apply_affine, read_grid, read_volume, write_v
 ATLAS = "atlas_brain.nii.gz"
 # Likewise of each region: labels (k,), and probability (x, y, z, k), 255 for certain.
 REGIONS = "atlas_regions.npz"
-# Regions that are warped at once.
-WARPED_REGIONS = 16
 # Voxels kept around a region that is cut out.
 CROP_MARGIN = 8
 # Steps of Adam that bring the template closer to a head than the encoder's guess, and how long they are.
@@ -123,7 +121,7 @@ class Segmenter:
         path = run.directory / ATLAS
         if not path.is_file():
             write_volume(path, make_atlas(run, self.model), run.affine)
-        self.atlas = read_volume(path).array[..., None]
+        self.atlas = read_volume(path).array
         self.labels, self.label_atlas = _load_regions(run, self.model) if regions else (None, None)
 
     def __call__(self, image: str | os.PathLike) -> Segmentation:
@@ -134,13 +132,13 @@ class Segmenter:
         shape, affine = read_grid(image)
         grid = grid_affine(prepared.centre, settings.zooms, settings.volume_shape)
 
-        brain = resample(Volume(_warp_all(self.atlas, displacement)[..., 0], grid), affine, shape)
+        brain = resample(Volume(_warp(self.atlas, displacement), grid), affine, shape)
         if self.labels is None:
             return Segmentation(brain, None)
         regions, best = np.zeros(shape, np.int32), np.zeros(shape, np.float32)
-        carried = _warp_all(self.label_atlas, displacement)
+        carry = _Carrier(displacement)
         for channel, label in enumerate(self.labels):
-            part = _cropped(Volume(carried[..., channel], grid))
+            part = _cropped(carry(_cropped(Volume(self.label_atlas[..., channel], np.eye(4)), margin=1), grid))
             place, place_affine = _reach(part, affine, shape)
             probability = resample(part, place_affine, best[place].shape)
             likelier = probability > best[place]
@@ -203,7 +201,7 @@ def make_atlas(run: Run, model: MorphingAutoencoder) -> np.ndarray:
     total, count = 0.0, 0
     for mask, grid, back in _training_masks(run, model):
         inside = resample(Volume((mask.array > 0).astype(np.float32), mask.affine), grid, run.grid["volume_shape"])
-        total = total + _warp_all(inside[..., None], back)[..., 0]
+        total = total + _warp(inside, back)
         count += 1
     return (total / count).astype(np.float32)
 
@@ -219,20 +217,22 @@ def make_regions(run: Run, model: MorphingAutoencoder) -> tuple[np.ndarray, np.n
     count = 0
     with progress_bar("Averaging the regions of the training people", run.metrics["num_subjects"]["train"]) as advance:
         for mask, grid, back in _training_masks(run, model):
-            labels = np.rint(mask.array).astype(np.int32)
-            places = dict(enumerate(ndimage.find_objects(labels), start=1))
-            places = {label: place for label, place in places.items() if place is not None}
-            on_grid = [
-                resample(
-                    _cropped(Volume((labels == label).astype(np.float32), mask.affine), place),
-                    grid,
-                    run.grid["volume_shape"],
-                )
-                for label, place in places.items()
-            ]
-            carried = _warp_all(np.stack(on_grid, axis=-1), back)
-            for channel, label in enumerate(places):
-                totals[label] = totals.get(label, 0.0) + carried[..., channel]
+            labels = Volume(np.rint(mask.array).astype(np.int32), mask.affine)
+            carry = _Carrier(back)
+            for label, place in enumerate(ndimage.find_objects(labels.array), start=1):
+                if place is None:
+                    continue
+                part = _cropped(labels, place)
+                inside = Volume((part.array == label).astype(np.float32), part.affine)
+                box, affine = _reach(inside, grid, run.grid["volume_shape"])
+                starts = np.eye(4)
+                starts[:3, 3] = [side.start for side in box]
+                inside = Volume(resample(inside, affine, [side.stop - side.start for side in box]), starts)
+                if not inside.array.size:  # Beyond the grid.
+                    continue
+                if label not in totals:
+                    totals[label] = np.zeros(run.grid["volume_shape"], np.float32)
+                carry.add(inside, totals[label])
             count += 1
             advance(1)
     if len(totals) < 2:
@@ -283,19 +283,20 @@ def _training_masks(run: Run, model: MorphingAutoencoder) -> Iterator[tuple[Volu
         )
 
 
-def _cropped(volume: Volume, place: tuple[slice, ...] | None = None) -> Volume:
+def _cropped(volume: Volume, place: tuple[slice, ...] | None = None, margin: int = CROP_MARGIN) -> Volume:
     """Returns the part of a volume around what is not 0, for speed: resampled, it is the same (0 outside).
 
     Args:
         volume: mostly 0.
         place: where it is not, if that is known.
+        margin: voxels kept around it.
     """
     if place is None:
         place = ndimage.find_objects((volume.array > 0).astype(np.int8))
         place = place[0] if place else (slice(0, 1),) * 3
     # Room for the smoothing before a coarser grid, and for the interpolation.
-    starts = [max(0, side.start - CROP_MARGIN) for side in place]
-    stops = [side.stop + CROP_MARGIN for side in place]
+    starts = [max(0, side.start - margin) for side in place]
+    stops = [side.stop + margin for side in place]
     array = volume.array[tuple(map(slice, starts, stops))]
     affine = volume.affine.copy()
     affine[:3, 3] = apply_affine(volume.affine, starts)
@@ -313,8 +314,47 @@ def _reach(volume: Volume, affine: np.ndarray, shape) -> tuple[tuple[slice, ...]
     return tuple(map(slice, starts, stops)), placed
 
 
-def _warp_all(channels: np.ndarray, displacement) -> np.ndarray:
-    """Returns `channels` (x, y, z, k) warped by one displacement (1, x, y, z, 3), a few at a time."""
-    parts = np.split(channels, range(WARPED_REGIONS, channels.shape[-1], WARPED_REGIONS), axis=-1)
-    warped = [warp(tf.constant(part[None], tf.float32), displacement)[0].numpy() for part in parts]
-    return np.concatenate(warped, axis=-1)
+def _warp(volume: np.ndarray, displacement) -> np.ndarray:
+    """Returns `volume` (x, y, z) warped by a displacement (1, x, y, z, 3)."""
+    return warp(tf.constant(volume[None, ..., None], tf.float32), displacement)[0, ..., 0].numpy()
+
+
+class _Carrier:
+    """Warps small parts of a grid, whose other voxels are 0, as `warp` does, at the cost of the parts.
+
+    Args:
+        displacement: (1, x, y, z, 3) voxels.
+    """
+
+    def __init__(self, displacement):
+        displacement = np.asarray(displacement)[0]
+        self.shape = np.array(displacement.shape[:3])
+        self.farthest = int(np.ceil(np.abs(displacement).max())) + 1
+        # Where each voxel looks; beyond the edge the nearest voxel counts.
+        self.places = np.clip(np.moveaxis(np.indices(self.shape), 0, -1) + displacement, 0.0, self.shape - 1.0)
+
+    def find(self, part: Volume) -> tuple[tuple[slice, ...], np.ndarray]:
+        """Returns the voxels of the grid that can see a part, and what they see, float32.
+
+        Args:
+            part: its affine leads from its voxels to those of the grid, a translation.
+        """
+        starts, sides = np.rint(part.affine[:3, 3]).astype(int), np.array(part.array.shape)
+        box = tuple(map(slice, np.maximum(starts - self.farthest, 0), np.maximum(starts + sides + self.farthest, 0)))
+        places = self.places[box] - starts
+        sees = np.all((places > -1.0) & (places < sides), axis=-1)
+        values = np.zeros(sees.shape, np.float32)
+        values[sees] = ndimage.map_coordinates(part.array, places[sees].T, order=1, mode="grid-constant")
+        return box, values
+
+    def add(self, part: Volume, total: np.ndarray) -> None:
+        """Adds what the voxels of the grid see of a part to `total` (x, y, z)."""
+        box, values = self.find(part)
+        total[box] += values
+
+    def __call__(self, part: Volume, grid: np.ndarray) -> Volume:
+        """Returns the part, warped, as a volume in the world of the affine `grid`."""
+        box, values = self.find(part)
+        affine = grid.copy()
+        affine[:3, 3] = apply_affine(grid, [side.start for side in box])
+        return Volume(values, affine)

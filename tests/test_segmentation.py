@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from mrigen.errors import CohortError, RunError, UsageError
+from mrigen.layers import warp
 from mrigen.runs import Run
-from mrigen.segmentation import ATLAS, REGIONS, Segmenter, TemplateFit, make_atlas, segment
-from mrigen.volumes import read_volume
+from mrigen.segmentation import ATLAS, REGIONS, Segmenter, TemplateFit, _Carrier, make_atlas, segment
+from mrigen.volumes import Volume, read_volume
 
 
 @pytest.fixture
@@ -101,6 +102,18 @@ def halves(run, folder):
         path = folder / f"{person['scan_id']}.nii.gz"
         nibabel.save(nibabel.Nifti1Image(labels.astype(np.int16), mask.affine), path)
         run.subjects.loc[number, "mask_path"] = str(path)
+
+
+def test_a_part_of_a_grid_is_carried_as_the_whole_would_be():
+    generator = np.random.default_rng(0)
+    displacement = 2.0 * generator.normal(size=(1, 14, 16, 12, 3)).astype(np.float32)
+    whole, found = np.zeros((2, 14, 16, 12), np.float32)
+    whole[4:7, 0:3, 6:12] = generator.random((3, 3, 6))  # At two edges, beyond which the nearest voxel counts.
+    corner = np.eye(4)
+    corner[:3, 3] = [4, 0, 5]
+    _Carrier(displacement).add(Volume(whole[4:7, 0:3, 5:12], corner), found)
+    np.testing.assert_allclose(found, warp(whole[None, ..., None], displacement)[0, ..., 0], atol=1e-6)
+    assert found.max() > 0.5
 
 
 def test_regions_lie_in_the_brain_on_their_own_side(own_run, tmp_path):
