@@ -32,11 +32,6 @@ class Erasure(keras.layers.Layer):
     def call(self, latents):
         return tf.matmul(tf.cast(latents, tf.float32), self.matrix) + self.offset
 
-    def forget(self) -> None:
-        """Makes the map the identity again."""
-        self.matrix.assign(np.eye(self.matrix.shape[0]))
-        self.offset.assign(np.zeros(self.offset.shape))
-
     def learn(self, latents: np.ndarray, targets: np.ndarray) -> float:
         """Makes the map that takes `targets` out of `latents`, and returns the share of their variance that it told.
 

@@ -68,7 +68,7 @@ class VariationalAutoencoder(LatentModel):
         prior="normal",
         prior_components=16,
         invariant=(),
-        invariance_weight=1000.0,
+        invariance_weight=100.0,
         **kwargs,
     ):
         super().__init__(*args, **kwargs)

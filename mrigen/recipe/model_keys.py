@@ -135,7 +135,7 @@ class ModelRecipe(Section):
         "that the decoder can do without.",
     )
     invariance_weight: float = key(
-        1000.0, "nats >= 0", "vae: weight of what latents still tell about invariant_to (0 to 1).", ge=0
+        100.0, "nats >= 0", "vae: weight of what latents still tell about invariant_to (0 to 1).", ge=0
     )
     field_spacing: int = key(
         4,

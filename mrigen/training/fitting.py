@@ -28,7 +28,6 @@ from mrigen.progress import progress_bar
 from mrigen.recipe import Recipe, TrainingRecipe
 from mrigen.runs import WEIGHTS, Run, open_run
 from mrigen.stopping import StopRequest
-from mrigen.training import invariance
 from mrigen.training.beginning import begin, go_on, log_file, make_deterministic
 from mrigen.training.callbacks import (
     Checkpoint,
@@ -200,7 +199,7 @@ def _train(
         model = _start_model(recipe, dataset, precision)
     model.load_weights(weights_path(checkpoint, progress.best_epoch + 1))
     if isinstance(model, VariationalAutoencoder):
-        invariance.finish(model, dataset)
+        _erase(model, dataset)
         _calibrate(model, dataset)
     _finish(run, model, progress)
     run.save_latents(latents := encode_cache(model, dataset.cache))
@@ -266,11 +265,8 @@ def _run_epochs(
         watch = LatentWatch(volumes, dataset.conditions(watched), patience, training.on_collapse, logger, progress)
         period = -(-training.epochs // training.kl_cycles)
         callbacks = [KLWarmup(training.kl_warmup_epochs, period), watch, *callbacks]
-        if model.erasure is not None:
-            callbacks = [invariance.Unlearning(dataset), *callbacks]
     if not placement.writes:
-        everywhere = (invariance.Unlearning, KLWarmup, StopAtNaN, SharedCheckpoint)
-        callbacks = [each for each in callbacks if isinstance(each, everywhere)]
+        callbacks = [each for each in callbacks if isinstance(each, (KLWarmup, StopAtNaN, SharedCheckpoint))]
     places = None
     if loop is not None:
         size = min(training.batch_size, len(dataset.rows("train"))) // placement.num_replicas
@@ -334,6 +330,16 @@ def inputs_of(dataset: Dataset):
     if conditions is None:
         return lambda rows, volumes: volumes
     return lambda rows, volumes: {"volumes": volumes, "condition": tf.gather(conditions, rows)}
+
+
+def _erase(model: VariationalAutoencoder, dataset: Dataset) -> None:
+    """Takes what latents still tell, linearly, of the covariates that they should not out of the posterior means."""
+    if model.erasure is None:
+        return
+    rows = dataset.rows("train")
+    told = dataset.conditions(rows)[:, list(model.invariant)]
+    share = model.erasure.learn(encode_cache(model, dataset.cache)["loc"][rows], told)
+    logger.info("Invariance: latents told %.1f %% of the covariate's variance; taken out", 100.0 * share)
 
 
 def _calibrate(model: VariationalAutoencoder, dataset: Dataset) -> None:

@@ -17,7 +17,7 @@ from mrigen.stopping import StopNow, StopRequest
 from mrigen.training import callbacks, fit, fitting, resume
 from mrigen.training.callbacks import Checkpoint, Progress, load_progress, restore, save_weights
 
-# Four steps an epoch. What latents tell of sex is taken out of them after each epoch.
+# Four steps an epoch. Unlearning sex looks back at people of earlier steps.
 SETTINGS = ["training.epochs=3", "training.batch_size=4", "training.kl_warmup_epochs=2", "training.schedule=cosine"]
 SETTINGS += ["model.condition=[sex]", "model.invariant_to=[sex]"]
 # What is being put in place when the process is killed -> whether it is there by then.
