@@ -122,7 +122,11 @@ class Segmenter:
         if not path.is_file():
             write_volume(path, make_atlas(run, self.model), run.affine)
         self.atlas = read_volume(path).array
-        self.labels, self.label_atlas = _load_regions(run, self.model) if regions else (None, None)
+        self.labels, self.parts = None, []
+        if regions:
+            self.labels, probability = _load_regions(run, self.model)
+            voxels = np.eye(4)
+            self.parts = [_cropped(Volume(part, voxels), margin=1) for part in np.moveaxis(probability, -1, 0)]
 
     def __call__(self, image: str | os.PathLike) -> Segmentation:
         """Returns what is found in a file of a head."""
@@ -136,9 +140,10 @@ class Segmenter:
         if self.labels is None:
             return Segmentation(brain, None)
         regions, best = np.zeros(shape, np.int32), np.zeros(shape, np.float32)
-        carry = _Carrier(displacement)
-        for channel, label in enumerate(self.labels):
-            part = _cropped(carry(_cropped(Volume(self.label_atlas[..., channel], np.eye(4)), margin=1), grid))
+        carrier = _Carrier(displacement)
+        for label, part in zip(self.labels, self.parts, strict=True):
+            box, seen = carrier.see(part.array, part.affine[:3, 3].astype(int))
+            part = _cropped(Volume(seen, _starting_at(grid, [side.start for side in box])))
             place, place_affine = _reach(part, affine, shape)
             probability = resample(part, place_affine, best[place].shape)
             likelier = probability > best[place]
@@ -218,21 +223,21 @@ def make_regions(run: Run, model: MorphingAutoencoder) -> tuple[np.ndarray, np.n
     with progress_bar("Averaging the regions of the training people", run.metrics["num_subjects"]["train"]) as advance:
         for mask, grid, back in _training_masks(run, model):
             labels = Volume(np.rint(mask.array).astype(np.int32), mask.affine)
-            carry = _Carrier(back)
+            carrier = _Carrier(back)
             for label, place in enumerate(ndimage.find_objects(labels.array), start=1):
                 if place is None:
                     continue
                 part = _cropped(labels, place)
                 inside = Volume((part.array == label).astype(np.float32), part.affine)
                 box, affine = _reach(inside, grid, run.grid["volume_shape"])
-                starts = np.eye(4)
-                starts[:3, 3] = [side.start for side in box]
-                inside = Volume(resample(inside, affine, [side.stop - side.start for side in box]), starts)
-                if not inside.array.size:  # Beyond the grid.
+                starts, stops = zip(*((side.start, side.stop) for side in box), strict=True)
+                on_grid = resample(inside, affine, np.subtract(stops, starts))
+                if not on_grid.size:  # Beyond the grid.
                     continue
                 if label not in totals:
                     totals[label] = np.zeros(run.grid["volume_shape"], np.float32)
-                carry.add(inside, totals[label])
+                box, seen = carrier.see(on_grid, starts)
+                totals[label][box] += seen
             count += 1
             advance(1)
     if len(totals) < 2:
@@ -297,10 +302,7 @@ def _cropped(volume: Volume, place: tuple[slice, ...] | None = None, margin: int
     # Room for the smoothing before a coarser grid, and for the interpolation.
     starts = [max(0, side.start - margin) for side in place]
     stops = [side.stop + margin for side in place]
-    array = volume.array[tuple(map(slice, starts, stops))]
-    affine = volume.affine.copy()
-    affine[:3, 3] = apply_affine(volume.affine, starts)
-    return Volume(array, affine)
+    return Volume(volume.array[tuple(map(slice, starts, stops))], _starting_at(volume.affine, starts))
 
 
 def _reach(volume: Volume, affine: np.ndarray, shape) -> tuple[tuple[slice, ...], np.ndarray]:
@@ -309,9 +311,14 @@ def _reach(volume: Volume, affine: np.ndarray, shape) -> tuple[tuple[slice, ...]
     corners = apply_affine(np.linalg.inv(affine) @ volume.affine, corners)
     starts = np.clip(np.floor(corners.min(axis=0)), 0, shape).astype(int)
     stops = np.clip(np.ceil(corners.max(axis=0)) + 1, starts, shape).astype(int)
-    placed = affine.copy()
-    placed[:3, 3] = apply_affine(affine, starts)
-    return tuple(map(slice, starts, stops)), placed
+    return tuple(map(slice, starts, stops)), _starting_at(affine, starts)
+
+
+def _starting_at(affine: np.ndarray, starts) -> np.ndarray:
+    """Returns the affine of the part of a grid that begins at voxel `starts`."""
+    affine = affine.copy()
+    affine[:3, 3] = apply_affine(affine, starts)
+    return affine
 
 
 def _warp(volume: np.ndarray, displacement) -> np.ndarray:
@@ -328,33 +335,21 @@ class _Carrier:
 
     def __init__(self, displacement):
         displacement = np.asarray(displacement)[0]
-        self.shape = np.array(displacement.shape[:3])
+        shape = np.array(displacement.shape[:3])
         self.farthest = int(np.ceil(np.abs(displacement).max())) + 1
         # Where each voxel looks; beyond the edge the nearest voxel counts.
-        self.places = np.clip(np.moveaxis(np.indices(self.shape), 0, -1) + displacement, 0.0, self.shape - 1.0)
+        self.places = np.clip(np.moveaxis(np.indices(shape), 0, -1) + displacement, 0.0, shape - 1.0)
 
-    def find(self, part: Volume) -> tuple[tuple[slice, ...], np.ndarray]:
-        """Returns the voxels of the grid that can see a part, and what they see, float32.
+    def see(self, part: np.ndarray, starts) -> tuple[tuple[slice, ...], np.ndarray]:
+        """Returns the voxels of the grid around those that look at a part (a, b, c), and what they see, float32.
 
         Args:
-            part: its affine leads from its voxels to those of the grid, a translation.
+            part: what is not 0. starts: its first voxel.
         """
-        starts, sides = np.rint(part.affine[:3, 3]).astype(int), np.array(part.array.shape)
+        starts, sides = np.asarray(starts), np.array(part.shape)
         box = tuple(map(slice, np.maximum(starts - self.farthest, 0), np.maximum(starts + sides + self.farthest, 0)))
         places = self.places[box] - starts
-        sees = np.all((places > -1.0) & (places < sides), axis=-1)
-        values = np.zeros(sees.shape, np.float32)
-        values[sees] = ndimage.map_coordinates(part.array, places[sees].T, order=1, mode="grid-constant")
-        return box, values
-
-    def add(self, part: Volume, total: np.ndarray) -> None:
-        """Adds what the voxels of the grid see of a part to `total` (x, y, z)."""
-        box, values = self.find(part)
-        total[box] += values
-
-    def __call__(self, part: Volume, grid: np.ndarray) -> Volume:
-        """Returns the part, warped, as a volume in the world of the affine `grid`."""
-        box, values = self.find(part)
-        affine = grid.copy()
-        affine[:3, 3] = apply_affine(grid, [side.start for side in box])
-        return Volume(values, affine)
+        looks = np.all((places > -1.0) & (places < sides), axis=-1)
+        seen = np.zeros(looks.shape, np.float32)
+        seen[looks] = ndimage.map_coordinates(part, places[looks].T, order=1, mode="grid-constant")
+        return box, seen

@@ -11,7 +11,7 @@ from mrigen.errors import CohortError, RunError, UsageError
 from mrigen.layers import warp
 from mrigen.runs import Run
 from mrigen.segmentation import ATLAS, REGIONS, Segmenter, TemplateFit, _Carrier, make_atlas, segment
-from mrigen.volumes import Volume, read_volume
+from mrigen.volumes import read_volume
 
 
 @pytest.fixture
@@ -109,9 +109,8 @@ def test_a_part_of_a_grid_is_carried_as_the_whole_would_be():
     displacement = 2.0 * generator.normal(size=(1, 14, 16, 12, 3)).astype(np.float32)
     whole, found = np.zeros((2, 14, 16, 12), np.float32)
     whole[4:7, 0:3, 6:12] = generator.random((3, 3, 6))  # At two edges, beyond which the nearest voxel counts.
-    corner = np.eye(4)
-    corner[:3, 3] = [4, 0, 5]
-    _Carrier(displacement).add(Volume(whole[4:7, 0:3, 5:12], corner), found)
+    box, seen = _Carrier(displacement).see(whole[4:7, 0:3, 5:12], (4, 0, 5))
+    found[box] = seen
     np.testing.assert_allclose(found, warp(whole[None, ..., None], displacement)[0, ..., 0], atol=1e-6)
     assert found.max() > 0.5
 

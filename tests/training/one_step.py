@@ -73,9 +73,8 @@ def main():
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
     strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
     for name, (kind, options) in MODELS.items():
-        print(
-            f"{name}\t{difference(strategy, kind, options, CLIP_NORM if name == 'clipped' else None):.2e}", flush=True
-        )
+        clip_norm = CLIP_NORM if name == "clipped" else None
+        print(f"{name}\t{difference(strategy, kind, options, clip_norm):.2e}", flush=True)
 
 
 if __name__ == "__main__":
