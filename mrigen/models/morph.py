@@ -20,7 +20,15 @@ from mrigen.models.vae import VariationalAutoencoder
 from mrigen.recipe import ModelRecipe
 
 # Arguments of the model, and keys of a recipe, that no other model has.
-OPTIONS = ("field_spacing", "field_channels", "integration_steps", "velocity_smoothness", "affine", "detail_penalty")
+OPTIONS = (
+    "field_spacing",
+    "field_channels",
+    "linear_fields",
+    "integration_steps",
+    "velocity_smoothness",
+    "affine",
+    "detail_penalty",
+)
 
 
 @keras.saving.register_keras_serializable(package="mrigen")
@@ -36,6 +44,8 @@ class MorphingAutoencoder(VariationalAutoencoder):
     Args:
         field_spacing: voxels from one point of the fields to the next, rounded down where it does not divide a side.
         field_channels: channels of the convolutions on the grid of the fields.
+        linear_fields: whether a part that is linear in z, modes of movement and shading, is added to what the
+            convolutions say: it is learned soon and from few people, and leaves them what is not linear.
         integration_steps: see `integrate_velocity`.
         affine: whether pose and size are a part of their own: an affine velocity, linear in z; the velocity of the grid
             is then freed of everything affine, and is shape alone.
@@ -56,6 +66,7 @@ class MorphingAutoencoder(VariationalAutoencoder):
         *args,
         field_spacing=4,
         field_channels=32,
+        linear_fields=False,
         integration_steps=6,
         velocity_smoothness=1.0,
         affine=False,
@@ -64,6 +75,7 @@ class MorphingAutoencoder(VariationalAutoencoder):
     ):
         self.field_spacing = field_spacing
         self.field_channels = field_channels
+        self.linear_fields = linear_fields
         self.integration_steps = integration_steps
         self.velocity_smoothness = velocity_smoothness
         self.affine = affine
@@ -91,6 +103,14 @@ class MorphingAutoencoder(VariationalAutoencoder):
         )
         # Starts at zero: the first reconstruction is the template.
         self.to_fields = Conv3D(5, 1, kernel_initializer="zeros", dtype="float32", name="to_fields")
+        if self.linear_fields:
+            self.to_modes = keras.layers.Dense(
+                5 * flat_size(self.field_sides),
+                use_bias=False,
+                kernel_initializer="zeros",
+                dtype="float32",
+                name="to_modes",
+            )
         if self.affine:
             self.to_affine = keras.layers.Dense(12, kernel_initializer="zeros", dtype="float32", name="to_affine")
             self.affine_basis = affine_basis(self.field_sides)
@@ -104,6 +124,8 @@ class MorphingAutoencoder(VariationalAutoencoder):
         self.refine.build((None, *self.field_sides, shape[-1]))
         self.to_fields.build((None, *self.field_sides, self.field_channels))
         self.mean.build((None, *self.volume_shape, 3))
+        if self.linear_fields:
+            self.to_modes.build((None, self.latent_size + self.condition_size))
         if self.affine:
             self.to_affine.build((None, self.latent_size + self.condition_size))
         if self.detail_penalty is not None:
@@ -137,7 +159,10 @@ class MorphingAutoencoder(VariationalAutoencoder):
         return self.refine(upsample(self.expand(code), self.field_sides), training=training)
 
     def _split(self, code, features):
-        velocity, shading = tf.split(self.to_fields(features), [3, 2], axis=-1)
+        fields = self.to_fields(features)
+        if self.linear_fields:
+            fields += tf.reshape(self.to_modes(code), tf.shape(fields))
+        velocity, shading = tf.split(fields, [3, 2], axis=-1)
         if self.affine:
             # What is affine in the velocity of the grid is taken out, and that of its own put in.
             flat = tf.reshape(velocity, [-1, flat_size(self.field_sides), 3])

@@ -31,7 +31,15 @@ KEYS_OF_KINDS = (
         ("vae", "morph"),
     ),
     (
-        ("field_spacing", "field_channels", "integration_steps", "velocity_smoothness", "affine", "detail_penalty"),
+        (
+            "field_spacing",
+            "field_channels",
+            "linear_fields",
+            "integration_steps",
+            "velocity_smoothness",
+            "affine",
+            "detail_penalty",
+        ),
         ("morph",),
     ),
 )
@@ -146,6 +154,11 @@ class ModelRecipe(Section):
     )
     field_channels: int = key(
         32, "an integer >= 1", "morph: channels of the convolutions at that spacing.", ge=1, le=4096
+    )
+    linear_fields: bool = key(
+        False,
+        "true or false",
+        "morph: add a part to those fields that is linear in the latents: modes, which few people suffice to learn.",
     )
     integration_steps: int = key(
         6, "an integer from 0 to 12", "morph: squarings that integrate the velocity; 0 adds it as it is.", ge=0, le=12

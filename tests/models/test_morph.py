@@ -139,6 +139,18 @@ def test_an_affine_part_is_all_that_is_affine_in_the_velocity(z):
     np.testing.assert_allclose(*bent, rtol=1e-3)
 
 
+def test_linear_fields_are_added_to_those_of_the_convolutions(z):
+    model = disturbed(linear_fields=True, field_spacing=2)
+    fields = np.concatenate(model.fields(z), axis=-1)
+    modes = np.reshape(model.to_modes(z), fields.shape)
+    assert np.abs(modes).max() > 0.01
+    np.testing.assert_allclose(np.reshape(model.to_modes(-2.0 * z), fields.shape), -2.0 * modes, atol=1e-5)
+    model.to_modes.set_weights([0.0 * weight for weight in model.to_modes.get_weights()])
+    without = np.concatenate(model.fields(z), axis=-1)
+    assert np.abs(without).max() > 0.01
+    np.testing.assert_allclose(fields - without, modes, atol=1e-5)
+
+
 def test_detail_is_added_and_costs_its_penalty(volumes):
     model = disturbed(detail_penalty=3.0)
     outputs = model(volumes)
