@@ -118,10 +118,23 @@ def test_predictability_of_known_cases():
     # Ridge regression with a penalty as large as the people's sum of squares halves a perfect effect.
     assert float(predictability(z, z[:, :1])) == pytest.approx(0.5, abs=0.01)
     assert float(predictability(10.0 * z + 5.0, z[:, :1])) == pytest.approx(0.5, abs=0.01)
+    assert float(predictability(0.01 * z, z[:, :1])) < 0.01
     # People of whom nothing is known do not count.
     known = tf.constant((np.arange(2000) % 2 == 0)[:, None], tf.float32)
     assert float(predictability(z, known * (z[:, :1] + 10.0))) == pytest.approx(0.5, abs=0.01)
     assert float(predictability(z, tf.zeros((2000, 1)))) == 0.0
+
+
+def test_latents_that_hardly_vary_are_hardly_pushed():
+    """Else a penalty of some hundred nats keeps all latents from ever saying anything."""
+    z = np.random.default_rng(0).normal(size=(200, 3)).astype("float32")
+    pushes = []
+    for scale in (1.0, 0.1, 0.01):
+        small = tf.Variable(scale * z)
+        with tf.GradientTape() as tape:
+            value = predictability(small, z[:, :1])
+        pushes.append(float(tf.norm(tape.gradient(value, small))))
+    assert pushes[1] < 5.0 * pushes[0] and pushes[2] < 0.5 * pushes[0]
 
 
 def test_small_batches_unlearn_what_latents_tell():

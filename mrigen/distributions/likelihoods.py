@@ -50,7 +50,7 @@ class Likelihood(keras.layers.Layer, abc.ABC):
 
     def build(self, volumes_shape, reconstruction_shape=None):
         self.sides = tuple(int(side) for side in volumes_shape[1:4])
-        start = 0.1 if isinstance(self.sigma, str) else self.sigma
+        start = self.sigma if self.is_fixed else 0.1
         # One number, or control points that are brought to the grid.
         points = tuple(-(-side // SIGMA_SPACING) for side in self.sides)
         self.log_sigma = self.add_weight(
@@ -67,6 +67,11 @@ class Likelihood(keras.layers.Layer, abc.ABC):
     def limit_to(self, mask: np.ndarray) -> None:
         """Makes only the voxels of `mask` (x, y, z), bool, count."""
         self.inside.assign(np.asarray(mask, np.float32)[..., None])
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether the standard deviation is a number that was given."""
+        return not isinstance(self.sigma, str)
 
     @property
     def num_voxels(self):

@@ -8,7 +8,7 @@ from scipy import ndimage
 
 from mrigen.data.dataset import Dataset
 from mrigen.errors import UsageError
-from mrigen.models import LatentModel, build_model
+from mrigen.models import LatentModel, VariationalAutoencoder, build_model
 from mrigen.recipe import Recipe
 from mrigen.runs import Run, open_run
 
@@ -83,7 +83,7 @@ def people_seen(run: Run) -> pd.DataFrame:
 
 
 def start_from(model: LatentModel, run: Run) -> None:
-    """Gives a built model the weights of a finished run.
+    """Gives a built model the weights of a finished run; a decoder's sigma that the recipe fixes stays as it is.
 
     Weights of the same shape are copied. On a finer grid images (the template, the mean image, a sigma of every voxel)
     are resampled by cubic splines, and the weights of patches are spread over the finer voxels: a volume whose finer
@@ -103,7 +103,10 @@ def start_from(model: LatentModel, run: Run) -> None:
             "this recipe. Give both the same keys of model, and patches to both (model.patch) or to none."
         )
     faults, values = [], []
-    for (name, variable), (_, learned) in zip(own, given, strict=True):
+    pairs = [(name, mine, theirs) for (name, mine), (_, theirs) in zip(own, given, strict=True)]
+    if isinstance(model, VariationalAutoencoder) and model.likelihood.is_fixed:
+        pairs = [pair for pair in pairs if pair[1] is not model.likelihood.log_sigma]
+    for name, variable, learned in pairs:
         value = _refined(name, learned.numpy(), tuple(variable.shape))
         if value is None:
             faults.append(
@@ -113,7 +116,7 @@ def start_from(model: LatentModel, run: Run) -> None:
         values.append(value)
     if faults:
         raise UsageError(faults)
-    for (_, variable), value in zip(own, values, strict=True):
+    for (_, variable, _), value in zip(pairs, values, strict=True):
         variable.assign(value)
 
 

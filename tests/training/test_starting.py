@@ -51,6 +51,14 @@ def test_a_finer_grid_has_the_same_latents_movements_and_heads():
     np.testing.assert_allclose(template[2:-2, 2:-2], coarse.mean.image.numpy()[2:-2, 2:-2, :, 0], atol=1e-3)
 
 
+@pytest.mark.parametrize("of_the_run", [0.5, "optimal", "voxelwise"])
+def test_a_sigma_that_the_recipe_fixes_stays(of_the_run):
+    model, other = morphing(1, decoder_sigma=0.25), morphing(1, decoder_sigma=of_the_run)
+    start_from(model, run_of(other))
+    assert float(model.likelihood.decoder_sigma) == pytest.approx(0.25)
+    np.testing.assert_array_equal(model.mean.image, other.mean.image)
+
+
 def test_what_cannot_be_carried_over_is_told_by_name():
     with pytest.raises(UsageError, match=r"posterior/loc/kernel: got a shape of \(\d+, 3\), expected \(\d+, 5\)"):
         other = MorphingAutoencoder((12, 16, 20), latent_dim=5, channels=(4,), patch=2, field_channels=4)
