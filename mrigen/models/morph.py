@@ -198,6 +198,12 @@ class MorphingAutoencoder(VariationalAutoencoder):
             return tf.exp(tf.convert_to_tensor(self.log_smoothness))
         return self.velocity_smoothness
 
+    def penalty(self, parts):
+        nats = 0.5 * self.smoothness_weight * bending(parts["velocity"])
+        if self.detail_penalty is not None:
+            nats += 0.5 * self.detail_penalty * squared_error(parts["detail"], 0.0)
+        return nats
+
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         loss = super().compute_loss(x, y, y_pred, sample_weight, training)
         smoothness = 0.5 * self.smoothness_weight * bending(y_pred["velocity"])

@@ -6,6 +6,7 @@ import tensorflow as tf
 from mrigen.distributions import LIKELIHOODS, POSTERIORS, PRIORS, NormalPrior, VampPrior, has_closed_form, kl_nats
 from mrigen.layers import Erasure, Predictability
 from mrigen.models.base import LatentModel, choose_patch
+from mrigen.models.refinement import Refinement
 from mrigen.objectives import Objective, Terms
 from mrigen.recipe import ModelRecipe
 from mrigen.replicas import draw_in_place, rows_of_all
@@ -26,6 +27,7 @@ OPTIONS = (
     "prior",
     "prior_components",
     "invariance_weight",
+    "refinement_steps",
 )
 # Share of the people of a training step whose covariates the model is not told, so that it can do without.
 UNTOLD_SHARE = 0.1
@@ -43,6 +45,7 @@ class VariationalAutoencoder(LatentModel):
         prior: "normal", "mixture" or "vamp", of `prior_components`, or "flow".
         invariant: columns of the covariates that latents should not tell; invariance_weight: nats that telling all
             of them costs a subject (see `Predictability`); what is left, `erasure` takes out after training.
+        refinement_steps: by which inference improves on the encoder's guess, after training; see `Refinement`.
         See `LatentModel` for the others and for shapes. The output also holds "scale" and "z" (and "factor" with a
         low-rank posterior). With a `condition_size`, the input is {"volumes", "condition": (batch, condition_size)}.
 
@@ -69,9 +72,11 @@ class VariationalAutoencoder(LatentModel):
         prior_components=16,
         invariant=(),
         invariance_weight=100.0,
+        refinement_steps=0,
         **kwargs,
     ):
         super().__init__(*args, **kwargs)
+        self.refinement_steps = refinement_steps
         self.invariant = tuple(invariant)
         self.invariance_weight = invariance_weight
         self.objective = Objective(objective, beta, free_bits, capacity_nats, mmd_weight, tc_weight)
@@ -96,7 +101,7 @@ class VariationalAutoencoder(LatentModel):
             options["volume_shape"] = self.volume_shape
         self.prior = PRIORS[prior](self.latent_size, self.condition_size, seed=self.seed + 700, name="prior", **options)
         if isinstance(self.prior, VampPrior):
-            self.prior.encode = self.posterior
+            self.prior.encode = self.guess
         self.likelihood = LIKELIHOODS[likelihood](decoder_sigma, masked, name="likelihood")
         # Keys the noise of a training step, and is saved with the weights, so a resumed fit draws what it would have.
         self.step = self.add_weight(name="step", shape=(), initializer="zeros", trainable=False, dtype="int32")
@@ -106,6 +111,7 @@ class VariationalAutoencoder(LatentModel):
         )
         self.told_by = Predictability(name="told_by") if self.invariant else None
         self.erasure = Erasure(name="erasure") if self.invariant else None
+        self.refinement = Refinement(refinement_steps, name="refinement") if refinement_steps else None
         self.add_trackers("nll_nats", "kl_nats", "elbo_nats", "mse", "decoder_sigma")
         if self.invariant:
             self.trackers["predictability"] = keras.metrics.Mean(name="predictability")
@@ -136,6 +142,8 @@ class VariationalAutoencoder(LatentModel):
         if self.told_by is not None:
             self.told_by.build((None, self.latent_size), (None, len(self.invariant)))
             self.erasure.build((None, self.latent_size))
+        if self.refinement is not None:
+            self.refinement.build((None, self.latent_size))
         self.likelihood.build((None, *self.volume_shape, 1))
 
     def start_at_mean(self, mean_volume) -> None:
@@ -151,8 +159,24 @@ class VariationalAutoencoder(LatentModel):
         return int(self.likelihood.num_voxels)
 
     def posterior(self, volumes, training=False) -> dict:
-        posterior = self.to_posterior(self.features(volumes, training))
-        return posterior if self.erasure is None else {**posterior, "loc": self.erasure(posterior["loc"])}
+        posterior = self.guess(volumes, training)
+        loc = posterior["loc"]
+        if self.refinement is not None and not training:
+            loc = self.refinement(loc, lambda z: self.energy(volumes, z))
+        return {**posterior, "loc": loc if self.erasure is None else self.erasure(loc)}
+
+    def guess(self, volumes, training=False) -> dict:
+        """Returns what `posterior` returns, as the encoder says it at once."""
+        return self.to_posterior(self.features(volumes, training))
+
+    def energy(self, volumes, z):
+        """Returns -log p(volumes, z), (batch,) nats: low where latents explain the volumes, and are likely."""
+        parts = self.decode_parts(z)
+        return self.likelihood(volumes, parts["reconstruction"])["nll"] - self.prior(z) + self.penalty(parts)
+
+    def penalty(self, parts: dict):
+        """Returns what `decode_parts` made costs beside its errors, (batch,) nats, or 0.0."""
+        return 0.0
 
     def decode_parts(self, z, training=False, condition=None) -> dict:
         parts = super().decode_parts(z, training, condition)
@@ -275,6 +299,7 @@ class VariationalAutoencoder(LatentModel):
             "masked": self.masked,
             "invariant": self.invariant,
             "invariance_weight": self.invariance_weight,
+            "refinement_steps": self.refinement_steps,
         }
 
 

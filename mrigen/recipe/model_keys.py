@@ -27,6 +27,7 @@ KEYS_OF_KINDS = (
             "condition",
             "invariant_to",
             "invariance_weight",
+            "refinement_steps",
         ),
         ("vae", "morph"),
     ),
@@ -145,6 +146,14 @@ class ModelRecipe(Section):
     invariance_weight: float = key(
         100.0, "nats >= 0", "vae: weight of what latents still tell about invariant_to (0 to 1).", ge=0
     )
+    refinement_steps: int = key(
+        0,
+        "an integer from 0 to 100",
+        "vae: steps by which inference improves on the encoder's guess after training: latents that explain the image "
+        "better. Each takes a decoding and its derivative; 0 keeps the guess.",
+        ge=0,
+        le=100,
+    )
     field_spacing: int = key(
         4,
         "an integer from 1 to 16",
@@ -221,6 +230,17 @@ class ModelRecipe(Section):
             raise fault(
                 f"got invariant_to: {untold[0]} without condition: {untold[0]}, expected both: the decoder has to be "
                 f"told what latents leave out. Add {untold[0]} to condition."
+            )
+        if self.refinement_steps and self.condition:
+            raise fault(
+                f"got refinement_steps: {self.refinement_steps} with condition: {', '.join(self.condition)}, expected "
+                "0: latents are to be found from the image alone, and the decoder, by which they are refined, is told "
+                "more. Set refinement_steps=0."
+            )
+        if self.refinement_steps and self.latent_dim is None:
+            raise fault(
+                f"got refinement_steps: {self.refinement_steps} with latent_dim: null, expected 0, or a latent vector. "
+                "Set refinement_steps=0, or latent_dim=64."
             )
         for name in ("condition", "invariant_to"):
             if len(set(getattr(self, name))) < len(getattr(self, name)):

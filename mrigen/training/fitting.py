@@ -13,17 +13,16 @@ from pathlib import Path
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from mrigen.collapse import describe_collapse, has_collapsed
 from mrigen.data.dataset import Dataset, open_dataset
 from mrigen.data.pipeline import inference_dataset, read_volumes, steps_per_epoch, training_dataset
-from mrigen.encoding import BATCH_SIZE, encode_cache, pad_batch
+from mrigen.encoding import encode_cache
 from mrigen.errors import RunError
 from mrigen.evaluation import choose_counted, evaluate, mean_training_volume
 from mrigen.files import write_json
 from mrigen.machine import peak_rss_mb
-from mrigen.models import LatentModel, VariationalAutoencoder, build_model, split_inputs
+from mrigen.models import LatentModel, VariationalAutoencoder, build_model
 from mrigen.progress import progress_bar
 from mrigen.recipe import Recipe, TrainingRecipe
 from mrigen.runs import WEIGHTS, Run, open_run
@@ -44,6 +43,7 @@ from mrigen.training.callbacks import (
     weights_path,
 )
 from mrigen.training.devices import PEER_ERRORS, Placement, lost, place
+from mrigen.training.finishing import finish_inference, inputs_of
 from mrigen.training.history import History
 from mrigen.training.replicated import ReplicatedLoop, SharedCheckpoint
 from mrigen.training.starting import start_from
@@ -199,8 +199,7 @@ def _train(
         model = _start_model(recipe, dataset, precision)
     model.load_weights(weights_path(checkpoint, progress.best_epoch + 1))
     if isinstance(model, VariationalAutoencoder):
-        _erase(model, dataset)
-        _calibrate(model, dataset)
+        finish_inference(model, dataset)
     _finish(run, model, progress)
     run.save_latents(latents := encode_cache(model, dataset.cache))
     figures = evaluate(model, dataset, latents, training.seed)
@@ -322,43 +321,6 @@ def _start_model(recipe: Recipe, dataset: Dataset, precision: str) -> LatentMode
             model.likelihood.limit_to(mask)
             logger.info("The likelihood counts %d of %d voxels", mask.sum(), mask.size)
     return model
-
-
-def inputs_of(dataset: Dataset):
-    """Returns the function from rows and volumes to the input of a dataset's model."""
-    conditions = dataset.conditions(np.arange(len(dataset.cache.table)))
-    if conditions is None:
-        return lambda rows, volumes: volumes
-    return lambda rows, volumes: {"volumes": volumes, "condition": tf.gather(conditions, rows)}
-
-
-def _erase(model: VariationalAutoencoder, dataset: Dataset) -> None:
-    """Takes what latents still tell, linearly, of the covariates that they should not out of the posterior means."""
-    if model.erasure is None:
-        return
-    rows = dataset.rows("train")
-    told = dataset.conditions(rows)[:, list(model.invariant)]
-    share = model.erasure.learn(encode_cache(model, dataset.cache)["loc"][rows], told)
-    logger.info("Invariance: latents told %.1f %% of the covariate's variance; taken out", 100.0 * share)
-
-
-def _calibrate(model: VariationalAutoencoder, dataset: Dataset) -> None:
-    """Sets an "optimal" sigma to what it means: by the residuals of the training people, one draw each. Its moving
-    average lags in a short fit, and knows batches of changed volumes only."""
-    if model.likelihood.sigma != "optimal":
-        return
-
-    @tf.function(autograph=False)
-    def spread(inputs):
-        volumes, _ = split_inputs(inputs)
-        return model.likelihood.spread(model.cut(volumes), model(inputs)["reconstruction"])
-
-    rows, to_inputs = dataset.rows("train"), inputs_of(dataset)
-    total = 0.0
-    for numbers, volumes in inference_dataset(dataset.cache, rows, BATCH_SIZE):
-        inputs = tf.nest.map_structure(pad_batch, to_inputs(numbers, volumes))
-        total += float(np.sum(spread(inputs)[: len(volumes)]))
-    model.likelihood.calibrate(total / (len(rows) * model.num_counted))
 
 
 def _finish(run: Run, model: LatentModel, progress: Progress) -> None:

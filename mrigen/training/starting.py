@@ -14,7 +14,7 @@ from mrigen.runs import Run, open_run
 
 SEEN_BEFORE = "seen_before.tsv"
 # What is of a fit, not of what it learned.
-_OWN = re.compile(r"^(step|kl_warmth|inside|told_by/.*|erasure/.*)$")
+_OWN = re.compile(r"^(step|kl_warmth|inside|told_by/.*|erasure/.*|refinement/.*)$")
 # Keras numbers layers that have no name of their own.
 _NUMBER = re.compile(r"_\d+(?=/)")
 # The image of people, and the fields that are kept as images.

@@ -1,0 +1,93 @@
+"""What is found of a trained VAE once, after its last step: by what inference improves, and how sure the decoder is."""
+
+import logging
+
+import numpy as np
+import tensorflow as tf
+
+from mrigen.data.dataset import Dataset
+from mrigen.data.pipeline import inference_dataset
+from mrigen.encoding import BATCH_SIZE, encode_cache, pad_batch
+from mrigen.models import VariationalAutoencoder, split_inputs
+
+logger = logging.getLogger(__name__)
+
+# People by whom the curvature of a refinement is found, and how many derivatives for each latent variable.
+CURVATURE_PEOPLE = 64
+CURVATURE_DRAWS = 8
+
+
+def finish_inference(model: VariationalAutoencoder, dataset: Dataset) -> None:
+    """Sets what a trained model's inference and likelihood have beside weights, by the training people."""
+    _learn_curvature(model, dataset)
+    _erase(model, dataset)
+    _calibrate(model, dataset)
+
+
+def inputs_of(dataset: Dataset):
+    """Returns the function from rows and volumes to the input of a dataset's model."""
+    conditions = dataset.conditions(np.arange(len(dataset.cache.table)))
+    if conditions is None:
+        return lambda rows, volumes: volumes
+    return lambda rows, volumes: {"volumes": volumes, "condition": tf.gather(conditions, rows)}
+
+
+def _learn_curvature(model: VariationalAutoencoder, dataset: Dataset) -> None:
+    """Tells a model's refinement how the log-likelihood of a person falls around their latents, in the mean.
+
+    The Gauss-Newton approximation: derivatives of the decoded volume by the latents, of which there is one for each
+    voxel, in random mixtures of voxels, whose squares are those of all in the mean (Hutchinson's estimate).
+    """
+    if model.refinement is None:
+        return
+
+    @tf.function(autograph=False)
+    def mixed_slope(z, seed):
+        with tf.GradientTape() as tape:
+            tape.watch(z)
+            volumes = model.decode(z) / model.likelihood.scale
+            mixed = tf.reduce_sum(volumes * tf.random.stateless_normal(tf.shape(volumes), seed))
+        return tape.gradient(mixed, z)
+
+    rows = dataset.rows("train")
+    latents = encode_cache(model, dataset.cache)["loc"][rows]
+    latents = latents[np.linspace(0, len(rows) - 1, min(len(rows), CURVATURE_PEOPLE)).astype(int)]
+    draws = -(-CURVATURE_DRAWS * model.latent_size // len(latents))
+    curvature = np.zeros((model.latent_size, model.latent_size))
+    for start in range(0, len(latents), BATCH_SIZE):
+        z = latents[start : start + BATCH_SIZE]
+        for draw in range(draws):
+            slopes = mixed_slope(pad_batch(tf.constant(z)), tf.constant([start, draw])).numpy()[: len(z)]
+            curvature += slopes.T.astype(np.float64) @ slopes / (len(latents) * draws)
+    # The standard normal's own; that of another prior is of the same size.
+    model.refinement.learn(curvature + np.eye(model.latent_size))
+    logger.info("Inference: %d steps to refine what the encoder says", model.refinement.steps)
+
+
+def _erase(model: VariationalAutoencoder, dataset: Dataset) -> None:
+    """Takes what latents still tell, linearly, of the covariates that they should not out of the posterior means."""
+    if model.erasure is None:
+        return
+    rows = dataset.rows("train")
+    told = dataset.conditions(rows)[:, list(model.invariant)]
+    share = model.erasure.learn(encode_cache(model, dataset.cache)["loc"][rows], told)
+    logger.info("Invariance: latents told %.1f %% of the covariate's variance; taken out", 100.0 * share)
+
+
+def _calibrate(model: VariationalAutoencoder, dataset: Dataset) -> None:
+    """Sets an "optimal" sigma to what it means: by the residuals of the training people, one draw each. Its moving
+    average lags in a short fit, and knows batches of changed volumes only."""
+    if model.likelihood.sigma != "optimal":
+        return
+
+    @tf.function(autograph=False)
+    def spread(inputs):
+        volumes, _ = split_inputs(inputs)
+        return model.likelihood.spread(model.cut(volumes), model(inputs)["reconstruction"])
+
+    rows, to_inputs = dataset.rows("train"), inputs_of(dataset)
+    total = 0.0
+    for numbers, volumes in inference_dataset(dataset.cache, rows, BATCH_SIZE):
+        inputs = tf.nest.map_structure(pad_batch, to_inputs(numbers, volumes))
+        total += float(np.sum(spread(inputs)[: len(volumes)]))
+    model.likelihood.calibrate(total / (len(rows) * model.num_counted))
