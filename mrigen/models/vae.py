@@ -162,7 +162,7 @@ class VariationalAutoencoder(LatentModel):
         posterior = self.guess(volumes, training)
         loc = posterior["loc"]
         if self.refinement is not None and not training:
-            loc = self.refinement(loc, lambda z: self.energy(volumes, z))
+            loc = self.refinement(loc, energy=lambda z: self.energy(volumes, z))
         return {**posterior, "loc": loc if self.erasure is None else self.erasure(loc)}
 
     def guess(self, volumes, training=False) -> dict:
