@@ -27,7 +27,6 @@ OPTIONS = (
     "prior",
     "prior_components",
     "invariance_weight",
-    "refinement_steps",
 )
 # Share of the people of a training step whose covariates the model is not told, so that it can do without.
 UNTOLD_SHARE = 0.1
@@ -129,6 +128,7 @@ class VariationalAutoencoder(LatentModel):
             residual=recipe.residual,
             mean_image=recipe.mean_image,
             masked=recipe.likelihood_mask is not None,
+            refinement_steps=recipe.chosen_refinement_steps,
             seed=seed,
             dtype=precision,
             name=recipe.kind,

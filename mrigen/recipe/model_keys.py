@@ -6,6 +6,8 @@ from pydantic import Field, model_validator
 
 from mrigen.recipe.keys import Section, fault, key
 
+# Steps of an inference that is refined.
+DEFAULT_REFINEMENT_STEPS = 4
 # Keys that only some kinds of model have.
 KEYS_OF_KINDS = (
     (
@@ -146,13 +148,11 @@ class ModelRecipe(Section):
     invariance_weight: float = key(
         100.0, "nats >= 0", "vae: weight of what latents still tell about invariant_to (0 to 1).", ge=0
     )
-    refinement_steps: int = key(
+    refinement_steps: Annotated[int, Field(ge=0, le=100)] | Literal["auto"] = key(
         0,
-        "an integer from 0 to 100",
+        "auto, or an integer from 0 to 100",
         "vae: steps by which inference improves on the encoder's guess after training: latents that explain the image "
-        "better. Each takes a decoding and its derivative; 0 keeps the guess.",
-        ge=0,
-        le=100,
+        "better. Each takes a decoding and its derivative. auto: 4, or 0 where condition is set.",
     )
     field_spacing: int = key(
         4,
@@ -231,13 +231,13 @@ class ModelRecipe(Section):
                 f"got invariant_to: {untold[0]} without condition: {untold[0]}, expected both: the decoder has to be "
                 f"told what latents leave out. Add {untold[0]} to condition."
             )
-        if self.refinement_steps and self.condition:
+        if self.refinement_steps not in (0, "auto") and self.condition:
             raise fault(
                 f"got refinement_steps: {self.refinement_steps} with condition: {', '.join(self.condition)}, expected "
                 "0: latents are to be found from the image alone, and the decoder, by which they are refined, is told "
                 "more. Set refinement_steps=0."
             )
-        if self.refinement_steps and self.latent_dim is None:
+        if self.refinement_steps not in (0, "auto") and self.latent_dim is None:
             raise fault(
                 f"got refinement_steps: {self.refinement_steps} with latent_dim: null, expected 0, or a latent vector. "
                 "Set refinement_steps=0, or latent_dim=64."
@@ -247,6 +247,13 @@ class ModelRecipe(Section):
                 raise fault(f"got {name} with a name twice, expected each once. Remove one.")
         if self.prior == "flow" and self.latent_dim == 1:
             raise fault("got prior: flow with latent_dim: 1, expected at least 2. Set prior=normal.")
+
+    @property
+    def chosen_refinement_steps(self) -> int:
+        """What `refinement_steps` comes to."""
+        if self.refinement_steps != "auto":
+            return self.refinement_steps
+        return 0 if self.condition or self.latent_dim is None else DEFAULT_REFINEMENT_STEPS
 
     @property
     def block_channels(self) -> list[int]:

@@ -73,6 +73,8 @@ def test_block_channels_are_one_for_each_block():
         ("model.likelihood=student", "got likelihood: student with decoder_sigma: optimal, expected another"),
         ("model.objective=iw", "got objective: iw with num_draws: 1, expected at least 2"),
         ("model.invariant_to=[site]", "got invariant_to: site without condition: site, expected both"),
+        ("model.refinement_steps=3 model.condition=[sex]", "got refinement_steps: 3 with condition: sex, expected 0"),
+        ("model.refinement_steps=3 model.latent_dim=null", "got refinement_steps: 3 with latent_dim: null, expected 0"),
         ("model.condition=[sex, sex]", "got condition with a name twice"),
         ("model.condition=[height]", "model.condition"),
         ("model.prior_components=0", "model.prior_components: got 0, expected an integer from 1 to 1024"),
