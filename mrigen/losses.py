@@ -5,8 +5,6 @@ import math
 import tensorflow as tf
 
 LOG_TWO_PI = math.log(2.0 * math.pi)
-# Of latents that vary by much less than this between people (of 1, where they follow the prior) little can be told.
-SPEAKING_VARIANCE = 0.1
 
 
 def squared_error(volumes, reconstruction):
@@ -41,10 +39,11 @@ def predictability(z, targets, ridge: float = 1.0):
     known = tf.cast(tf.reduce_any(targets != 0.0, axis=-1, keepdims=True), tf.float32)
     count = tf.maximum(tf.reduce_sum(known), 1.0)
     z, targets = ((values - tf.reduce_sum(known * values, axis=0) / count) * known for values in (z, targets))
-    # Held still: latents shall not hide by growing or shrinking. Latents that hardly vary yet say little, and are not
-    # to be kept from beginning to: in units of their own their gradient is the larger the smaller they are.
+    # Held still: latents shall not hide by growing. Those that vary less than under the prior stay as they are: latents
+    # that hardly vary yet are not to be kept from beginning to, and in units of their own the gradient is the larger
+    # the smaller they are.
     variances = tf.reduce_sum(tf.square(z), axis=0) / count
-    z *= tf.stop_gradient(tf.math.rsqrt(tf.maximum(variances, SPEAKING_VARIANCE)))
+    z *= tf.stop_gradient(tf.math.rsqrt(tf.maximum(variances, 1.0)))
     gram = tf.matmul(z, z, transpose_b=True)
     # The residuals of ridge regression, in its dual form: as large as there are people, not latents.
     inner = tf.linalg.solve(gram + ridge * count * tf.eye(tf.shape(z)[0]), tf.matmul(gram, targets))
