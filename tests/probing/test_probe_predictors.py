@@ -12,6 +12,7 @@ from mrigen.probing.confounds import AmongPredictor, deconfounded
 from mrigen.probing.harmonise import harmonised
 from mrigen.probing.learners import ClassifierPredictor
 from mrigen.probing.plan import CLASSIFIERS
+from mrigen.probing import predictors
 from mrigen.probing.predictors import (
     MAX_DEVIATION,
     KernelSVMPredictor,
@@ -152,13 +153,22 @@ def test_one_large_family_does_not_leave_a_training_part_with_one_class():
             assert len(np.unique(target[train])) == 2
 
 
-@pytest.mark.parametrize("share", [0.5, 0.2])
-def test_log_odds_are_those_of_scikit_learn(share):
+@pytest.mark.parametrize(("share", "num_features"), [(0.5, 12), (0.2, 12), (0.5, 300)])
+def test_log_odds_are_those_of_scikit_learn(share, num_features):
     generator = np.random.default_rng(4)
-    inputs, outputs = generator.normal(size=(40, 12)), generator.normal(size=(9, 12))
+    inputs, outputs = generator.normal(size=(40, num_features)), generator.normal(size=(9, num_features))
     target = (inputs[:, 0] + generator.normal(size=40) > np.quantile(inputs[:, 0], 1 - share)).astype(int)
     values_of_c = (1e-4, 1e-1, 10.0)
     for c, found in zip(values_of_c, _logistic_path(inputs, target, outputs, values_of_c), strict=True):
         model = LogisticRegression(C=c, class_weight="balanced", tol=1e-10, max_iter=10_000)
         expected = model.fit(inputs, target).decision_function(outputs)
         np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-5)
+
+
+def test_thousands_of_latents_take_no_longer_than_there_are_people(monkeypatch):
+    """A spatial latent, such as the term paper's, has thousands; a Newton step of all of them takes a second."""
+    sizes, newton = [], predictors._newton
+    monkeypatch.setattr(predictors, "_newton", lambda first, *rest: sizes.append(first.shape) or newton(first, *rest))
+    generator = np.random.default_rng(5)
+    _logistic_path(generator.normal(size=(40, 3000)), TARGET, generator.normal(size=(3, 3000)), (1.0,))
+    assert sizes == [(40, 41)]
