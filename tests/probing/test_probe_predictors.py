@@ -8,11 +8,11 @@ from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
+from mrigen.probing import predictors
 from mrigen.probing.confounds import AmongPredictor, deconfounded
 from mrigen.probing.harmonise import harmonised
 from mrigen.probing.learners import ClassifierPredictor
 from mrigen.probing.plan import CLASSIFIERS
-from mrigen.probing import predictors
 from mrigen.probing.predictors import (
     MAX_DEVIATION,
     KernelSVMPredictor,
