@@ -47,7 +47,7 @@ class Autoencoder(LatentModel):
         spatial = self.latent_dim is None
         self.to_latent.build(features_shape if spatial else (None, flat_size(features_shape[1:])))
 
-    def posterior(self, volumes, training=False) -> dict:
+    def posterior(self, volumes, training=False, refined=True) -> dict:
         features = tf.cast(self.features(volumes, training), tf.float32)
         if self.latent_dim is not None:
             features = self.flatten(features)

@@ -137,8 +137,14 @@ class LatentModel(keras.Model, abc.ABC):
         """Builds what lies between the encoder's features and z."""
 
     @abc.abstractmethod
-    def posterior(self, volumes, training=False) -> dict:
-        """Returns {"loc": (batch, latent)} and, for a VAE, {"scale": (batch, latent)}, float32."""
+    def posterior(self, volumes, training=False, refined=True) -> dict:
+        """Returns {"loc": (batch, latent)} and, for a VAE, {"scale": (batch, latent)}, float32.
+
+        Args:
+            volumes: (batch, x, y, z, 1).
+            training: whether statistics are those of the batch.
+            refined: whether what the encoder says is improved on, where the model does that (never in training).
+        """
 
     def features(self, volumes, training=False):
         """Returns what the convolutions of the encoder see, (batch, *grid, channels)."""

@@ -1,5 +1,7 @@
 """The variational autoencoder: posterior, prior, likelihood and objective, each of which can be chosen."""
 
+import functools
+
 import keras
 import tensorflow as tf
 
@@ -100,7 +102,7 @@ class VariationalAutoencoder(LatentModel):
             options["volume_shape"] = self.volume_shape
         self.prior = PRIORS[prior](self.latent_size, self.condition_size, seed=self.seed + 700, name="prior", **options)
         if isinstance(self.prior, VampPrior):
-            self.prior.encode = self.guess
+            self.prior.encode = functools.partial(self.posterior, refined=False)
         self.likelihood = LIKELIHOODS[likelihood](decoder_sigma, masked, name="likelihood")
         # Keys the noise of a training step, and is saved with the weights, so a resumed fit draws what it would have.
         self.step = self.add_weight(name="step", shape=(), initializer="zeros", trainable=False, dtype="int32")
@@ -158,16 +160,12 @@ class VariationalAutoencoder(LatentModel):
     def num_counted(self) -> int:
         return int(self.likelihood.num_voxels)
 
-    def posterior(self, volumes, training=False) -> dict:
-        posterior = self.guess(volumes, training)
+    def posterior(self, volumes, training=False, refined=True) -> dict:
+        posterior = self.to_posterior(self.features(volumes, training))
         loc = posterior["loc"]
-        if self.refinement is not None and not training:
+        if self.refinement is not None and refined and not training:
             loc = self.refinement(loc, energy=lambda z: self.energy(volumes, z))
         return {**posterior, "loc": loc if self.erasure is None else self.erasure(loc)}
-
-    def guess(self, volumes, training=False) -> dict:
-        """Returns what `posterior` returns, as the encoder says it at once."""
-        return self.to_posterior(self.features(volumes, training))
 
     def energy(self, volumes, z):
         """Returns -log p(volumes, z), (batch,) nats: low where latents explain the volumes, and are likely."""

@@ -325,7 +325,8 @@ def _saliency(run: Run, model: LatentModel, direction: Direction, people, seed: 
     def gradients(batch):
         with tf.GradientTape() as tape:
             tape.watch(batch)
-            score = tf.linalg.matvec(tf.cast(model.encode(batch), tf.float32), weights)
+            latents = model.posterior(batch, refined=False)["loc"]  # Refining leaves derivatives as they are.
+            score = tf.linalg.matvec(tf.cast(latents, tf.float32), weights)
         return tape.gradient(score, batch)
 
     total = np.zeros(baseline.shape, np.float64)

@@ -106,16 +106,15 @@ OPTIONS = (
 @pytest.mark.parametrize("kind, options", OPTIONS, ids=lambda value: str(value)[-40:])
 def test_inference_lowers_the_energy_and_training_sees_the_guess(kind, options, volumes):
     model = refined(kind, **options)
-    guess, found = model.guess(volumes), model.posterior(volumes)
+    guess, found = model.posterior(volumes, refined=False), model.posterior(volumes)
     before, after = (model.energy(volumes, each["loc"]).numpy() for each in (guess, found))
     assert np.all(after <= before) and after.mean() < before.mean() - 0.01
     np.testing.assert_array_equal(model.encode(volumes), found["loc"])
     np.testing.assert_allclose(tf.function(model.encode)(volumes), found["loc"], atol=1e-4)
     for name in set(guess) - {"loc"}:
         np.testing.assert_array_equal(guess[name], found[name])
-    np.testing.assert_array_equal(
-        model.posterior(volumes, training=True)["loc"], model.guess(volumes, training=True)["loc"]
-    )
+    taught = [model.posterior(volumes, training=True, refined=refined)["loc"] for refined in (True, False)]
+    np.testing.assert_array_equal(*taught)
 
 
 def test_the_energy_of_a_morphing_model_is_what_training_lowers(volumes):
@@ -136,7 +135,7 @@ def test_the_curvature_is_that_of_the_decoder(finished_run):
     disturb(model)
     finish_inference(model, dataset)
     rows = dataset.rows("train")
-    guess = model.guess(read_volumes(dataset.cache, rows)[..., None])["loc"]
+    guess = model.posterior(read_volumes(dataset.cache, rows)[..., None], refined=False)["loc"]
     with tf.GradientTape() as tape:
         tape.watch(guess)
         decoded = tf.reshape(model.decode(guess)[:, ::4, ::4, ::4], [len(rows), -1])
