@@ -76,6 +76,11 @@ def evaluate(model: LatentModel, dataset: Dataset, latents: dict[str, np.ndarray
     }
 
 
+def mean_elbo(model: VariationalAutoencoder, dataset: Dataset, split: str, seed: int = 0) -> float:
+    """Returns the mean ELBO of the people of a split, nats, with `NUM_DRAWS` draws each."""
+    return float(_reconstruct(model, dataset, dataset.rows(split), None, NUM_DRAWS, seed)["elbo"].mean())
+
+
 def _told_by_latents(dataset: Dataset, loc: np.ndarray, rows: np.ndarray, seed: int) -> dict[str, dict[str, float]]:
     from sklearn.linear_model import LogisticRegression, RidgeCV
     from sklearn.metrics import balanced_accuracy_score, r2_score

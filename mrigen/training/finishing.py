@@ -18,10 +18,15 @@ CURVATURE_DRAWS = 8
 
 
 def finish_inference(model: VariationalAutoencoder, dataset: Dataset) -> None:
-    """Sets what a trained model's inference and likelihood have beside weights, by the training people."""
-    _learn_curvature(model, dataset)
+    """Sets what a trained model's inference and likelihood have beside weights, by the people of a fit."""
+    told = None
+    if model.refinement is not None:
+        told, noise = _curvature(model, dataset), model.likelihood.decoder_sigma
+        _learn_curvature(model, told)
     _erase(model, dataset)
     _calibrate(model, dataset)
+    if told is not None:
+        _learn_curvature(model, told * tf.square(noise / model.likelihood.decoder_sigma).numpy())
 
 
 def inputs_of(dataset: Dataset):
@@ -32,14 +37,12 @@ def inputs_of(dataset: Dataset):
     return lambda rows, volumes: {"volumes": volumes, "condition": tf.gather(conditions, rows)}
 
 
-def _learn_curvature(model: VariationalAutoencoder, dataset: Dataset) -> None:
-    """Tells a model's refinement how the log-likelihood of a person falls around their latents, in the mean.
+def _curvature(model: VariationalAutoencoder, dataset: Dataset) -> np.ndarray:
+    """Returns how the log-likelihood of a training person falls around their latents, in the mean, (latent, latent).
 
     The Gauss-Newton approximation: derivatives of the decoded volume by the latents, of which there is one for each
     voxel, in random mixtures of voxels, whose squares are those of all in the mean (Hutchinson's estimate).
     """
-    if model.refinement is None:
-        return
 
     @tf.function(autograph=False)
     def mixed_slope(z, seed):
@@ -59,9 +62,12 @@ def _learn_curvature(model: VariationalAutoencoder, dataset: Dataset) -> None:
         for draw in range(draws):
             slopes = mixed_slope(pad_batch(tf.constant(z)), tf.constant([start, draw])).numpy()[: len(z)]
             curvature += slopes.T.astype(np.float64) @ slopes / (len(latents) * draws)
-    # The standard normal's own; that of another prior is of the same size.
+    return curvature
+
+
+def _learn_curvature(model: VariationalAutoencoder, curvature: np.ndarray) -> None:
+    # The standard normal's own is added; that of another prior is of the same size.
     model.refinement.learn(curvature + np.eye(model.latent_size))
-    logger.info("Inference: %d steps to refine what the encoder says", model.refinement.steps)
 
 
 def _erase(model: VariationalAutoencoder, dataset: Dataset) -> None:
@@ -75,8 +81,9 @@ def _erase(model: VariationalAutoencoder, dataset: Dataset) -> None:
 
 
 def _calibrate(model: VariationalAutoencoder, dataset: Dataset) -> None:
-    """Sets an "optimal" sigma to what it means: by the residuals of the training people, one draw each. Its moving
-    average lags in a short fit, and knows batches of changed volumes only."""
+    """Sets an "optimal" sigma by the residuals, one draw each, of people whom the weights were not fitted to: training
+    people's are smaller, and a decoder as sure as that is too sure of everyone else. Without validation people it is
+    theirs all the same: the moving average of training lags, and knows batches of changed volumes only."""
     if model.likelihood.sigma != "optimal":
         return
 
@@ -85,7 +92,9 @@ def _calibrate(model: VariationalAutoencoder, dataset: Dataset) -> None:
         volumes, _ = split_inputs(inputs)
         return model.likelihood.spread(model.cut(volumes), model(inputs)["reconstruction"])
 
-    rows, to_inputs = dataset.rows("train"), inputs_of(dataset)
+    rows, to_inputs = dataset.rows("validation"), inputs_of(dataset)
+    if not len(rows):
+        rows = dataset.rows("train")
     total = 0.0
     for numbers, volumes in inference_dataset(dataset.cache, rows, BATCH_SIZE):
         inputs = tf.nest.map_structure(pad_batch, to_inputs(numbers, volumes))

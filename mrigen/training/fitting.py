@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import json
 import logging
+import math
 import os
 import shutil
 import time
@@ -19,7 +20,7 @@ from mrigen.data.dataset import Dataset, open_dataset
 from mrigen.data.pipeline import inference_dataset, read_volumes, steps_per_epoch, training_dataset
 from mrigen.encoding import encode_cache
 from mrigen.errors import RunError
-from mrigen.evaluation import choose_counted, evaluate, mean_training_volume
+from mrigen.evaluation import choose_counted, evaluate, mean_elbo, mean_training_volume
 from mrigen.files import write_json
 from mrigen.machine import peak_rss_mb
 from mrigen.models import LatentModel, VariationalAutoencoder, build_model
@@ -197,9 +198,7 @@ def _train(
     seconds = time.monotonic() - fitting
     if placement.strategy is not None:  # What follows is for one device.
         model = _start_model(recipe, dataset, precision)
-    model.load_weights(weights_path(checkpoint, progress.best_epoch + 1))
-    if isinstance(model, VariationalAutoencoder):
-        finish_inference(model, dataset)
+    _load_best(model, dataset, progress, checkpoint)
     _finish(run, model, progress)
     run.save_latents(latents := encode_cache(model, dataset.cache))
     figures = evaluate(model, dataset, latents, training.seed)
@@ -321,6 +320,30 @@ def _start_model(recipe: Recipe, dataset: Dataset, precision: str) -> LatentMode
             model.likelihood.limit_to(mask)
             logger.info("The likelihood counts %d of %d voxels", mask.sum(), mask.size)
     return model
+
+
+def _load_best(model: LatentModel, dataset: Dataset, progress: Progress, checkpoint: Path) -> None:
+    """Gives a model the weights of the best epoch, and what inference has beside weights.
+
+    Epochs were compared by what the encoder says. Where that is refined afterwards, a decoder that went on learning
+    while the encoder began to learn its people by heart may be better: the last epoch is compared as well.
+    """
+    epochs = {progress.best_epoch + 1}
+    refines = isinstance(model, VariationalAutoencoder) and model.refinement is not None
+    if refines and len(dataset.rows("validation")):
+        epochs.add(progress.epoch)
+    best, weights = -math.inf, None
+    for epoch in sorted(epochs):
+        model.load_weights(weights_path(checkpoint, epoch))
+        if isinstance(model, VariationalAutoencoder):
+            finish_inference(model, dataset)
+        if len(epochs) == 1:
+            return
+        elbo = mean_elbo(model, dataset, "validation", 0)
+        logger.info("Inference refined by %d steps: epoch %d, val_elbo_nats %.4g", model.refinement.steps, epoch, elbo)
+        if elbo > best or weights is None:
+            best, weights, progress.best_epoch = elbo, model.get_weights(), epoch - 1
+    model.set_weights(weights)
 
 
 def _finish(run: Run, model: LatentModel, progress: Progress) -> None:
