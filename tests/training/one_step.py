@@ -57,8 +57,8 @@ def difference(strategy, kind, options, clip_norm):
             loss = one.compute_loss(x=everyone, y_pred=one(everyone, training=True), training=True)
         return tape.gradient(loss, [variable.value for variable in one.trainable_variables])
 
-    # In a graph, as training is: of equal values in a window the derivative of max pooling takes all outside of one, and
-    # only the first within, on some CPUs (oneDNN).
+    # In a graph, as training is: of equal values in a window the derivative of max pooling takes all outside, but
+    # on some CPUs (oneDNN) one within.
     expected = gradients()
     if clip_norm is not None:
         expected, _ = tf.clip_by_global_norm(expected, clip_norm)
