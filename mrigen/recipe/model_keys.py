@@ -115,7 +115,8 @@ class ModelRecipe(Section):
     decoder_sigma: float | Literal["learned", "optimal", "voxelwise"] = key(
         "optimal",
         "optimal, learned, voxelwise, or a number > 0",
-        "vae: standard deviation of that noise. optimal: the residual's, in closed form; learned: a trained weight; "
+        "vae: standard deviation of that noise. optimal: the residual's, in closed form, in the end that of validation "
+        "people; learned: a trained weight; "
         "voxelwise: a smooth map of trained ones; or fixed.",
     )
     posterior: Literal["diagonal", "low_rank"] = key(
