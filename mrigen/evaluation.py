@@ -36,7 +36,8 @@ def evaluate(model: LatentModel, dataset: Dataset, latents: dict[str, np.ndarray
         heldout: {mse, psnr, explained_variance, elbo_nats, shuffled_gap_nats}: means over subjects on the whole grid
         (with a likelihood mask: over the voxels that count, and so for PCA), intensities in [0, 1]; explained variance
         is pooled, against the training mean image; the gap is what a volume loses when it is decoded from the latents
-        of the next person, none if the decoder ignores them. pca: {mse, loglik_nats, loglik_calibrated_nats,
+        of the next person, none if the decoder ignores them. validation: {mse, elbo_nats}, by which runs are chosen.
+        pca: {mse, loglik_nats, loglik_calibrated_nats,
         num_components, num_subjects}. kl_nats and active_units over training subjects; latent_dim, decoder_sigma;
         residual_rmse of the training subjects' reconstructions (posterior means); told_by_latents: for each covariate
         that the model is told, how well it can be predicted from latents, in 5-fold cross-validation over everyone
@@ -44,12 +45,17 @@ def evaluate(model: LatentModel, dataset: Dataset, latents: dict[str, np.ndarray
         alone, by whom nothing was fitted, where there are enough. None where a model, or an empty split, has no such
         figure.
     """
-    train, heldout = dataset.rows("train"), dataset.rows("heldout")
+    train, validation, heldout = (dataset.rows(name) for name in ("train", "validation", "heldout"))
     training = _reconstruct(model, dataset, train, None, 0, seed)
     mean_image = mean_training_volume(dataset)
     others = np.roll(latents["loc"][heldout], 1, axis=0)
     scored = _reconstruct(model, dataset, heldout, mean_image, NUM_DRAWS, seed, others)
     num_voxels = model.num_counted
+    chosen_by = dict.fromkeys(("mse", "elbo_nats"))
+    if len(validation):
+        told = _reconstruct(model, dataset, validation, None, NUM_DRAWS, seed)
+        chosen_by["mse"] = float(told["squared_error"].mean() / num_voxels)
+        chosen_by["elbo_nats"] = float(told["elbo"].mean()) if "elbo" in told else None
     figures = dict.fromkeys(("mse", "psnr", "explained_variance", "elbo_nats", "shuffled_gap_nats"))
     if len(heldout):
         mse = scored["squared_error"] / num_voxels
@@ -64,6 +70,7 @@ def evaluate(model: LatentModel, dataset: Dataset, latents: dict[str, np.ndarray
     inside = np.ravel(model.cut(np.ones((*model.volume_shape, 1), np.float32))) > 0
     return {
         "heldout": figures,
+        "validation": chosen_by,
         "pca": _pca_figures(dataset, model.latent_size, seed, inside),
         "kl_nats": float(training["kl"].mean()) if is_vae else None,
         "active_units": count_active(latents["loc"][train]),

@@ -67,8 +67,7 @@ def describe_run(run: Run) -> dict[str, Any]:
             progress = read_json(path) if path.is_file() else {}
         except (OSError, ValueError):  # A fit at work may remove it at this moment.
             progress = {}
-    best = metrics["best_epoch"] - 1 if "best_epoch" in metrics else progress.get("best_epoch", -1)
-    figures = next((row for row in history if row["epoch"] == best), {})
+    figures = validation_figures(run, progress.get("best_epoch", -1))
     last = history[-1] if history else {}
     is_vae = run.recipe.model.kind != "autoencoder"
     active = metrics.get("active_units", last.get("active_units")) if is_vae else None
@@ -84,14 +83,32 @@ def describe_run(run: Run) -> dict[str, Any]:
         "state": state,
         "epochs": metrics.get("epochs", progress.get("epoch", 0)),
         "of_epochs": run.recipe.training.epochs,
-        "validation_elbo": figures.get("val_elbo_nats"),
-        "validation_mse": figures.get("val_mse"),
+        "validation_elbo": figures["elbo_nats"],
+        "validation_mse": figures["mse"],
         "active_units": None if active is None else int(active),
         "latents": latents,
         "collapse": collapse,
         "minutes": None if seconds is None else seconds / 60.0,
         "fault": None,
     }
+
+
+def validation_figures(run: Run, best_epoch: int = -1) -> dict[str, float | None]:
+    """Returns {elbo_nats, mse} of validation people, None where there is none.
+
+    Of a finished run they are those of metrics.json: inference may be better than during the fit. Else, and where it has
+    none, they are those of its best epoch so far.
+
+    Args:
+        run: a run.
+        best_epoch: of a fit that goes on, from 0.
+    """
+    metrics = run.metrics if (run.directory / "metrics.json").is_file() else {"best_epoch": best_epoch + 1}
+    if "validation" in metrics:
+        return metrics["validation"]
+    rows = (row for row in read_history(run.directory) if row["epoch"] == metrics["best_epoch"] - 1)
+    row = next(rows, {})
+    return {"elbo_nats": row.get("val_elbo_nats"), "mse": row.get("val_mse")}
 
 
 def read_history(directory: str | os.PathLike) -> list[dict[str, float]]:

@@ -10,7 +10,10 @@ from mrigen.listing import list_runs, read_history, render_runs
 
 
 def test_states_and_figures_of_runs(finished_run, tmp_path):
-    whole, half, bare = (shutil.copytree(finished_run.directory, tmp_path / name) for name in ("whole", "half", "bare"))
+    names = ("whole", "half", "bare", "older")
+    whole, half, bare, older = (shutil.copytree(finished_run.directory, tmp_path / name) for name in names)
+    before = {name: value for name, value in finished_run.metrics.items() if name != "validation"}
+    (older / "metrics.json").write_text(json.dumps(before))
     for directory in (half, bare):
         (directory / "metrics.json").unlink()
     (half / "checkpoint").mkdir()
@@ -21,7 +24,9 @@ def test_states_and_figures_of_runs(finished_run, tmp_path):
     assert table.loc[str(bare), "state"] == "unfinished"
     history = read_history(whole)
     best = finished_run.metrics["best_epoch"] - 1
-    assert table.loc[str(whole), "validation_elbo"] == history[best]["val_elbo_nats"]
+    assert table.loc[str(older), "validation_elbo"] == history[best]["val_elbo_nats"]
+    assert table.loc[str(whole), "validation_elbo"] == finished_run.metrics["validation"]["elbo_nats"]
+    assert finished_run.metrics["validation"]["mse"] == pytest.approx(history[best]["val_mse"], rel=0.2)
     assert table.loc[str(half), "validation_mse"] == history[0]["val_mse"]
     assert "1/2" in render_runs(list_runs(half))
 

@@ -22,7 +22,7 @@ from mrigen.comparison import compare, show_figure
 from mrigen.comparison import render_table as render_comparison
 from mrigen.errors import Interrupted, MrigenError, UsageError
 from mrigen.files import atomic_path, read_json, write_json, write_text
-from mrigen.listing import read_history
+from mrigen.listing import read_history, validation_figures
 from mrigen.recipe import dump_recipe, load_recipe
 from mrigen.runs import Run
 from mrigen.sweeps.space import RECIPE, Plan, Span
@@ -279,13 +279,13 @@ class Sweep:
     def _figures(self, run: Run) -> tuple[float, float]:
         """Returns the validation figure of a finished run, and by how much too few latent variables are active."""
         metrics, name = run.metrics, _FIGURES[self.plan.objective]
-        row = next((row for row in read_history(run.directory) if row["epoch"] == metrics["best_epoch"] - 1), {})
-        if not math.isfinite(row.get(name, math.nan)):
+        figure = validation_figures(run)[name.removeprefix("val_")]
+        if figure is None or not math.isfinite(figure):
             raise MrigenError(f"{run.directory}: no {name}, expected a figure. Raise data.split.validation.")
         too_few = 0.0
         if metrics["kl_nats"] is not None:
             too_few = COLLAPSED_SHARE * metrics["latent_dim"] - metrics["active_units"]
-        return row[name], too_few
+        return figure, too_few
 
     def _is_hopeless(self, fit: TrialFit) -> bool:
         import optuna
