@@ -96,8 +96,8 @@ def describe_run(run: Run) -> dict[str, Any]:
 def validation_figures(run: Run, best_epoch: int = -1) -> dict[str, float | None]:
     """Returns {elbo_nats, mse} of validation people, None where there is none.
 
-    Of a finished run they are those of metrics.json: inference may be better than during the fit. Else, and where it has
-    none, they are those of its best epoch so far.
+    Of a finished run they are those of metrics.json: inference may be better than during the fit. Else, and where it
+    has none, they are those of its best epoch so far.
 
     Args:
         run: a run.
