@@ -47,12 +47,12 @@ class Network:
 
 
 # Core seconds a person: to prepare an image of 1 mm, and to read and change it for a training step.
-PREPARE_SECONDS = {4: 0.21, 2: 0.26, 1: 0.36}
-AUGMENT_SECONDS = {4: 0.042, 2: 0.254, 1: 1.97}
+PREPARE_SECONDS = {4: 0.16, 2: 0.19, 1: 0.24}
+AUGMENT_SECONDS = {4: 0.023, 2: 0.158, 1: 0.713}
 NETWORKS = {
-    "vae": Network(4, 3_802_900, 8, 13.0, 60, 2440),
-    "morph-2mm": Network(2, 4_450_904, 4, 5.33, 120, 2158),
-    "vae-1mm": Network(1, 7_797_572, 4, 10.8, 60, 2273),
+    "vae": Network(4, 3_802_900, 8, 1.28, 60, 2106),
+    "morph-2mm": Network(2, 2_433_764, 4, 0.46, 120, 1791),
+    "vae-1mm": Network(1, 7_797_572, 4, 1.51, 60, 2249),
 }
 GIGABIT = 1e9 / 8  # bytes a second
 TRAINING_SHARE = 0.7
