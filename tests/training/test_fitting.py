@@ -91,10 +91,10 @@ def test_a_seed_gives_the_weights_at_the_start():
     assert np.abs(weights(0) - weights(1)).max() > 0.01
 
 
-def test_the_optimal_sigma_is_the_residual_of_the_training_people(finished_run):
+def test_the_optimal_sigma_is_the_residual_of_the_validation_people(finished_run):
     # Under one draw from each posterior the residual is a little larger than that of the posterior means.
-    metrics = finished_run.metrics
-    assert metrics["residual_rmse"] <= metrics["decoder_sigma"] < 1.1 * metrics["residual_rmse"]
+    residual = finished_run.metrics["validation"]["mse"] ** 0.5
+    assert residual <= finished_run.metrics["decoder_sigma"] < 1.1 * residual
 
 
 def test_history_keeps_earlier_epochs_and_drops_those_to_be_repeated(tmp_path):
