@@ -14,11 +14,15 @@ class Conv3D(keras.layers.Conv3D):
     """Keras's Conv3D of volumes (batch, x, y, z, channels); same arguments, weights and numbers."""
 
     def call(self, inputs):
+        # With two places along the first axis oneDNN's bfloat16 gradient of the kernel reads memory that nothing was
+        # written to, on some CPUs; so few are quick in float32 as well.
+        dtype = tf.float32 if inputs.dtype == tf.bfloat16 and inputs.shape[1] == 2 else inputs.dtype
+        volumes, kernel = tf.cast(inputs, dtype), tf.cast(self.kernel, dtype)
         if self._makes_one_channel():
-            outputs = _convolve_to_one(inputs, tf.cast(self.kernel, inputs.dtype))
+            outputs = _convolve_to_one(volumes, kernel)
         else:
-            outputs = self.convolution_op(inputs, self.kernel)
-        return finish(self, outputs)
+            outputs = self.convolution_op(volumes, kernel)
+        return finish(self, tf.cast(outputs, inputs.dtype))
 
     def _makes_one_channel(self) -> bool:
         """Whether `_convolve_to_one` does what this layer does."""
