@@ -37,25 +37,20 @@ def evaluate(model: LatentModel, dataset: Dataset, latents: dict[str, np.ndarray
         (with a likelihood mask: over the voxels that count, and so for PCA), intensities in [0, 1]; explained variance
         is pooled, against the training mean image; the gap is what a volume loses when it is decoded from the latents
         of the next person, none if the decoder ignores them. validation: {mse, elbo_nats}, by which runs are chosen.
-        pca: {mse, loglik_nats, loglik_calibrated_nats,
-        num_components, num_subjects}. kl_nats and active_units over training subjects; latent_dim, decoder_sigma;
+        pca: {mse, loglik_nats, loglik_calibrated_nats, num_components, num_subjects}. kl_nats and active_units over
+        training subjects; latent_dim, decoder_sigma;
         residual_rmse of the training subjects' reconstructions (posterior means); told_by_latents: for each covariate
         that the model is told, how well it can be predicted from latents, in 5-fold cross-validation over everyone
         (linear): {balanced_accuracy, chance} or {r2}; told_by_unseen: the same over validation and held-out people
         alone, by whom nothing was fitted, where there are enough. None where a model, or an empty split, has no such
         figure.
     """
-    train, validation, heldout = (dataset.rows(name) for name in ("train", "validation", "heldout"))
+    train, heldout = dataset.rows("train"), dataset.rows("heldout")
     training = _reconstruct(model, dataset, train, None, 0, seed)
     mean_image = mean_training_volume(dataset)
     others = np.roll(latents["loc"][heldout], 1, axis=0)
     scored = _reconstruct(model, dataset, heldout, mean_image, NUM_DRAWS, seed, others)
     num_voxels = model.num_counted
-    chosen_by = dict.fromkeys(("mse", "elbo_nats"))
-    if len(validation):
-        told = _reconstruct(model, dataset, validation, None, NUM_DRAWS, seed)
-        chosen_by["mse"] = float(told["squared_error"].mean() / num_voxels)
-        chosen_by["elbo_nats"] = float(told["elbo"].mean()) if "elbo" in told else None
     figures = dict.fromkeys(("mse", "psnr", "explained_variance", "elbo_nats", "shuffled_gap_nats"))
     if len(heldout):
         mse = scored["squared_error"] / num_voxels
@@ -70,7 +65,7 @@ def evaluate(model: LatentModel, dataset: Dataset, latents: dict[str, np.ndarray
     inside = np.ravel(model.cut(np.ones((*model.volume_shape, 1), np.float32))) > 0
     return {
         "heldout": figures,
-        "validation": chosen_by,
+        "validation": score_validation(model, dataset, seed),
         "pca": _pca_figures(dataset, model.latent_size, seed, inside),
         "kl_nats": float(training["kl"].mean()) if is_vae else None,
         "active_units": count_active(latents["loc"][train]),
@@ -83,9 +78,14 @@ def evaluate(model: LatentModel, dataset: Dataset, latents: dict[str, np.ndarray
     }
 
 
-def mean_elbo(model: VariationalAutoencoder, dataset: Dataset, split: str, seed: int = 0) -> float:
-    """Returns the mean ELBO of the people of a split, nats, with `NUM_DRAWS` draws each."""
-    return float(_reconstruct(model, dataset, dataset.rows(split), None, NUM_DRAWS, seed)["elbo"].mean())
+def score_validation(model: LatentModel, dataset: Dataset, seed: int = 0) -> dict[str, float | None]:
+    """Returns {mse, elbo_nats} of the validation people; see `evaluate`."""
+    figures, rows = dict.fromkeys(("mse", "elbo_nats")), dataset.rows("validation")
+    if len(rows):
+        scored = _reconstruct(model, dataset, rows, None, NUM_DRAWS, seed)
+        figures["mse"] = float(scored["squared_error"].mean() / model.num_counted)
+        figures["elbo_nats"] = float(scored["elbo"].mean()) if "elbo" in scored else None
+    return figures
 
 
 def _told_by_latents(dataset: Dataset, loc: np.ndarray, rows: np.ndarray, seed: int) -> dict[str, dict[str, float]]:

@@ -20,7 +20,7 @@ from mrigen.data.dataset import Dataset, open_dataset
 from mrigen.data.pipeline import inference_dataset, read_volumes, steps_per_epoch, training_dataset
 from mrigen.encoding import encode_cache
 from mrigen.errors import RunError
-from mrigen.evaluation import choose_counted, evaluate, mean_elbo, mean_training_volume
+from mrigen.evaluation import choose_counted, evaluate, mean_training_volume, score_validation
 from mrigen.files import write_json
 from mrigen.machine import peak_rss_mb
 from mrigen.models import LatentModel, VariationalAutoencoder, build_model
@@ -339,7 +339,7 @@ def _load_best(model: LatentModel, dataset: Dataset, progress: Progress, checkpo
             finish_inference(model, dataset)
         if len(epochs) == 1:
             return
-        elbo = mean_elbo(model, dataset, "validation", 0)
+        elbo = score_validation(model, dataset)["elbo_nats"]
         logger.info("Inference refined by %d steps: epoch %d, val_elbo_nats %.4g", model.refinement.steps, epoch, elbo)
         if elbo > best or weights is None:
             best, weights, progress.best_epoch = elbo, model.get_weights(), epoch - 1

@@ -46,9 +46,9 @@ def test_of_a_refined_model_the_last_epoch_may_be_the_best(tmp_path, monkeypatch
 
     def elbo_of(model, *_):
         seen.append(model.get_weights())
-        return next(told)
+        return {"elbo_nats": next(told)}
 
-    monkeypatch.setattr(fitting, "mean_elbo", elbo_of)
+    monkeypatch.setattr(fitting, "score_validation", elbo_of)
     monkeypatch.setattr(callbacks, "watched_figure", lambda logs, watched: -next(epochs))
     recipe = load_recipe(
         "smoke", ["training.epochs=3", f"model.refinement_steps={steps}", "training.precision=float32"]
