@@ -12,16 +12,20 @@ from mrigen.models import LatentModel
 BATCH_SIZE = 8
 
 
-def encode_cache(model: LatentModel, cache: VolumeCache) -> dict[str, np.ndarray]:
-    """Returns the latents of every image of a cache, in the order of its table.
+def encode_cache(model: LatentModel, cache: VolumeCache, rows: np.ndarray | None = None) -> dict[str, np.ndarray]:
+    """Returns the latents of images of a cache, in the order of its table.
+
+    Args:
+        model: the model. cache: where the volumes are.
+        rows: of the cache's table, ascending; None for all.
 
     Returns:
         scan_id (scans,) str; loc (scans, latent) float32, the posterior means; for a VAE also scale, the posterior
         standard deviations.
     """
-    batches = inference_dataset(cache, np.arange(len(cache.table)), BATCH_SIZE)
-    latents = _encode(model, (volumes for _, volumes in batches))
-    return {"scan_id": cache.table["scan_id"].to_numpy(dtype=str), **latents}
+    rows = np.arange(len(cache.table)) if rows is None else rows
+    latents = _encode(model, (volumes for _, volumes in inference_dataset(cache, rows, BATCH_SIZE)))
+    return {"scan_id": cache.table["scan_id"].to_numpy(dtype=str)[rows], **latents}
 
 
 def encode_volumes(model: LatentModel, volumes: np.ndarray) -> dict[str, np.ndarray]:

@@ -53,8 +53,8 @@ def _curvature(model: VariationalAutoencoder, dataset: Dataset) -> np.ndarray:
         return tape.gradient(mixed, z)
 
     rows = dataset.rows("train")
-    latents = encode_cache(model, dataset.cache)["loc"][rows]
-    latents = latents[np.linspace(0, len(rows) - 1, min(len(rows), CURVATURE_PEOPLE)).astype(int)]
+    rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), CURVATURE_PEOPLE)).astype(int)]
+    latents = encode_cache(model, dataset.cache, rows)["loc"]
     draws = -(-CURVATURE_DRAWS * model.latent_size // len(latents))
     curvature = np.zeros((model.latent_size, model.latent_size))
     for start in range(0, len(latents), BATCH_SIZE):
@@ -76,7 +76,7 @@ def _erase(model: VariationalAutoencoder, dataset: Dataset) -> None:
         return
     rows = dataset.rows("train")
     told = dataset.conditions(rows)[:, list(model.invariant)]
-    share = model.erasure.learn(encode_cache(model, dataset.cache)["loc"][rows], told)
+    share = model.erasure.learn(encode_cache(model, dataset.cache, rows)["loc"], told)
     logger.info("Invariance: latents told %.1f %% of the covariate's variance; taken out", 100.0 * share)
 
 
