@@ -65,6 +65,10 @@ def describe_plan(plan, recipe) -> str:
         "Memory": memory + available,
         "Step": step,
     }
+    if plan.encode_seconds is not None:
+        refined = f", refined by {steps} steps" if (steps := recipe.model.chosen_refinement_steps) else ""
+        everyone = "" if plan.num_images is None else f"; of all images {_time(plan.num_images * plan.encode_seconds)}"
+        rows["Encoding"] = f"{plan.encode_seconds:.2f} s for the latents of an image{refined} (measured){everyone}"
     if plan.forecast is not None:
         rows["Latents"] = plan.forecast.in_words()
     return "\n".join(f"{name:10} {text}" for name, text in rows.items())

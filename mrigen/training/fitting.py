@@ -332,6 +332,8 @@ def _load_best(model: LatentModel, dataset: Dataset, progress: Progress, checkpo
     refines = isinstance(model, VariationalAutoencoder) and model.refinement is not None
     if refines and len(dataset.rows("validation")):
         epochs.add(progress.epoch)
+    if refines:
+        logger.info("Refining inference, by the decoder's derivatives at some training people")
     best, weights = -math.inf, None
     for epoch in sorted(epochs):
         model.load_weights(weights_path(checkpoint, epoch))

@@ -22,6 +22,7 @@ from mrigen.data.dataset import Dataset, open_cohort
 from mrigen.data.pipeline import choose_rows, read_volumes, shuffle_buffer, steps_per_epoch
 from mrigen.data.splits import split_subjects
 from mrigen.diagnosis import SPECTRUM_BYTES, forecast_of
+from mrigen.encoding import BATCH_SIZE
 from mrigen.evaluation import choose_counted
 from mrigen.machine import available_memory, peak_rss_mb
 from mrigen.models import build_model
@@ -55,6 +56,8 @@ class Plan:
         step_seconds: measured, median of a few steps on random volumes.
         epoch_seconds: of training steps alone, without validation.
         fit_seconds: of all epochs (early stopping may end it before).
+        encode_seconds: measured, of one image's latents, refined where the recipe says so; a fit ends with those of
+            all images.
         peak_bytes: measured peak memory of the process (on a GPU, of the device), with the shuffle buffer of a fit.
         available_bytes: what the machine had left when the plan was made.
         forecast: how many latent variables of a VAE can stay active.
@@ -77,6 +80,7 @@ class Plan:
     step_seconds: float | None
     epoch_seconds: float | None
     fit_seconds: float | None
+    encode_seconds: float | None
     peak_bytes: int | None
     available_bytes: int | None
     forecast: Forecast | None
@@ -101,7 +105,7 @@ def plan_fit(recipe: Recipe) -> Plan:
     activations = activation_bytes(model, batch_size)
     available = _available_bytes()
     warnings = []
-    seconds = peak = None
+    seconds = encode_seconds = peak = None
     steps = None if num_train is None else steps_per_epoch(num_train, batch_size)
     # On the way back, the gradients of the largest layers come on top; half as much again covers them.
     needed = int(1.5 * activations) + 16 * model.count_params()
@@ -111,7 +115,7 @@ def plan_fit(recipe: Recipe) -> Plan:
             "tried. Lower training.batch_size, raise model.patch or preprocess.zooms, or use fewer model.channels."
         )
     else:
-        seconds, peak = _measure(model, recipe, batch_size, steps or 1)
+        seconds, encode_seconds, peak = _measure(model, recipe, batch_size, steps or 1)
         peak += shuffle_buffer(num_train or 0, shape) * math.prod(shape)
         if available is not None and peak > available:
             warnings.append(
@@ -141,6 +145,7 @@ def plan_fit(recipe: Recipe) -> Plan:
         step_seconds=seconds,
         epoch_seconds=epoch_seconds,
         fit_seconds=None if epoch_seconds is None else training.epochs * epoch_seconds,
+        encode_seconds=encode_seconds,
         peak_bytes=peak,
         available_bytes=available,
         forecast=forecast,
@@ -217,14 +222,25 @@ def _count_images(recipe: Recipe) -> tuple[int | None, int | None]:
     return len(table), int(table["participant_id"].isin(people).sum())
 
 
-def _measure(model: LatentModel, recipe: Recipe, batch_size: int, steps: int) -> tuple[float, int]:
-    """Returns the median seconds of a training step, and the peak memory in bytes."""
+def _measure(model: LatentModel, recipe: Recipe, batch_size: int, steps: int) -> tuple[float, float, int]:
+    """Returns the median seconds of a training step, those of one image's latents, and the peak memory in bytes."""
     model.compile(optimizer=make_optimizer(recipe.training, steps), jit_compile=False)
     volumes = np.random.default_rng(0).random((batch_size, *model.volume_shape, 1), dtype=np.float32)
     batches = tf.data.Dataset.from_tensors(volumes).repeat()
     timer = _StepTimer()
     model.fit(batches, steps_per_epoch=TIMED_STEPS + 1, callbacks=[timer], shuffle=False, verbose=0)
-    return statistics.median(timer.seconds[1:]), _peak_bytes()
+    return statistics.median(timer.seconds[1:]), _measure_encoding(model), _peak_bytes()
+
+
+def _measure_encoding(model: LatentModel) -> float:
+    if getattr(model, "refinement", None) is not None:  # Nothing is refined before a curvature is known.
+        model.refinement.learn(np.eye(model.latent_size))
+    posterior = tf.function(model.posterior, autograph=False)
+    volumes = tf.random.stateless_uniform((BATCH_SIZE, *model.volume_shape, 1), (0, 0))
+    _ = posterior(volumes)["loc"].numpy()  # Traces the graph.
+    began = time.perf_counter()
+    _ = posterior(volumes)["loc"].numpy()
+    return (time.perf_counter() - began) / BATCH_SIZE
 
 
 class _StepTimer(keras.callbacks.Callback):

@@ -239,7 +239,7 @@ def test_check_says_what_a_fit_takes(call):
     status, out, err = call("check", "smoke")
     assert status == 0
     assert [line.split()[0] for line in out.splitlines()] == [
-        "Images", "Grid", "Model", "Precision", "Cache", "Memory", "Step", "Latents",
+        "Images", "Grid", "Model", "Precision", "Cache", "Memory", "Step", "Encoding", "Latents",
     ]  # fmt: skip
     assert "24, 17 of them for training" in out
     assert err == ""

@@ -1,9 +1,10 @@
 """What a plan says before a fit, and that it changes nothing."""
 
 import pytest
+import tensorflow as tf
 
 from mrigen import machine
-from mrigen.models import build_model
+from mrigen.models import VariationalAutoencoder, build_model
 from mrigen.recipe import load_recipe
 from mrigen.training import plan_fit, planning
 from mrigen.training.planning import activation_bytes
@@ -24,6 +25,7 @@ def test_a_plan_measures_a_step_and_writes_nothing(smoke, tmp_path, monkeypatch)
     assert plan.num_parameters == build_model(smoke.model, smoke.preprocess.volume_shape).count_params()
     assert plan.epoch_seconds == pytest.approx(2 * plan.step_seconds)
     assert plan.fit_seconds == pytest.approx(smoke.training.epochs * plan.epoch_seconds)
+    assert plan.encode_seconds > 0
     assert plan.peak_bytes > plan.activation_bytes > 0
     assert plan.warnings == ()
     assert not (tmp_path / "cache").exists()
@@ -34,6 +36,19 @@ def test_without_a_cohort_the_step_is_planned_all_the_same(smoke):
     plan = plan_fit(recipe)
     assert plan.num_images is plan.steps is plan.epoch_seconds is None
     assert plan.step_seconds > 0
+
+
+def test_what_a_refined_encoding_takes_is_measured_with_its_steps(monkeypatch):
+    options = ["preprocess.volume_shape=[12,14,12]", "model.channels=[2,2,2]", "model.refinement_steps=3"]
+    decoded, energy = [], VariationalAutoencoder.energy
+
+    def counted(model, volumes, z):
+        tf.py_function(lambda: decoded.append(1), [], [])
+        return energy(model, volumes, z)
+
+    monkeypatch.setattr(VariationalAutoencoder, "energy", counted)
+    assert plan_fit(load_recipe("vae", options)).encode_seconds > 0
+    assert len(decoded) == 2 * (1 + 3)  # Traced and timed; the guess, and each step.
 
 
 def test_a_step_that_does_not_fit_is_not_tried(smoke, monkeypatch):
