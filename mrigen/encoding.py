@@ -6,6 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from mrigen.data.cache import VolumeCache
+from mrigen.data.dataset import Dataset
 from mrigen.data.pipeline import inference_dataset
 from mrigen.models import LatentModel
 
@@ -35,12 +36,37 @@ def encode_volumes(model: LatentModel, volumes: np.ndarray) -> dict[str, np.ndar
 
 
 def _encode(model: LatentModel, batches: Iterable[tf.Tensor]) -> dict[str, np.ndarray]:
-    posterior = tf.function(model.posterior, autograph=False)
+    posterior = model.graph(_posterior)
     parts = []
     for volumes in batches:
         outputs = posterior(pad_batch(volumes))
         parts.append({name: value.numpy()[: len(volumes)] for name, value in outputs.items()})
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def encoded_batches(
+    dataset: Dataset, rows: np.ndarray, latents: dict[str, np.ndarray]
+) -> Iterator[tuple[int, np.ndarray, dict[str, np.ndarray], np.ndarray | None]]:
+    """Yields (count, volumes, posterior, conditions) of people whose latents are known, `BATCH_SIZE` at a time.
+
+    The last people are repeated where there are too few; the first `count` are meant.
+
+    Args:
+        dataset: the people. rows: of its table.
+        latents: of `rows`, in that order; see `encode_cache`.
+    """
+    conditions = dataset.conditions(rows)
+    start = 0
+    for _, volumes in inference_dataset(dataset.cache, rows, BATCH_SIZE).as_numpy_iterator():
+        count = len(volumes)
+        filled = np.minimum(np.arange(BATCH_SIZE), count - 1)
+        posterior = {name: latents[name][start + filled] for name in latents if name != "scan_id"}
+        yield count, volumes[filled], posterior, None if conditions is None else conditions[start + filled]
+        start += count
+
+
+def _posterior(model: LatentModel, volumes):
+    return model.posterior(volumes)
 
 
 def latent_names(count: int, what: str = "loc") -> list[str]:
@@ -70,16 +96,16 @@ def decode_batches(
 ) -> Iterator[dict[str, np.ndarray]]:
     """Yields what the decoder makes of `latents` (n, latent), `BATCH_SIZE` at a time; see `decode_parts` and
     `decode_latents`."""
-
-    @tf.function(autograph=False)
-    def decode(z, condition):
-        return model.decode_parts(z, condition=condition)
-
+    decode = model.graph(_decode_parts)
     for start in range(0, len(latents), BATCH_SIZE):
         rows = slice(start, start + BATCH_SIZE)
         z = tf.constant(latents[rows], tf.float32)
         condition = None if conditions is None else pad_batch(tf.constant(conditions[rows], tf.float32))
         yield {name: value.numpy()[: len(z)] for name, value in decode(pad_batch(z), condition).items()}
+
+
+def _decode_parts(model: LatentModel, z, condition):
+    return model.decode_parts(z, condition=condition)
 
 
 def pad_batch(batch: tf.Tensor) -> tf.Tensor:

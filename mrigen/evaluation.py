@@ -9,7 +9,7 @@ from mrigen.collapse import count_active
 from mrigen.covariates import COLUMNS
 from mrigen.data.dataset import Dataset
 from mrigen.data.pipeline import choose_rows, inference_dataset, read_volumes
-from mrigen.encoding import BATCH_SIZE, pad_batch
+from mrigen.encoding import BATCH_SIZE, encode_cache, encoded_batches, pad_batch
 from mrigen.errors import CohortError
 from mrigen.models import LatentModel, VariationalAutoencoder
 from mrigen.pca import fit_pca
@@ -46,17 +46,17 @@ def evaluate(model: LatentModel, dataset: Dataset, latents: dict[str, np.ndarray
         figure.
     """
     train, heldout = dataset.rows("train"), dataset.rows("heldout")
-    training = _reconstruct(model, dataset, train, None, 0, seed)
-    mean_image = mean_training_volume(dataset)
+    training = _reconstruct(model, dataset, train, _of(latents, train), 0, seed)
     others = np.roll(latents["loc"][heldout], 1, axis=0)
-    scored = _reconstruct(model, dataset, heldout, mean_image, NUM_DRAWS, seed, others)
+    scored = _reconstruct(model, dataset, heldout, _of(latents, heldout), NUM_DRAWS, seed, others)
     num_voxels = model.num_counted
     figures = dict.fromkeys(("mse", "psnr", "explained_variance", "elbo_nats", "shuffled_gap_nats"))
     if len(heldout):
         mse = scored["squared_error"] / num_voxels
         figures["mse"] = float(mse.mean())
         figures["psnr"] = float((-10.0 * np.log10(np.maximum(mse, 1e-12))).mean())
-        figures["explained_variance"] = float(1.0 - scored["squared_error"].sum() / scored["total_error"].sum())
+        total_error = _total_error(model, dataset, heldout, mean_training_volume(dataset))
+        figures["explained_variance"] = float(1.0 - scored["squared_error"].sum() / total_error)
         if "elbo" in scored:
             figures["elbo_nats"] = float(scored["elbo"].mean())
         if "shuffled_gap" in scored and len(heldout) > 1:
@@ -65,7 +65,7 @@ def evaluate(model: LatentModel, dataset: Dataset, latents: dict[str, np.ndarray
     inside = np.ravel(model.cut(np.ones((*model.volume_shape, 1), np.float32))) > 0
     return {
         "heldout": figures,
-        "validation": score_validation(model, dataset, seed),
+        "validation": score_validation(model, dataset, seed, latents),
         "pca": _pca_figures(dataset, model.latent_size, seed, inside),
         "kl_nats": float(training["kl"].mean()) if is_vae else None,
         "active_units": count_active(latents["loc"][train]),
@@ -78,11 +78,18 @@ def evaluate(model: LatentModel, dataset: Dataset, latents: dict[str, np.ndarray
     }
 
 
-def score_validation(model: LatentModel, dataset: Dataset, seed: int = 0) -> dict[str, float | None]:
-    """Returns {mse, elbo_nats} of the validation people; see `evaluate`."""
+def _of(latents: dict[str, np.ndarray], rows: np.ndarray) -> dict[str, np.ndarray]:
+    return {name: values[rows] for name, values in latents.items()}
+
+
+def score_validation(
+    model: LatentModel, dataset: Dataset, seed: int = 0, latents: dict[str, np.ndarray] | None = None
+) -> dict[str, float | None]:
+    """Returns {mse, elbo_nats} of the validation people; see `evaluate`. `latents` are found where they are None."""
     figures, rows = dict.fromkeys(("mse", "elbo_nats")), dataset.rows("validation")
     if len(rows):
-        scored = _reconstruct(model, dataset, rows, None, NUM_DRAWS, seed)
+        latents = encode_cache(model, dataset.cache, rows) if latents is None else _of(latents, rows)
+        scored = _reconstruct(model, dataset, rows, latents, NUM_DRAWS, seed)
         figures["mse"] = float(scored["squared_error"].mean() / model.num_counted)
         figures["elbo_nats"] = float(scored["elbo"].mean()) if "elbo" in scored else None
     return figures
@@ -152,46 +159,66 @@ def choose_counted(dataset: Dataset, mean_image: np.ndarray, name: str, zooms) -
     return mean_mask > COUNTED_LEVEL
 
 
-def _reconstruct(model, dataset: Dataset, rows: np.ndarray, mean_image, num_draws: int, seed: int, others=None) -> dict:
-    """Returns per-subject sums: squared_error (of the posterior mean's reconstruction); for a VAE kl and, with draws,
-    elbo; with a mean image total_error; for a VAE with the latents of `others` (rows, latent) shuffled_gap."""
-    is_vae = isinstance(model, VariationalAutoencoder)
-
-    @tf.function(autograph=False)
-    def score(volumes, condition, draw_seed, others):
-        posterior = model.posterior(volumes)
-        reconstruction = model.decode(posterior["loc"], condition=condition)
-        error = tf.square(model.cut(volumes) - reconstruction)
-        terms = {"squared_error": tf.reduce_sum(error, axis=[1, 2, 3, 4])}
-        if is_vae:
-            draws = [
-                model.to_posterior.draw(posterior, draw_seed + tf.constant([0, draw]))
-                for draw in range(max(1, num_draws))
-            ]
-            terms["kl"] = sum(model.kl(posterior, z, condition) for z in draws) / len(draws)
-            if num_draws:
-                decoded = (model.decode(z, condition=condition) for z in draws)
-                nll = sum(model.likelihood(volumes, volume)["nll"] for volume in decoded) / len(draws)
-                terms["elbo"] = -(nll + terms["kl"])
-            if others is not None:
-                shuffled = model.likelihood(volumes, model.decode(others, condition=condition))["nll"]
-                terms["shuffled_gap"] = shuffled - model.likelihood(volumes, reconstruction)["nll"]
-        if mean_image is not None:
-            error = tf.square(model.cut(volumes - mean_image[..., None]))
-            terms["total_error"] = tf.reduce_sum(error, axis=[1, 2, 3, 4])
-        return terms
-
+def _reconstruct(
+    model: LatentModel,
+    dataset: Dataset,
+    rows: np.ndarray,
+    latents: dict[str, np.ndarray],
+    num_draws: int,
+    seed: int,
+    others: np.ndarray | None = None,
+) -> dict[str, np.ndarray]:
+    """Returns what `_score` does of every person of `rows`, whose latents are those of `latents`."""
     collected: dict[str, list] = {}
-    for batch, (numbers, volumes) in enumerate(inference_dataset(dataset.cache, rows, BATCH_SIZE)):
-        count = len(volumes)
-        condition = dataset.conditions(numbers)
+    for batch, (count, *people) in enumerate(encoded_batches(dataset, rows, latents)):
+        draw_seed = tf.constant([seed, 1000 * batch])
         shuffled = None
         if others is not None:
             shuffled = pad_batch(tf.constant(others[batch * BATCH_SIZE :][:count]))
-        inputs = pad_batch(volumes), None if condition is None else pad_batch(tf.constant(condition))
-        for name, value in score(*inputs, tf.constant([seed, 1000 * batch]), shuffled).items():
+        for name, value in model.graph(_score)(*people, shuffled, draw_seed, num_draws).items():
             collected.setdefault(name, []).append(value.numpy()[:count].astype(np.float64))
     return {name: np.concatenate(parts) for name, parts in collected.items()}
+
+
+def _score(model: LatentModel, volumes, posterior: dict, condition, others, draw_seed, num_draws: int) -> dict:
+    """Returns per-subject sums: squared_error (of the posterior mean's reconstruction); for a VAE kl and, with draws,
+    elbo; for a VAE with the latents of `others` (batch, latent) shuffled_gap."""
+    reconstruction = model.decode(posterior["loc"], condition=condition)
+    error = tf.square(model.cut(volumes) - reconstruction)
+    terms = {"squared_error": tf.reduce_sum(error, axis=[1, 2, 3, 4])}
+    if not isinstance(model, VariationalAutoencoder):
+        return terms
+
+    def draw_once(draw):
+        z = model.to_posterior.draw(posterior, draw_seed + tf.stack([0, draw]))
+        return z, model.kl(posterior, z, condition)
+
+    def draw_again(draw, kl, nll):
+        z, one = draw_once(draw)
+        decoded = model.decode(z, condition=condition)
+        return draw + 1, kl + one, nll + model.likelihood(volumes, decoded)["nll"]
+
+    if num_draws:
+        none = tf.zeros([tf.shape(volumes)[0]])
+        _, kl, nll = tf.while_loop(
+            lambda draw, *_: draw < num_draws, draw_again, (0, none, none), parallel_iterations=1
+        )
+        terms["kl"] = kl / num_draws
+        terms["elbo"] = -(nll + kl) / num_draws
+    else:
+        terms["kl"] = draw_once(0)[1]
+    if others is not None:
+        shuffled = model.likelihood(volumes, model.decode(others, condition=condition))["nll"]
+        terms["shuffled_gap"] = shuffled - model.likelihood(volumes, reconstruction)["nll"]
+    return terms
+
+
+def _total_error(model: LatentModel, dataset: Dataset, rows: np.ndarray, mean_image: np.ndarray) -> float:
+    """Returns the summed squares of what people differ in from the mean image."""
+    total = 0.0
+    for _, volumes in inference_dataset(dataset.cache, rows, BATCH_SIZE):
+        total += float(np.sum(np.square(model.cut(volumes - mean_image[..., None])), dtype=np.float64))
+    return total
 
 
 def _pca_figures(dataset: Dataset, latent_size: int, seed: int, inside: np.ndarray) -> dict[str, Any]:

@@ -1,6 +1,8 @@
 """What every model of volumes shares: the paper's encoder and an honest decoder around a latent vector."""
 
 import abc
+import functools
+from collections.abc import Callable
 
 import keras
 import tensorflow as tf
@@ -192,6 +194,19 @@ class LatentModel(keras.Model, abc.ABC):
     def num_counted(self) -> int:
         """Voxels that count."""
         return self.num_voxels
+
+    def graph(self, function: Callable) -> Callable:
+        """Returns `function(self, ...)` of tensors as a graph that is made once for a model, not at every use.
+
+        Weights may change in between; what else `function` reads of the model may not.
+        """
+        if function not in self._graphs:
+            self._graphs[function] = tf.function(functools.partial(function, self), autograph=False)
+        return self._graphs[function]
+
+    @functools.cached_property
+    def _graphs(self) -> dict[Callable, Callable]:
+        return {}  # Kept from Keras, which would look for weights in it.
 
     def start_at_mean(self, mean_volume) -> None:
         """Sets the decoder's image to the training mean (x, y, z), where the model has one."""

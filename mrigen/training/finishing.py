@@ -6,9 +6,8 @@ import numpy as np
 import tensorflow as tf
 
 from mrigen.data.dataset import Dataset
-from mrigen.data.pipeline import inference_dataset
-from mrigen.encoding import BATCH_SIZE, encode_cache, pad_batch
-from mrigen.models import VariationalAutoencoder, split_inputs
+from mrigen.encoding import BATCH_SIZE, encode_cache, encoded_batches, pad_batch
+from mrigen.models import VariationalAutoencoder
 
 logger = logging.getLogger(__name__)
 
@@ -29,29 +28,13 @@ def finish_inference(model: VariationalAutoencoder, dataset: Dataset) -> None:
         _learn_curvature(model, told * tf.square(noise / model.likelihood.decoder_sigma).numpy())
 
 
-def inputs_of(dataset: Dataset):
-    """Returns the function from rows and volumes to the input of a dataset's model."""
-    conditions = dataset.conditions(np.arange(len(dataset.cache.table)))
-    if conditions is None:
-        return lambda rows, volumes: volumes
-    return lambda rows, volumes: {"volumes": volumes, "condition": tf.gather(conditions, rows)}
-
-
 def _curvature(model: VariationalAutoencoder, dataset: Dataset) -> np.ndarray:
     """Returns how the log-likelihood of a training person falls around their latents, in the mean, (latent, latent).
 
     The Gauss-Newton approximation: derivatives of the decoded volume by the latents, of which there is one for each
     voxel, in random mixtures of voxels, whose squares are those of all in the mean (Hutchinson's estimate).
     """
-
-    @tf.function(autograph=False)
-    def mixed_slope(z, seed):
-        with tf.GradientTape() as tape:
-            tape.watch(z)
-            volumes = model.decode(z) / model.likelihood.scale
-            mixed = tf.reduce_sum(volumes * tf.random.stateless_normal(tf.shape(volumes), seed))
-        return tape.gradient(mixed, z)
-
+    mixed_slope = model.graph(_mixed_slope)
     rows = dataset.rows("train")
     rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), CURVATURE_PEOPLE)).astype(int)]
     latents = encode_cache(model, dataset.cache, rows)["loc"]
@@ -63,6 +46,14 @@ def _curvature(model: VariationalAutoencoder, dataset: Dataset) -> np.ndarray:
             slopes = mixed_slope(pad_batch(tf.constant(z)), tf.constant([start, draw])).numpy()[: len(z)]
             curvature += slopes.T.astype(np.float64) @ slopes / (len(latents) * draws)
     return curvature
+
+
+def _mixed_slope(model: VariationalAutoencoder, z, seed):
+    with tf.GradientTape() as tape:
+        tape.watch(z)
+        volumes = model.decode(z) / model.likelihood.scale
+        mixed = tf.reduce_sum(volumes * tf.random.stateless_normal(tf.shape(volumes), seed))
+    return tape.gradient(mixed, z)
 
 
 def _learn_curvature(model: VariationalAutoencoder, curvature: np.ndarray) -> None:
@@ -86,17 +77,16 @@ def _calibrate(model: VariationalAutoencoder, dataset: Dataset) -> None:
     theirs all the same: the moving average of training lags, and knows batches of changed volumes only."""
     if model.likelihood.sigma != "optimal":
         return
-
-    @tf.function(autograph=False)
-    def spread(inputs):
-        volumes, _ = split_inputs(inputs)
-        return model.likelihood.spread(model.cut(volumes), model(inputs)["reconstruction"])
-
-    rows, to_inputs = dataset.rows("validation"), inputs_of(dataset)
+    rows = dataset.rows("validation")
     if not len(rows):
         rows = dataset.rows("train")
+    spread, latents = model.graph(_spread), encode_cache(model, dataset.cache, rows)
     total = 0.0
-    for numbers, volumes in inference_dataset(dataset.cache, rows, BATCH_SIZE):
-        inputs = tf.nest.map_structure(pad_batch, to_inputs(numbers, volumes))
-        total += float(np.sum(spread(inputs)[: len(volumes)]))
+    for count, *people in encoded_batches(dataset, rows, latents):
+        total += float(np.sum(spread(*people)[:count]))
     model.likelihood.calibrate(total / (len(rows) * model.num_counted))
+
+
+def _spread(model: VariationalAutoencoder, volumes, posterior: dict, condition):
+    z = model.to_posterior.draw(posterior, tf.constant([model.seed, -1]))
+    return model.likelihood.spread(model.cut(volumes), model.decode(z, condition=condition))

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from mrigen.collapse import describe_collapse, has_collapsed
 from mrigen.data.dataset import Dataset, open_dataset
@@ -44,7 +45,7 @@ from mrigen.training.callbacks import (
     weights_path,
 )
 from mrigen.training.devices import PEER_ERRORS, Placement, lost, place
-from mrigen.training.finishing import finish_inference, inputs_of
+from mrigen.training.finishing import finish_inference
 from mrigen.training.history import History
 from mrigen.training.replicated import ReplicatedLoop, SharedCheckpoint
 from mrigen.training.starting import start_from
@@ -233,7 +234,7 @@ def _run_epochs(
     validation = None
     if len(dataset.rows("validation")):
         validation = inference_dataset(dataset.cache, dataset.rows("validation"), training.batch_size)
-        validation = validation.map(inputs_of(dataset))
+        validation = validation.map(_inputs_of(dataset))
     loop = None if placement.strategy is None else ReplicatedLoop(model, placement, training.clip_norm, stop)
     settings = (
         run.directory / "checkpoint",
@@ -305,6 +306,14 @@ def _run_epochs(
             run_until(progress.epoch + 1)
         if not _is_done(progress, training):
             run_until(training.epochs)
+
+
+def _inputs_of(dataset: Dataset):
+    """Returns the function from rows and volumes to the input of a dataset's model."""
+    conditions = dataset.conditions(np.arange(len(dataset.cache.table)))
+    if conditions is None:
+        return lambda rows, volumes: volumes
+    return lambda rows, volumes: {"volumes": volumes, "condition": tf.gather(conditions, rows)}
 
 
 def _start_model(recipe: Recipe, dataset: Dataset, precision: str) -> LatentModel:
