@@ -188,7 +188,7 @@ class TemplateFit:
     def _climb(self, volume):
         with tf.GradientTape() as tape:
             velocity, shading = self._fields()
-            reconstruction = self.model.render(velocity, shading)["reconstruction"]
+            reconstruction = self.model.render(velocity, shading, self.model.amounts(self.z.value))["reconstruction"]
             smoothness = 0.5 * self.model.smoothness_weight * bending(velocity)
             nll = self.model.likelihood(volume, reconstruction)["nll"]
             nats = nll - self.model.prior(self.z.value) + smoothness

@@ -387,6 +387,7 @@ CASES = (
     _model(MorphingAutoencoder, None, field_spacing=3, integration_steps=3, velocity_smoothness=0.1),
     _model(MorphingAutoencoder, 4, field_spacing=5, field_channels=3, affine=True, linear_fields=True),
     _model(MorphingAutoencoder, 4, field_channels=3, refinement_steps=2, detail_penalty=10.0),
+    _model(MorphingAutoencoder, 4, field_channels=3, appearance_modes=2),
 )
 MODEL_CASES = tuple(case for case in CASES if case.is_model)
 

@@ -28,6 +28,7 @@ OPTIONS = (
     "velocity_smoothness",
     "affine",
     "detail_penalty",
+    "appearance_modes",
 )
 
 
@@ -51,6 +52,8 @@ class MorphingAutoencoder(VariationalAutoencoder):
             is then freed of everything affine, and is shape alone.
         detail_penalty: weight of half the summed squared detail, an image (drawn from the fields' features, not smooth)
             that is added to what was moved and shaded: what no movement explains, such as a lesion. None for no detail.
+        appearance_modes: how many learned images are added to the template before it is moved, each by an amount that
+            is linear in z: what heads differ in, at the same place, beside shape and shading. They are as crisp as it.
         velocity_smoothness: weight of the prior on the velocity, per squared voxel of the coarse grid; or "learned", a
             trained weight, which settles where the prior makes the velocities of the training people likeliest.
         See `VariationalAutoencoder` for the others; `mean_image` is the template and has to be true.
@@ -59,6 +62,7 @@ class MorphingAutoencoder(VariationalAutoencoder):
     References:
         Dalca et al. 2019, Learning conditional deformable templates with convolutional networks.
         Multiscale metamorphic VAE for 3D brain MRI synthesis, arXiv 2301.03588.
+        Cootes, Edwards, Taylor 2001, Active appearance models (modes of appearance, in the template's space).
     """
 
     def __init__(
@@ -71,6 +75,7 @@ class MorphingAutoencoder(VariationalAutoencoder):
         velocity_smoothness=1.0,
         affine=False,
         detail_penalty=None,
+        appearance_modes=0,
         **kwargs,
     ):
         self.field_spacing = field_spacing
@@ -80,6 +85,7 @@ class MorphingAutoencoder(VariationalAutoencoder):
         self.velocity_smoothness = velocity_smoothness
         self.affine = affine
         self.detail_penalty = detail_penalty
+        self.appearance_modes = appearance_modes
         super().__init__(*args, **kwargs)
         if not self.mean_image:
             raise ValueError("mean_image: got False, expected True: it is the template that is warped.")
@@ -118,7 +124,13 @@ class MorphingAutoencoder(VariationalAutoencoder):
             self.to_detail = PatchExpansion(
                 1, self.field_spacing, self.volume_shape, "zeros", dtype=self.dtype_policy, name="to_detail"
             )
-        self.mean = WarpedTemplate(name="mean")
+        if self.appearance_modes:
+            # Not from zero, as the images are: one of the two has to, and the other not.
+            start = keras.initializers.VarianceScaling(seed=self.seed + 1100)
+            self.to_amounts = keras.layers.Dense(
+                self.appearance_modes, use_bias=False, kernel_initializer=start, dtype="float32", name="to_amounts"
+            )
+        self.mean = WarpedTemplate(self.appearance_modes, name="mean")
 
     def build_decoder(self, shape):
         self.refine.build((None, *self.field_sides, shape[-1]))
@@ -128,6 +140,8 @@ class MorphingAutoencoder(VariationalAutoencoder):
             self.to_modes.build((None, self.latent_size + self.condition_size))
         if self.affine:
             self.to_affine.build((None, self.latent_size + self.condition_size))
+        if self.appearance_modes:
+            self.to_amounts.build((None, self.latent_size + self.condition_size))
         if self.detail_penalty is not None:
             self.to_detail.build((None, *self.field_sides, self.field_channels))
 
@@ -139,11 +153,11 @@ class MorphingAutoencoder(VariationalAutoencoder):
             displacement: (batch, x, y, z, 3), voxels; see `warp`.
             gain, offset: (batch, x, y, z, 1), smooth; the offset is an intensity on the [0, 1] scale.
             detail: (batch, x, y, z, 1), with a `detail_penalty` only.
-            reconstruction: (batch, x, y, z, 1), the warped template * gain + offset (+ detail).
+            reconstruction: (batch, x, y, z, 1), the warped template (+ modes) * gain + offset (+ detail).
         """
         code = self.told(z, condition)
         features = self._features(code, training)
-        parts = self.render(*self._split(code, features))
+        parts = self.render(*self._split(code, features), self.amounts(z, condition))
         if self.detail_penalty is not None:
             parts["detail"] = tf.cast(self.to_detail(features), tf.float32)
             parts["reconstruction"] += parts["detail"]
@@ -154,6 +168,10 @@ class MorphingAutoencoder(VariationalAutoencoder):
         (batch, *field_sides, 2)."""
         code = self.told(z, condition)
         return self._split(code, self._features(code, training))
+
+    def amounts(self, z, condition=None):
+        """Returns the amounts of the `appearance_modes` of latents `z`, (batch, modes); None where there are none."""
+        return self.to_amounts(self.told(z, condition)) if self.appearance_modes else None
 
     def _features(self, code, training):
         return self.refine(upsample(self.expand(code), self.field_sides), training=training)
@@ -173,8 +191,9 @@ class MorphingAutoencoder(VariationalAutoencoder):
             velocity = tf.reshape(flat, tf.shape(velocity))
         return velocity, shading
 
-    def render(self, velocity, shading) -> dict:
-        """Returns what `decode_parts` returns (without detail), of fields such as those of `fields`."""
+    def render(self, velocity, shading, amounts=None) -> dict:
+        """Returns what `decode_parts` returns (without detail), of fields such as those of `fields` and amounts such as
+        those of `amounts`; without these, the template is moved as it is."""
         displacement = self.displacement(velocity)
         log_gain, offset = tf.split(upsample(shading, self.volume_shape), 2, axis=-1)
         gain = tf.exp(tf.math.asinh(log_gain))  # Grows no faster than its logarithm does at the start.
@@ -183,7 +202,7 @@ class MorphingAutoencoder(VariationalAutoencoder):
             "displacement": displacement,
             "gain": gain,
             "offset": offset,
-            "reconstruction": self.mean(displacement) * gain + offset,
+            "reconstruction": self.mean(displacement, amounts) * gain + offset,
         }
 
     def displacement(self, velocity):

@@ -42,6 +42,7 @@ KEYS_OF_KINDS = (
             "velocity_smoothness",
             "affine",
             "detail_penalty",
+            "appearance_modes",
         ),
         ("morph",),
     ),
@@ -186,6 +187,14 @@ class ModelRecipe(Section):
         "a number >= 0, or null",
         "morph: weight of half the summed squared detail that is added to the moved template; null for no detail.",
         ge=0,
+    )
+    appearance_modes: int = key(
+        0,
+        "an integer from 0 to 64",
+        "morph: learned images that are added to the template before it is moved, in amounts that are linear in the "
+        "latents: what heads differ in beside shape and shading.",
+        ge=0,
+        le=64,
     )
 
     @model_validator(mode="after")

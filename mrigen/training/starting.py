@@ -18,7 +18,7 @@ _OWN = re.compile(r"^(step|kl_warmth|inside|told_by/.*|erasure/.*|refinement/.*)
 # Keras numbers layers that have no name of their own.
 _NUMBER = re.compile(r"_\d+(?=/)")
 # The image of people, and the fields that are kept as images.
-_IMAGES = re.compile(r"(^|/)(image|log_sigma)$")
+_IMAGES = re.compile(r"(^|/)(image|modes|log_sigma)$")
 
 
 def check_start(recipe: Recipe, dataset: Dataset) -> pd.DataFrame | None:
@@ -85,10 +85,10 @@ def people_seen(run: Run) -> pd.DataFrame:
 def start_from(model: LatentModel, run: Run) -> None:
     """Gives a built model the weights of a finished run; a decoder's sigma that the recipe fixes stays as it is.
 
-    Weights of the same shape are copied. On a finer grid images (the template, the mean image, a sigma of every voxel)
-    are resampled by cubic splines, and the weights of patches are spread over the finer voxels: a volume whose finer
-    voxels repeat the coarser ones has the latents that it had before. Velocities live on the grid of the fields and are
-    the same in mm.
+    Weights of the same shape are copied. On a finer grid images (the template and its modes, the mean image, a sigma of
+    every voxel) are resampled by cubic splines, and the weights of patches are spread over the finer voxels: a volume
+    whose finer voxels repeat the coarser ones has the latents that it had before. Velocities live on the grid of the
+    fields and are the same in mm.
 
     Raises:
         UsageError: a part does not fit, one line each.

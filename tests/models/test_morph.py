@@ -151,6 +151,29 @@ def test_linear_fields_are_added_to_those_of_the_convolutions(z):
     np.testing.assert_allclose(fields - without, modes, atol=1e-5)
 
 
+def test_modes_of_appearance_are_added_to_the_template_before_it_is_moved(z):
+    model = disturbed(appearance_modes=2, field_spacing=2)
+    parts, amounts = model.decode_parts(z), model.amounts(z).numpy()
+    np.testing.assert_allclose(model.amounts(-2.0 * z), -2.0 * amounts, rtol=1e-5)
+    image, modes = model.mean.image.numpy()[..., 0], model.mean.modes.numpy()
+    assert np.abs(modes).max() > 0.01
+    for n in range(2):
+        places = np.moveaxis(parts["displacement"][n].numpy() + np.stack(np.indices(SIDES), axis=-1), -1, 0)
+        moved = map_coordinates((image + modes @ amounts[n]).astype(float), places, order=1, mode="nearest")
+        expected = moved * parts["gain"][n, ..., 0] + parts["offset"][n, ..., 0]
+        np.testing.assert_allclose(parts["reconstruction"][n, ..., 0], expected, atol=1e-4)
+    plain = model.render(*model.fields(z))["reconstruction"]
+    assert np.abs(parts["reconstruction"] - plain).max() > 1e-3
+
+
+def test_modes_of_appearance_start_to_learn_at_once(volumes):
+    model = morph(appearance_modes=2)
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(tf.square(model.decode(model.encode(volumes)) - volumes))
+    assert np.abs(tape.gradient(loss, model.mean.modes.value)).max() > 0
+    np.testing.assert_array_equal(model.mean.modes, 0.0)
+
+
 def test_detail_is_added_and_costs_its_penalty(volumes):
     model = disturbed(detail_penalty=3.0)
     outputs = model(volumes)
