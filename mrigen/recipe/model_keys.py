@@ -154,7 +154,7 @@ class ModelRecipe(Section):
         0,
         "auto, or an integer from 0 to 100",
         "vae: steps by which inference improves on the encoder's guess after training: latents that explain the image "
-        "better. Each takes a decoding and its derivative. auto: 4, or 0 where condition is set.",
+        "better. Each takes a decoding and its derivative. auto: 4, or 0 with a condition or the paper's objective.",
     )
     field_spacing: int = key(
         4,
@@ -263,7 +263,9 @@ class ModelRecipe(Section):
         """What `refinement_steps` comes to."""
         if self.refinement_steps != "auto":
             return self.refinement_steps
-        return 0 if self.condition or self.latent_dim is None else DEFAULT_REFINEMENT_STEPS
+        # What the paper's loss leaves of the latents is not to be mended behind its back.
+        unwanted = self.condition or self.latent_dim is None or self.objective == "paper"
+        return 0 if unwanted else DEFAULT_REFINEMENT_STEPS
 
     @property
     def block_channels(self) -> list[int]:

@@ -71,7 +71,14 @@ def test_derivatives_are_those_of_the_guess():
 
 @pytest.mark.parametrize(
     "changes, steps",
-    [([], 0), (["=auto"], 4), (["=7"], 7), (["=auto", "condition=[sex]"], 0), (["=auto", "latent_dim=null"], 0)],
+    [
+        ([], 0),
+        (["=auto"], 4),
+        (["=7"], 7),
+        (["=auto", "condition=[sex]"], 0),
+        (["=auto", "latent_dim=null"], 0),
+        (["=auto", "objective=paper"], 0),
+    ],
 )
 def test_steps_of_a_recipe(changes, steps):
     overrides = [f"model.refinement_steps{text}" if text[0] == "=" else f"model.{text}" for text in changes]
