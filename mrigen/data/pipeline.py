@@ -101,7 +101,7 @@ def training_dataset(
             return records.batch(size, drop_remainder=True).take(steps * ((last - first) // size))
         return records.batch(batch_size, drop_remainder=True).take(steps)
 
-    return tf.data.Dataset.range(first_epoch, epochs).flat_map(one_epoch).prefetch(2)
+    return _untuned(tf.data.Dataset.range(first_epoch, epochs).flat_map(one_epoch).prefetch(2))
 
 
 def inference_dataset(cache: VolumeCache, rows: np.ndarray, batch_size: int) -> tf.data.Dataset:
@@ -116,7 +116,15 @@ def inference_dataset(cache: VolumeCache, rows: np.ndarray, batch_size: int) -> 
     records = records.map(lambda row, volume: (row, tf.cast(volume, tf.float32)[..., None] / 255.0))
     batches = records.batch(batch_size).prefetch(2)
     # Keras warns of data whose end it meets without having been told.
-    return batches.apply(tf.data.experimental.assert_cardinality(-(-len(rows) // batch_size)))
+    return _untuned(batches.apply(tf.data.experimental.assert_cardinality(-(-len(rows) // batch_size))))
+
+
+def _untuned(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """Returns `dataset` without what TensorFlow tunes in it as it runs: its end waits for the tuner, now and then for a
+    minute. AUTOTUNE is then the number of cores, at most 16."""
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return dataset.with_options(options)
 
 
 def choose_rows(rows: np.ndarray, volume_shape, num_bytes: int, seed: int = 0) -> np.ndarray:

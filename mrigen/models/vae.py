@@ -224,9 +224,8 @@ class VariationalAutoencoder(LatentModel):
         """Of the parameters that `posterior` returns."""
         return ("loc", "scale", "factor") if self.parts["posterior"] == "low_rank" else ("loc", "scale")
 
-    @property
     def has_closed_kl(self) -> bool:
-        """Whether the KL is in closed form, not found by the draws."""
+        """Returns whether the KL is in closed form, not found by the draws."""
         nothing = tf.zeros((1, self.latent_size))
         posterior = {name: nothing + (name == "scale") for name in ("loc", "scale")}
         if self.parts["posterior"] == "low_rank":

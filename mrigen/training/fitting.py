@@ -176,7 +176,7 @@ def _train(
         logger.info("%d devices in each of %d workers", placement.num_devices, placement.num_workers)
     logger.info("%s: %d parameters, %d latent variables", recipe.model.kind, model.count_params(), model.latent_size)
     if isinstance(model, VariationalAutoencoder):
-        how = "in closed form" if model.has_closed_kl else "by the draws (Monte Carlo)"
+        how = "in closed form" if model.has_closed_kl() else "by the draws (Monte Carlo)"
         logger.info("KL of a %s posterior and a %s prior: %s", recipe.model.posterior, recipe.model.prior, how)
     checkpoint = run.directory / "checkpoint"
     checkpoint.mkdir(exist_ok=True)

@@ -160,6 +160,13 @@ def test_zooms_reach_the_changes(cache, monkeypatch):
 # ---- inference
 
 
+def test_nothing_is_tuned_while_it_runs(cache):
+    """The end of an iterator waits for TensorFlow's tuner, now and then for a minute."""
+    rows = np.arange(2)
+    for dataset in (inference_dataset(cache, rows, 2), training_dataset(cache, rows, 2, seed=0, epochs=1)):
+        assert dataset.map(lambda *values: values).options().autotune.enabled is False
+
+
 @pytest.mark.parametrize("batch_size", [1, 5, 13, 100])
 def test_inference_gives_each_row_once_in_the_order_of_the_table(cache, batch_size):
     seen = list(inference_dataset(cache, ROWS, batch_size).as_numpy_iterator())
