@@ -9,6 +9,7 @@ import pytest
 
 from mrigen.errors import CohortError, RunError, UsageError
 from mrigen.layers import warp
+from mrigen.models import MorphingAutoencoder
 from mrigen.runs import Run
 from mrigen.segmentation import ATLAS, REGIONS, Segmenter, TemplateFit, _Carrier, make_atlas, segment
 from mrigen.volumes import read_volume
@@ -67,6 +68,22 @@ def test_the_fit_brings_the_template_closer(morph_run):
         errors.append(float(np.square(model.render(velocity, shading)["reconstruction"] - volume).sum()))
         np.testing.assert_allclose(fit(volume), velocity, atol=1e-5)  # Nothing is left over from the head before.
     assert errors[1] < 0.9 * errors[0]
+
+
+def test_the_fit_sees_modes_of_appearance():
+    """Of a head that differs from the template by a mode alone, their amount is found."""
+    shape = (9, 8, 7)
+    model = MorphingAutoencoder(shape, latent_dim=2, channels=(2, 2), decoder_sigma=0.05, appearance_modes=1)
+    model.build((None, *shape, 1))
+    generator = np.random.default_rng(0)
+    for image in (model.mean.image, model.mean.modes):
+        image.assign(generator.uniform(size=image.shape))
+    wanted = model.amounts(np.array([[1.0, -1.0]], "float32")).numpy().item()
+    assert abs(wanted) > 0.1
+    fit = TemplateFit(model, 200)
+    fit(model.mean.image.numpy()[None] + wanted * model.mean.modes.numpy()[None])
+    guess, found = (model.amounts(z).numpy().item() for z in (np.zeros((1, 2), "float32"), fit.z.value))
+    assert abs(found - wanted) < 0.3 * abs(guess - wanted)
 
 
 def test_faults_write_nothing(own_run, finished_run, tmp_path):

@@ -296,6 +296,6 @@ def has_closed_form(posterior, prior) -> bool:
     """Whether TFP knows the KL of these two in closed form."""
     try:
         tfd.kl_divergence(posterior, prior)
-    except NotImplementedError:
+    except NotImplementedError:  # How TFP says that it knows none.
         return False
     return True

@@ -22,7 +22,7 @@ from mrigen.data.dataset import Dataset, open_cohort
 from mrigen.data.pipeline import choose_rows, read_volumes, shuffle_buffer, steps_per_epoch
 from mrigen.data.splits import split_subjects
 from mrigen.diagnosis import SPECTRUM_BYTES, forecast_of
-from mrigen.encoding import BATCH_SIZE
+from mrigen.encoding import BATCH_SIZE, encode_volumes
 from mrigen.evaluation import choose_counted
 from mrigen.machine import available_memory, peak_rss_mb
 from mrigen.models import build_model
@@ -235,11 +235,10 @@ def _measure(model: LatentModel, recipe: Recipe, batch_size: int, steps: int) ->
 def _measure_encoding(model: LatentModel) -> float:
     if getattr(model, "refinement", None) is not None:  # Nothing is refined before a curvature is known.
         model.refinement.learn(np.eye(model.latent_size))
-    posterior = tf.function(model.posterior, autograph=False)
-    volumes = tf.random.stateless_uniform((BATCH_SIZE, *model.volume_shape, 1), (0, 0))
-    _ = posterior(volumes)["loc"].numpy()  # Traces the graph.
+    volumes = np.random.default_rng(0).integers(0, 256, (BATCH_SIZE, *model.volume_shape), np.uint8)
+    encode_volumes(model, volumes)  # Traces the graph.
     began = time.perf_counter()
-    _ = posterior(volumes)["loc"].numpy()
+    encode_volumes(model, volumes)
     return (time.perf_counter() - began) / BATCH_SIZE
 
 
