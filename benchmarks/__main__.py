@@ -7,7 +7,7 @@ import click
 
 from benchmarks.machine import describe_machine
 from benchmarks.report import markdown_report
-from mrigen.files import write_text
+from mrigen.system.files import write_text
 
 # In the order of the report; each is a module with `measure(quick) -> list[Section]`.
 PARTS = ("step", "layers", "loader", "memory", "sample", "scaling")

@@ -13,8 +13,8 @@ from scipy import ndimage
 from mrigen.data.dataset import open_dataset
 from mrigen.data.pipeline import read_volumes
 from mrigen.data.preprocess import grid_affine
+from mrigen.imaging.volumes import apply_affine, read_volume
 from mrigen.runs import open_run
-from mrigen.volumes import apply_affine, read_volume
 
 
 def centre_of_mass(array: np.ndarray, affine: np.ndarray) -> np.ndarray:

@@ -21,11 +21,11 @@ from pathlib import Path
 import click
 import numpy as np
 
-from mrigen.collapse import count_active
+from mrigen.analysis.diagnosis import forecast_of
 from mrigen.data.dataset import open_dataset
 from mrigen.data.pipeline import read_volumes
-from mrigen.diagnosis import forecast_of
 from mrigen.recipe import parse_recipe
+from mrigen.statistics.collapse import count_active
 from mrigen.training import fit
 
 RECIPE = """

@@ -13,9 +13,9 @@ from scipy import stats
 
 from benchmarks.samples import NUM_SAMPLES, mean_ms_ssim
 from mrigen.data.pipeline import read_volumes
-from mrigen.densities import DENSITIES, choose_density, posterior_draws
-from mrigen.encoding import decode_latents
+from mrigen.generation.densities import DENSITIES, choose_density, posterior_draws
 from mrigen.runs import open_run
+from mrigen.runs.encoding import decode_latents
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from mrigen.machine import available_memory, cpu_flags
+from mrigen.system.machine import available_memory, cpu_flags
 
 # What decides how fast a 3-D convolution is on a CPU.
 CPU_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_tile", "amx_bf16", "sve", "bf16")

@@ -17,10 +17,10 @@ from scipy import ndimage, stats
 
 from mrigen.data.dataset import open_dataset
 from mrigen.data.pipeline import read_volumes
-from mrigen.densities import choose_density
-from mrigen.encoding import decode_batches
+from mrigen.generation.densities import choose_density
 from mrigen.layers import jacobian_determinant
 from mrigen.runs import open_run
+from mrigen.runs.encoding import decode_batches
 
 # Width of a voxel's neighbourhood in the structural similarity, and what keeps its ratios finite (Wang 2004).
 SSIM_SIGMA, SSIM_TRUNCATE, SSIM_C1, SSIM_C2 = 1.5, 2.0, 0.01**2, 0.03**2

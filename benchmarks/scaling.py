@@ -8,7 +8,7 @@ from benchmarks.machine import gpus, has_bfloat16
 from benchmarks.report import Section
 from benchmarks.step import FULL, KERAS, LOW, TORCH, contender, shape_name
 from benchmarks.trainers import Task
-from mrigen.machine import available_memory
+from mrigen.system.machine import available_memory
 
 NAMES = {
     "mrigen vae": (f"{KERAS}:mrigen", {"kind": "vae", "model": {"patch": 1}}),

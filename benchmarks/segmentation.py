@@ -8,9 +8,9 @@ import sys
 
 import numpy as np
 
+from mrigen.analysis.segmentation import FIT_STEPS, Segmenter
+from mrigen.imaging.volumes import Volume, read_grid, read_volume, to_canonical
 from mrigen.runs import open_run
-from mrigen.segmentation import FIT_STEPS, Segmenter
-from mrigen.volumes import Volume, read_grid, read_volume, to_canonical
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ import json
 import os
 import sys
 
-from mrigen.machine import peak_rss_mb
+from mrigen.system.machine import peak_rss_mb
 
 
 def main() -> None:

@@ -28,10 +28,10 @@ def compare(runs, style, column, out, force):
     """
     from pathlib import Path
 
-    from mrigen.comparison import compare as gather
-    from mrigen.comparison import describe_differences, render_table, sort_table, unprobed
-    from mrigen.files import refuse_taken, write_text
     from mrigen.runs import Run, complete_runs
+    from mrigen.runs.comparison import compare as gather
+    from mrigen.runs.comparison import describe_differences, render_table, sort_table, unprobed
+    from mrigen.system.files import refuse_taken, write_text
 
     if out is not None:
         refuse_taken([Path(out)], force)

@@ -17,12 +17,12 @@ def decode(latents, run_directory, given, native_units, out, force):
 
     LATENTS is a .tsv or .npz as mrigen encode writes it: participant_id (or scan_id) and loc_001, loc_002, ...
     """
-    from mrigen.covariates import parse_given
+    from mrigen.data.covariates import parse_given
 
     given = parse_given(given)
     run = find_run(run_directory)
     load_tensorflow()
-    from mrigen.latent_files import decode as write
+    from mrigen.generation.latent_files import decode as write
 
     paths = write(run, latents, out, given=given, native_units=native_units, force=force)
     announce(f"Picture: {paths[0].parent / 'contact_sheet.png'}")

@@ -17,7 +17,7 @@ def diagnose(run_directory, num_draws, seed, out):
     """
     run = find_run(run_directory)
     load_tensorflow()
-    from mrigen.diagnosis import diagnose as explain
+    from mrigen.analysis.diagnosis import diagnose as explain
 
     for line in explain(run, num_draws, seed, out).findings:
         click.echo(line)

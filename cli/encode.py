@@ -25,6 +25,6 @@ def encode(run_directory, data, mask, overrides, out, force):
     """
     run = find_run(run_directory)
     load_tensorflow()
-    from mrigen.latent_files import encode as write
+    from mrigen.generation.latent_files import encode as write
 
     click.echo(write(run, out, data, mask, overrides, force))

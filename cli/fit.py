@@ -9,7 +9,7 @@ import click
 from mrigen_cli.common import announce, common_options, load_tensorflow, set_option
 
 from mrigen.errors import Interrupted
-from mrigen.stopping import StopNow, StopRequest
+from mrigen.system.stopping import StopNow, StopRequest
 
 # A batch system's "your time is nearly over": SLURM sends what --signal names, and SIGTERM before it kills.
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)

@@ -20,7 +20,7 @@ def interpolate(first, second, run_directory, steps, out, force):
     """
     run = find_run(run_directory)
     load_tensorflow()
-    from mrigen.interpolation import interpolate as write
+    from mrigen.generation.interpolation import interpolate as write
 
     for path in write(run, first, second, steps, out, force):
         click.echo(path)

@@ -19,7 +19,7 @@ def jobs(as_json):
         return
     import pandas as pd
 
-    from mrigen.comparison import render_table, show_figure
+    from mrigen.runs.comparison import render_table, show_figure
 
     shown = {name: show_figure(name, "") for name in ("job", "name", "state", "reason", "last")}
     click.echo(render_table(pd.DataFrame(rows), "text", shown, tuple(shown)), nl=False)

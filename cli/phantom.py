@@ -24,7 +24,7 @@ from mrigen_cli.common import common_options
 def phantom(num_subjects, out, **settings):
     """Write the built-in synthetic cohort (with its truth) as a BIDS folder, and print the folder."""
     from mrigen.data.phantom import PhantomSettings, write_phantom_cohort
-    from mrigen.progress import progress_bar
+    from mrigen.system.progress import progress_bar
 
     settings = PhantomSettings(num_subjects=num_subjects, **settings)
     with progress_bar("Making people", num_subjects, "people") as advance:

@@ -104,7 +104,7 @@ def probe(run_directory, seed, as_json, confounds, classifiers, nested, cohort, 
     if cohort is None and nested:
         from mrigen_cli.fit import stoppable
 
-        from mrigen.nested import probe_nested
+        from mrigen.probing.nested import probe_nested
 
         with stoppable() as stop:
             result, name = probe_nested(run, nested, seed, plan, stop), None

@@ -16,12 +16,12 @@ def reconstruct(images, run_directory, given, out, force):
 
     Both lie on the grid of their image, in its units; a picture stands beside them.
     """
-    from mrigen.covariates import parse_given
+    from mrigen.data.covariates import parse_given
 
     given = parse_given(given)
     run = find_run(run_directory)
     load_tensorflow()
-    from mrigen.reconstruction import reconstruct as write
+    from mrigen.generation.reconstruction import reconstruct as write
 
     for path in write(run, images, out, given=given, force=force):
         click.echo(path)

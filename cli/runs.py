@@ -24,8 +24,8 @@ def runs(folder, style, column):
     A run "waiting to resume" has a checkpoint: mrigen fit --resume RUN goes on from it, unless a fit is still at it.
     For figures on held-out people of finished runs: mrigen compare.
     """
-    from mrigen.comparison import sort_table
-    from mrigen.listing import list_runs, render_runs
+    from mrigen.runs.comparison import sort_table
+    from mrigen.runs.listing import list_runs, render_runs
 
     table = list_runs(folder)
     if column is not None:

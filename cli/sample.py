@@ -21,12 +21,12 @@ from mrigen_cli.common import announce, common_options, find_run, given_option, 
 @common_options
 def sample(num_samples, run_directory, seed, out, temperature, density, given, check, native_units, fields, force):
     """Write synthetic heads of a run as NIfTI, and print their paths."""
-    from mrigen.covariates import parse_given
+    from mrigen.data.covariates import parse_given
 
     given = parse_given(given)
     run = find_run(run_directory)
     load_tensorflow()
-    from mrigen.sampling import sample as draw
+    from mrigen.generation.sampling import sample as draw
 
     paths = draw(
         run,

@@ -18,7 +18,7 @@ def segment(images, run_directory, out, regions, force):
     """
     run = find_run(run_directory)
     load_tensorflow()
-    from mrigen.segmentation import segment as write_masks
+    from mrigen.analysis.segmentation import segment as write_masks
 
     for path in write_masks(run, images, out, force, regions):
         click.echo(path)

@@ -23,12 +23,12 @@ def transfer(run_directory, given, split, keep_detail, out, force):
 
     Works best with a run whose recipe names the covariate in model.condition.
     """
-    from mrigen.covariates import parse_given
+    from mrigen.data.covariates import parse_given
 
     given = parse_given(given)
     run = find_run(run_directory)
     load_tensorflow()
-    from mrigen.transfer import transfer as write
+    from mrigen.generation.transfer import transfer as write
 
     paths = write(run, given, split=split, keep_detail=keep_detail, directory=out, force=force)
     announce(f"Picture: {paths[0].parent / 'transfer.png'}")

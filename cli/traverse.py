@@ -19,7 +19,7 @@ def traverse(run_directory, directions, steps, extent, out, force):
     """
     run = find_run(run_directory)
     load_tensorflow()
-    from mrigen.traversals import write_traversals
+    from mrigen.generation.traversals import write_traversals
 
     for path in write_traversals(run, directions, steps, extent, out, force):
         click.echo(path)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mrigen.errors import MrigenError, UsageError
-from mrigen.files import read_json, write_json, write_text
+from mrigen.system.files import read_json, write_json, write_text
 
 # Seconds before the time is up at which SLURM asks the steps of a job to save.
 WARNING_SECONDS = 120

@@ -12,8 +12,8 @@ from benchmarks.loaders import PERCENTILES, VOLUME_SHAPE, ZOOMS, image_paths, ti
 from mrigen.data.cache import SHARD_BYTES, VolumeCache, encode_record, open_cache
 from mrigen.data.dataset import open_cohort
 from mrigen.data.pipeline import inference_dataset, training_dataset
-from mrigen.machine import peak_rss_mb
 from mrigen.recipe import DataRecipe, PreprocessRecipe
+from mrigen.system.machine import peak_rss_mb
 
 RECORD_SHAPE = (24, 28, 24)
 FOREVER = 2**31 - 1

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mrigen.errors import CohortError
-from mrigen.volumes import SUFFIXES
+from mrigen.imaging.volumes import SUFFIXES
 
 # Reading folders waits for the file server, not for the processor.
 WALKERS = 8

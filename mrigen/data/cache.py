@@ -31,9 +31,9 @@ from mrigen.data.checking import (
 from mrigen.data.cohort import Cohort
 from mrigen.data.preprocess import PREPROCESS_VERSION, Prepared, prepare_volume
 from mrigen.errors import CohortError, MrigenError
-from mrigen.files import atomic_path, read_json, temporary_directory, write_json, write_table
+from mrigen.imaging.volumes import read_volume
 from mrigen.recipe import PreprocessRecipe
-from mrigen.volumes import read_volume
+from mrigen.system.files import atomic_path, read_json, temporary_directory, write_json, write_table
 
 logger = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mrigen.volumes import Volume, apply_affine, zooms_of
+from mrigen.imaging.volumes import Volume, apply_affine, zooms_of
 
 ZOOM_LIMITS = (0.2, 10.0)  # mm
 FIELD_OF_VIEW_LIMITS = (60.0, 600.0)  # mm

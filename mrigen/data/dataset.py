@@ -9,15 +9,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from mrigen.covariates import Covariates
 from mrigen.data.cache import VolumeCache, default_cache_directory, open_cache
 from mrigen.data.cohort import Cohort, index_cohort
+from mrigen.data.covariates import Covariates
 from mrigen.data.preprocess import grid_affine, resample
 from mrigen.data.splits import check_split, split_subjects
 from mrigen.errors import CohortError
-from mrigen.progress import progress_bar
+from mrigen.imaging.volumes import Volume, read_volume
 from mrigen.recipe import DataRecipe, Recipe
-from mrigen.volumes import Volume, read_volume
+from mrigen.system.progress import progress_bar
 
 logger = logging.getLogger(__name__)
 

@@ -20,8 +20,8 @@ from mrigen.data.phantom_anatomy import (
 from mrigen.data.phantom_factors import COLUMNS, PhantomSettings, draw_factors
 from mrigen.data.phantom_scanner import scan_subject
 from mrigen.errors import UsageError
-from mrigen.files import atomic_directory, write_json, write_table, write_text
-from mrigen.volumes import write_volume
+from mrigen.imaging.volumes import write_volume
+from mrigen.system.files import atomic_directory, write_json, write_table, write_text
 
 __all__ = ["PHANTOM_VERSION", "PhantomSettings", "draw_factors", "write_phantom_cohort"]
 

@@ -8,8 +8,8 @@ import dataclasses
 import numpy as np
 from scipy import ndimage
 
+from mrigen.imaging.volumes import Volume, apply_affine
 from mrigen.recipe import PreprocessRecipe
-from mrigen.volumes import Volume, apply_affine
 
 # A brain is at most about 150 mm tall; whatever is taller than this is a whole head with a neck.
 WHOLE_HEAD_HEIGHT = 160.0

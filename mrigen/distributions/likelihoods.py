@@ -10,8 +10,8 @@ import tensorflow_probability as tfp
 
 from mrigen.layers import upsample
 from mrigen.layers.latent_head import flat_size
+from mrigen.layers.replicas import mean_of_replicas
 from mrigen.losses import gaussian_nll, squared_error
-from mrigen.replicas import mean_of_replicas
 
 tfd = tfp.distributions
 

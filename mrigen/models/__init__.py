@@ -1,6 +1,5 @@
 """Model families, and the registry from `model.kind` to the class."""
 
-from mrigen.covariates import Covariates
 from mrigen.models.autoencoder import Autoencoder
 from mrigen.models.base import LatentModel
 from mrigen.models.morph import MorphingAutoencoder
@@ -25,7 +24,7 @@ __all__ = [
 
 
 def build_model(
-    recipe: ModelRecipe, volume_shape, precision: str = "float32", seed: int = 0, covariates: Covariates | None = None
+    recipe: ModelRecipe, volume_shape, precision: str = "float32", seed: int = 0, covariates=None
 ) -> LatentModel:
     """Returns the built model of a recipe.
 

@@ -7,11 +7,11 @@ import tensorflow as tf
 
 from mrigen.distributions import LIKELIHOODS, POSTERIORS, PRIORS, NormalPrior, VampPrior, has_closed_form, kl_nats
 from mrigen.layers import Erasure, Predictability
+from mrigen.layers.replicas import draw_in_place, rows_of_all
 from mrigen.models.base import LatentModel, choose_patch
+from mrigen.models.objectives import Objective, Terms
 from mrigen.models.refinement import Refinement
-from mrigen.objectives import Objective, Terms
 from mrigen.recipe import ModelRecipe
-from mrigen.replicas import draw_in_place, rows_of_all
 
 # Arguments of the model, and keys of a recipe, that an autoencoder does not have.
 OPTIONS = (

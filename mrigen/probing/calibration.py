@@ -9,9 +9,9 @@ from matplotlib.figure import Figure
 from scipy.special import expit
 
 from mrigen.errors import UsageError
-from mrigen.files import atomic_path
 from mrigen.probing.intervals import people_by_repeats
 from mrigen.probing.result import ProbeResult
+from mrigen.system.files import atomic_path
 
 _Z = 1.959964  # of a 95 % interval
 MOST_BINS = 10

@@ -13,19 +13,19 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GridSearchCV
 from sklearn.preprocessing import StandardScaler
 
-from mrigen.covariates import COLUMNS
+from mrigen.data.covariates import COLUMNS
 from mrigen.data.pipeline import read_volumes
-from mrigen.encoding import BATCH_SIZE, decode_batches, decode_latents, pad_batch
 from mrigen.errors import CohortError, UsageError
-from mrigen.figures import draw_contact_sheet, draw_map
-from mrigen.files import refuse_taken, write_json
+from mrigen.imaging.figures import draw_contact_sheet, draw_map
+from mrigen.imaging.volumes import write_volume
 from mrigen.layers import jacobian_determinant
 from mrigen.models import LatentModel
 from mrigen.probing.confounds import ConfoundRegressor
 from mrigen.probing.predictors import LOGISTIC_C, stratified_group_folds
-from mrigen.progress import progress_bar
 from mrigen.runs import Run
-from mrigen.volumes import write_volume
+from mrigen.runs.encoding import BATCH_SIZE, decode_batches, decode_latents, pad_batch
+from mrigen.system.files import refuse_taken, write_json
+from mrigen.system.progress import progress_bar
 
 NUM_FOLDS = 5
 # Enough for the mean of a map; the gradients of a whole cohort would take as long as a fit.

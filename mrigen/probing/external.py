@@ -11,9 +11,8 @@ import pandas as pd
 
 from mrigen.data.cache import VolumeCache
 from mrigen.data.pipeline import read_volumes
-from mrigen.encoding import encode_cache
 from mrigen.errors import CohortError, UsageError
-from mrigen.latent_files import open_new_people
+from mrigen.generation.latent_files import open_new_people
 from mrigen.probing.confounds import encode_confounds
 from mrigen.probing.harmonise import SiteHarmonizer
 from mrigen.probing.inputs import ProbeInputs, checked
@@ -24,8 +23,9 @@ from mrigen.probing.protocol import one_thread, score_tasks
 from mrigen.probing.result import EXTERNAL, ProbeResult
 from mrigen.probing.rows import build_rows, learner_of
 from mrigen.probing.targets import read_target
-from mrigen.progress import progress_bar
 from mrigen.runs import Run
+from mrigen.runs.encoding import encode_cache
+from mrigen.system.progress import progress_bar
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ def probe_external(
     Args:
         run: a finished run.
         data: a BIDS folder, a table with a column of paths, or a folder of NIfTI.
-        mask, overrides: see `mrigen.latent_files.encode_people`.
+        mask, overrides: see `mrigen.generation.latent_files.encode_people`.
         seed: of inner folds and bootstrap.
         plan: target, confounds, classifiers, untrained, cnn and harmonise are looked at.
 

@@ -7,7 +7,6 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from mrigen.files import atomic_path
 from mrigen.probing.folds import derived_seed, target_folds
 from mrigen.probing.inputs import ProbeInputs
 from mrigen.probing.measures import summarize
@@ -15,6 +14,7 @@ from mrigen.probing.predictors import Predictor
 from mrigen.probing.protocol import one_thread, score_tasks
 from mrigen.probing.result import TRANSDUCTIVE, LearningCurve
 from mrigen.probing.roc import STYLES
+from mrigen.system.files import atomic_path
 
 ROWS = ("latents", "head_volume", "voxel_svm_linear")
 FRACTIONS = (0.125, 0.25, 0.5, 0.75, 1.0)

@@ -13,9 +13,7 @@ import pandas as pd
 
 from mrigen.data.dataset import Dataset
 from mrigen.data.pipeline import read_volumes
-from mrigen.encoding import encode_cache
 from mrigen.errors import CohortError, RunError, UsageError
-from mrigen.files import read_json, write_json, write_table
 from mrigen.probing.calibration import draw_calibration
 from mrigen.probing.confounds import encode_confounds
 from mrigen.probing.harmonise import harmonised
@@ -31,8 +29,10 @@ from mrigen.probing.result import ProbeResult
 from mrigen.probing.roc import draw_roc
 from mrigen.probing.rows import build_rows, learner_of
 from mrigen.probing.targets import Target, read_target
-from mrigen.progress import progress_bar
 from mrigen.runs import Run, open_run
+from mrigen.runs.encoding import encode_cache
+from mrigen.system.files import read_json, write_json, write_table
+from mrigen.system.progress import progress_bar
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ def probe(
         seed: of folds, posterior draws, permutations and bootstrap.
         plan: another target, and more rows, protocols and tests.
         inputs: of `gather_inputs` with the same seed and plan; gathered if None.
-        refits: the folds of the nested protocol, which `mrigen.nested` makes.
+        refits: the folds of the nested protocol, which `mrigen.probing.nested` makes.
 
     Raises:
         CohortError: the cohort is not that of the run, has too few people of a class, or the same image twice.

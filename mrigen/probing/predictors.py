@@ -11,8 +11,8 @@ from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
-from mrigen.pca import gram_matrix, gram_scores
 from mrigen.probing.intervals import pairwise_wins
+from mrigen.statistics.pca import gram_matrix, gram_scores
 
 LOGISTIC_C = tuple(10.0 ** np.arange(-4.0, 2.5, 0.5))
 # For kernels whose training people have a mean squared norm of 1: beyond 100 a separable problem is hard-margin.

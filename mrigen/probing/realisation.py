@@ -8,14 +8,14 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from mrigen.covariates import COLUMNS
+from mrigen.data.covariates import COLUMNS
 from mrigen.data.pipeline import read_volumes
 from mrigen.errors import UsageError
-from mrigen.files import write_json
-from mrigen.pca import gram_matrix, gram_scores
+from mrigen.imaging.volumes import read_volume
 from mrigen.probing.predictors import KernelSVMPredictor, StandardizedVoxels
 from mrigen.runs import Run
-from mrigen.volumes import read_volume
+from mrigen.statistics.pca import gram_matrix, gram_scores
+from mrigen.system.files import write_json
 
 # Principal components of the volumes that ages and head sizes are predicted from.
 NUM_COMPONENTS = 50

@@ -8,10 +8,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from mrigen.errors import UsageError
-from mrigen.files import atomic_path
 from mrigen.probing.intervals import people_by_repeats, summarize_scores
 from mrigen.probing.result import PROTOCOLS, SCORE_COLUMNS, ProbeResult
 from mrigen.probing.targets import SEX
+from mrigen.system.files import atomic_path
 
 # Okabe and Ito's palette without its yellow, which is too light for a line on white. The line style repeats the
 # difference, for prints in grey. The predictor that the probe is about is thick and black.

@@ -6,7 +6,7 @@ import difflib
 import numpy as np
 import pandas as pd
 
-from mrigen.covariates import COLUMNS
+from mrigen.data.covariates import COLUMNS
 from mrigen.errors import CohortError, UsageError
 
 MOST_CLASSES = 20

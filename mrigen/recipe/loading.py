@@ -17,8 +17,8 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from mrigen.errors import RecipeError
-from mrigen.files import write_text
 from mrigen.recipe.schema import Recipe
+from mrigen.system.files import write_text
 
 
 def list_recipes() -> dict[str, str]:

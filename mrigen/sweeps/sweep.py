@@ -17,16 +17,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from mrigen.collapse import COLLAPSED_SHARE
-from mrigen.comparison import compare, show_figure
-from mrigen.comparison import render_table as render_comparison
 from mrigen.errors import Interrupted, MrigenError, UsageError
-from mrigen.files import atomic_path, read_json, write_json, write_text
-from mrigen.listing import read_history, validation_figures
 from mrigen.recipe import dump_recipe, load_recipe
 from mrigen.runs import Run
+from mrigen.runs.comparison import compare, show_figure
+from mrigen.runs.comparison import render_table as render_comparison
+from mrigen.runs.listing import read_history, validation_figures
+from mrigen.statistics.collapse import COLLAPSED_SHARE
 from mrigen.sweeps.space import RECIPE, Plan, Span
 from mrigen.sweeps.workers import STALE_SECONDS, Claim, TrialFit, share_machine, worker_name
+from mrigen.system.files import atomic_path, read_json, write_json, write_text
 
 FIT = (sys.executable, "-c", "from mrigen_cli.main import main; main()", "fit")
 POLL_SECONDS = 0.5
@@ -375,7 +375,7 @@ def _draw_importances(importances: Mapping[str, float], objective: str, path: Pa
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    from mrigen.figures import COLOURS
+    from mrigen.imaging.figures import COLOURS
 
     figure = Figure(figsize=(6.4, 1.2 + 0.4 * len(importances)), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)

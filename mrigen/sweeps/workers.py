@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from mrigen.files import write_text
+from mrigen.system.files import write_text
 
 # A worker says this often, in seconds, that it is at its trials; one that was silent for so long is dead.
 BEAT_SECONDS = 15.0

@@ -11,9 +11,9 @@ import tensorflow as tf
 
 from mrigen.data.dataset import Dataset, open_dataset
 from mrigen.errors import RunError, UsageError
-from mrigen.files import remove_leftovers, write_json, write_table
 from mrigen.recipe import Recipe, dump_recipe, find_differences
 from mrigen.runs import Run, write_facts
+from mrigen.system.files import remove_leftovers, write_json, write_table
 from mrigen.training.callbacks import Progress, load_progress
 from mrigen.training.devices import Placement, check_batch, check_precision
 from mrigen.training.precision import choose_precision

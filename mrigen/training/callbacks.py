@@ -11,10 +11,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from mrigen.collapse import count_active, describe_collapse, has_collapsed
 from mrigen.errors import Interrupted, RunError, TrainingError
-from mrigen.files import atomic_path, ensure_space, read_json, write_json
-from mrigen.stopping import StopRequest
+from mrigen.statistics.collapse import count_active, describe_collapse, has_collapsed
+from mrigen.system.files import atomic_path, ensure_space, read_json, write_json
+from mrigen.system.stopping import StopRequest
 
 
 @dataclasses.dataclass

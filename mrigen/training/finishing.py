@@ -6,8 +6,8 @@ import numpy as np
 import tensorflow as tf
 
 from mrigen.data.dataset import Dataset
-from mrigen.encoding import BATCH_SIZE, encode_cache, encoded_batches, pad_batch
 from mrigen.models import VariationalAutoencoder
+from mrigen.runs.encoding import BATCH_SIZE, encode_cache, encoded_batches, pad_batch
 
 logger = logging.getLogger(__name__)
 

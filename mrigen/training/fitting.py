@@ -16,19 +16,19 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from mrigen.collapse import describe_collapse, has_collapsed
+from mrigen.analysis.evaluation import choose_counted, evaluate, mean_training_volume, score_validation
 from mrigen.data.dataset import Dataset, open_dataset
 from mrigen.data.pipeline import inference_dataset, read_volumes, steps_per_epoch, training_dataset
-from mrigen.encoding import encode_cache
 from mrigen.errors import RunError
-from mrigen.evaluation import choose_counted, evaluate, mean_training_volume, score_validation
-from mrigen.files import write_json
-from mrigen.machine import peak_rss_mb
 from mrigen.models import LatentModel, VariationalAutoencoder, build_model
-from mrigen.progress import progress_bar
 from mrigen.recipe import Recipe, TrainingRecipe
 from mrigen.runs import WEIGHTS, Run, open_run
-from mrigen.stopping import StopRequest
+from mrigen.runs.encoding import encode_cache
+from mrigen.statistics.collapse import describe_collapse, has_collapsed
+from mrigen.system.files import write_json
+from mrigen.system.machine import peak_rss_mb
+from mrigen.system.progress import progress_bar
+from mrigen.system.stopping import StopRequest
 from mrigen.training.beginning import begin, go_on, log_file, make_deterministic
 from mrigen.training.callbacks import (
     Checkpoint,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import keras
 
-from mrigen.files import atomic_path
+from mrigen.system.files import atomic_path
 from mrigen.training.callbacks import Progress
 
 

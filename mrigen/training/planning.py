@@ -14,21 +14,21 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from mrigen.collapse import REMEDY, Forecast, has_collapsed
-from mrigen.covariates import Covariates
+from mrigen.analysis.diagnosis import SPECTRUM_BYTES, forecast_of
+from mrigen.analysis.evaluation import choose_counted
 from mrigen.data.cache import default_cache_directory, open_cache
 from mrigen.data.cohort import index_cohort
+from mrigen.data.covariates import Covariates
 from mrigen.data.dataset import Dataset, open_cohort
 from mrigen.data.pipeline import choose_rows, read_volumes, shuffle_buffer, steps_per_epoch
 from mrigen.data.splits import split_subjects
-from mrigen.diagnosis import SPECTRUM_BYTES, forecast_of
-from mrigen.encoding import BATCH_SIZE, encode_volumes
-from mrigen.evaluation import choose_counted
-from mrigen.machine import available_memory, peak_rss_mb
 from mrigen.models import build_model
 from mrigen.models.base import LatentModel
-from mrigen.progress import progress_bar
 from mrigen.recipe import Recipe
+from mrigen.runs.encoding import BATCH_SIZE, encode_volumes
+from mrigen.statistics.collapse import REMEDY, Forecast, has_collapsed
+from mrigen.system.machine import available_memory, peak_rss_mb
+from mrigen.system.progress import progress_bar
 from mrigen.training.fitting import make_optimizer
 from mrigen.training.precision import choose_precision
 

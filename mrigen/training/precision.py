@@ -4,7 +4,7 @@ import platform
 
 import tensorflow as tf
 
-from mrigen.machine import cpu_flags
+from mrigen.system.machine import cpu_flags
 
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 # x86 and Arm names of bfloat16 arithmetic in /proc/cpuinfo.

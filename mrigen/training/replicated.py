@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from mrigen.stopping import StopRequest
+from mrigen.system.stopping import StopRequest
 from mrigen.training.callbacks import Checkpoint
 from mrigen.training.devices import Placement
 

@@ -14,7 +14,7 @@ from typing import Any
 import keras
 
 from mrigen.errors import TrainingError, UsageError
-from mrigen.files import read_json, write_json
+from mrigen.system.files import read_json, write_json
 
 PACKAGES = {"mlflow": "mlflow", "wandb": "wandb"}
 NAMES = "trackers.json"

@@ -11,7 +11,7 @@ import pytest
 from mrigen_cli.main import VERBS, main
 
 from mrigen.errors import Interrupted
-from mrigen.stopping import StopNow
+from mrigen.system.stopping import StopNow
 
 
 @pytest.fixture
@@ -158,14 +158,14 @@ def test_a_full_disk_is_told_in_one_line(call, run_copy, monkeypatch):
     def full(*arguments, **keywords):
         raise OSError(errno.ENOSPC, "No space left on device", "somewhere")
 
-    monkeypatch.setattr("mrigen.sampling.write_table", full)
+    monkeypatch.setattr("mrigen.generation.sampling.write_table", full)
     status, _, err = call("sample", "-n", "1", "--run", run_copy.directory)
     assert status == 1
     assert "mrigen: somewhere: No space left on device. Free some space" in err
 
 
 def test_what_nobody_foresaw_is_one_line_too(call, run_copy, monkeypatch):
-    monkeypatch.setattr("mrigen.sampling.sample", lambda *arguments, **options: 1 / 0)
+    monkeypatch.setattr("mrigen.generation.sampling.sample", lambda *arguments, **options: 1 / 0)
     status, out, err = call("sample", "--run", run_copy.directory)
     assert (status, out) == (1, "")
     assert err == (
@@ -175,7 +175,7 @@ def test_what_nobody_foresaw_is_one_line_too(call, run_copy, monkeypatch):
 
 def test_a_disk_too_full_for_weights_is_told_before_hdf5_sees_it(call, finished_run, tmp_path, monkeypatch):
     usage = shutil.disk_usage(tmp_path)
-    monkeypatch.setattr("mrigen.files.shutil.disk_usage", lambda path: usage._replace(free=1000))
+    monkeypatch.setattr("mrigen.system.files.shutil.disk_usage", lambda path: usage._replace(free=1000))
     status, out, err = call("fit", "smoke", "--run", tmp_path / "run", "--quiet")
     assert (status, out) == (1, "")
     assert len(err.splitlines()) == 1

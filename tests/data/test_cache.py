@@ -12,8 +12,8 @@ from mrigen.data.cohort import index_cohort
 from mrigen.data.pipeline import read_volumes
 from mrigen.data.preprocess import prepare_volume
 from mrigen.errors import CohortError, MrigenError
+from mrigen.imaging.volumes import read_volume, write_volume
 from mrigen.recipe import DataRecipe, PreprocessRecipe
-from mrigen.volumes import read_volume, write_volume
 
 SHAPE = (14, 13, 12)
 AFFINE = np.array([[5.9, -0.8, 0, -40], [0.8, 5.9, 0, -35], [0, 0, 7, -42], [0, 0, 0, 1.0]])

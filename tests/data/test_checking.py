@@ -19,7 +19,7 @@ from mrigen.data.checking import (
     find_faults,
     mask_faults,
 )
-from mrigen.volumes import Volume, read_volume, write_volume
+from mrigen.imaging.volumes import Volume, read_volume, write_volume
 
 SHAPE = (11, 12, 13)
 # Oblique and anisotropic: 9, 10 and 11 mm along the array axes.

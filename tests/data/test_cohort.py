@@ -11,8 +11,8 @@ from mrigen.data.bids import Found
 from mrigen.data.cohort import COLUMNS, index_cohort
 from mrigen.data.masks import choose_mask
 from mrigen.errors import CohortError
+from mrigen.imaging.volumes import write_volume
 from mrigen.recipe import CohortRecipe, DataRecipe, SexCodes
-from mrigen.volumes import write_volume
 
 REAL = os.environ.get("MRIGEN_REAL_DATA")
 

@@ -9,7 +9,7 @@ import pytest
 from mrigen.data import phantom_anatomy
 from mrigen.data.phantom import PhantomSettings, draw_factors, write_phantom_cohort
 from mrigen.errors import UsageError
-from mrigen.volumes import apply_affine, read_volume
+from mrigen.imaging.volumes import apply_affine, read_volume
 
 NUM_SUBJECTS = 4
 # Coarse images keep the fixture quick; 6 mm is still fine enough for volumes and positions.

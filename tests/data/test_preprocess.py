@@ -11,8 +11,8 @@ from scipy import ndimage
 
 from mrigen.data.cohort import index_cohort
 from mrigen.data.preprocess import grid_affine, head_mask, otsu_threshold, prepare_volume, resample
+from mrigen.imaging.volumes import Volume, apply_affine, read_volume, to_canonical
 from mrigen.recipe import DataRecipe, PreprocessRecipe
-from mrigen.volumes import Volume, apply_affine, read_volume, to_canonical
 
 REAL = os.environ.get("MRIGEN_REAL_DATA")
 

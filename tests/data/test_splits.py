@@ -6,8 +6,8 @@ import pytest
 
 from mrigen.data.splits import SPLITS, check_split, read_split, split_subjects
 from mrigen.errors import CohortError
-from mrigen.files import write_table
 from mrigen.recipe import SplitRecipe
+from mrigen.system.files import write_table
 
 
 def people(number, seed=0, num_sites=1, num_families=None):

@@ -7,7 +7,7 @@ import tensorflow as tf
 from battery import disturb
 
 from mrigen.layers import Conv3D, Conv3DTranspose, PatchEmbedding, PatchExpansion
-from mrigen.machine import cpu_flags
+from mrigen.system.machine import cpu_flags
 
 HAS_BFLOAT16 = bool({"avx512_bf16", "amx_bf16", "bf16"} & cpu_flags())
 LAYERS = {

@@ -4,10 +4,10 @@ import nibabel
 import numpy as np
 import pytest
 
-from mrigen.encoding import decode_latents
 from mrigen.errors import UsageError
-from mrigen.files import read_json
 from mrigen.probing.explanation import _saliency, explain, fit_direction
+from mrigen.runs.encoding import decode_latents
+from mrigen.system.files import read_json
 
 
 def people(effect, num_people=400, seed=0):

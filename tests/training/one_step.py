@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from mrigen.models import MorphingAutoencoder, VariationalAutoencoder
-from mrigen.stopping import StopRequest
+from mrigen.system.stopping import StopRequest
 from mrigen.training.devices import Placement
 from mrigen.training.replicated import ReplicatedLoop
 

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from mrigen.distributions import LIKELIHOODS, POSTERIORS, PRIORS
 from mrigen.models import VariationalAutoencoder
-from mrigen.objectives import OBJECTIVES
+from mrigen.models.objectives import OBJECTIVES
 
 
 def trained(**options):

@@ -3,9 +3,9 @@
 import pytest
 import tensorflow as tf
 
-from mrigen import machine
 from mrigen.models import VariationalAutoencoder, build_model
 from mrigen.recipe import load_recipe
+from mrigen.system import machine
 from mrigen.training import plan_fit, planning
 from mrigen.training.planning import activation_bytes
 

@@ -13,7 +13,7 @@ from mrigen.errors import Interrupted, RunError
 from mrigen.models import VariationalAutoencoder
 from mrigen.recipe import load_recipe
 from mrigen.runs import Run
-from mrigen.stopping import StopNow, StopRequest
+from mrigen.system.stopping import StopNow, StopRequest
 from mrigen.training import callbacks, fit, fitting, resume
 from mrigen.training.callbacks import Checkpoint, Progress, load_progress, restore, save_weights
 

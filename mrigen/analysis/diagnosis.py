@@ -1,0 +1,272 @@
+"""What a finished VAE came to: which latent variables speak, whether the decoder listens, what the people's likelihood
+is, and what to do about it."""
+
+import dataclasses
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import tensorflow as tf
+from scipy import special
+
+from mrigen.data.dataset import Dataset
+from mrigen.data.pipeline import choose_rows, inference_dataset, read_volumes
+from mrigen.distributions import DiagonalGaussianPosterior
+from mrigen.errors import UsageError
+from mrigen.generation.densities import MOST_LATENTS, choose_density
+from mrigen.imaging.figures import draw_diagnosis
+from mrigen.models import VariationalAutoencoder
+from mrigen.recipe import ModelRecipe
+from mrigen.runs import Run
+from mrigen.runs.encoding import BATCH_SIZE
+from mrigen.statistics.collapse import Forecast, forecast_active, has_collapsed
+from mrigen.statistics.pca import spectrum
+from mrigen.system.files import write_json
+from mrigen.system.progress import progress_bar
+
+# What the volumes for a spectrum may take in memory.
+SPECTRUM_BYTES = 2**30
+# Draws from the posterior in the importance-weighted likelihood, unless told otherwise.
+NUM_DRAWS = 64
+
+
+@dataclasses.dataclass(frozen=True)
+class Diagnosis:
+    """What was found.
+
+    Attributes:
+        metrics: metrics.json of the run.
+        kl_per_dimension: (latent,) nats, mean over training people, largest first; where the prior is no normal
+            distribution, of the Gaussian with the mean and variance that the variable has over all these people.
+        forecast: how many latent variables could have stayed active.
+        log_likelihood: importance-weighted, mean over held-out people, nats; None without any.
+        num_draws: draws from the posterior of each in it.
+        density_gain: mean log-density of posterior draws of held-out people under the Gaussian of the aggregate
+            posterior, minus that under the model's prior, nats; None without people or with too many latents.
+        findings: up to ten lines for the eye, a verdict last.
+    """
+
+    metrics: dict[str, Any]
+    kl_per_dimension: np.ndarray
+    forecast: Forecast
+    log_likelihood: float | None
+    num_draws: int
+    density_gain: float | None
+    findings: tuple[str, ...]
+
+
+def diagnose(
+    run: Run, num_draws: int = NUM_DRAWS, seed: int = 0, directory: str | os.PathLike | None = None
+) -> Diagnosis:
+    """Explains a finished run, and writes diagnosis.json and diagnosis.png.
+
+    Args:
+        run: a finished run of a VAE.
+        num_draws: draws from each held-out person's posterior in the importance-weighted likelihood.
+        seed: of the draws.
+        directory: where to write; the run's folder by default.
+
+    Raises:
+        UsageError: the run is of an autoencoder, or `num_draws` < 1.
+        CohortError: the cohort is not that of the run.
+
+    References:
+        Burda et al. 2016, Importance weighted autoencoders, equation 8.
+    """
+    if run.recipe.model.kind == "autoencoder":
+        raise UsageError(
+            f"{run.directory}: got a run of kind autoencoder, expected a VAE: an autoencoder has neither KL nor "
+            "likelihood. Name another run with --run."
+        )
+    if num_draws < 1:
+        raise UsageError(f"--iw: got {num_draws}, expected an integer >= 1. Set 64 for a start.")
+    directory = Path(directory) if directory is not None else run.directory
+    dataset, model, latents = run.open_dataset(), run.load_model(), run.load_latents()
+    train, heldout = dataset.rows("train"), dataset.rows("heldout")
+    kl = _kl_per_dimension(
+        model, {name: latents[name][train] for name in model.posterior_names}, dataset.conditions(train)
+    )
+    recipe, people = run.recipe.model, choose_rows(train, dataset.cache.volume_shape, SPECTRUM_BYTES)
+    counted = np.asarray(model.cut(np.ones((*model.volume_shape, 1), np.float32)))[..., 0] > 0
+    volumes = read_volumes(dataset.cache, people)
+    forecast, variances = forecast_of(recipe, volumes, model.latent_size, counted, dataset.conditions(people))
+    log_likelihood = None
+    if len(heldout):
+        log_likelihood = float(importance_weighted(model, dataset, heldout, num_draws, seed).mean())
+    diagnosis = Diagnosis(
+        metrics=run.metrics,
+        kl_per_dimension=np.sort(kl)[::-1],
+        forecast=forecast,
+        log_likelihood=log_likelihood,
+        num_draws=num_draws,
+        density_gain=_density_gain(run, model, latents, dataset, seed),
+        findings=(),
+    )
+    diagnosis = dataclasses.replace(diagnosis, findings=tuple(_findings(run, diagnosis)))
+    content = dataclasses.asdict(diagnosis)
+    content["kl_per_dimension"] = [round(float(value), 6) for value in diagnosis.kl_per_dimension]
+    directory.mkdir(parents=True, exist_ok=True)
+    write_json(directory / "diagnosis.json", content)
+    draw_diagnosis(
+        directory / "diagnosis.png",
+        diagnosis.kl_per_dimension,
+        variances,
+        recipe.beta * forecast.decoder_variance,
+        _history(run),
+    )
+    return diagnosis
+
+
+def forecast_of(
+    recipe: ModelRecipe,
+    volumes: np.ndarray,
+    latent_size: int,
+    counted: np.ndarray | None = None,
+    conditions: np.ndarray | None = None,
+) -> tuple[Forecast, np.ndarray]:
+    """Returns how many latent variables of a VAE can stay active, and the variances of the data that say so.
+
+    Args:
+        recipe: of the model.
+        volumes: (people, x, y, z), some of the training people.
+        latent_size: latent variables.
+        counted: (x, y, z) bool, the voxels that the likelihood counts; all by default.
+        conditions: (people, condition), what the model is told of them: what follows from it, linearly, takes no
+            latents.
+    """
+    matrix = volumes.reshape(len(volumes), -1)
+    if counted is not None and not counted.all():
+        matrix = matrix[:, counted.ravel()]
+    if conditions is not None:
+        told = conditions - conditions.mean(axis=0)
+        matrix = matrix - told @ (np.linalg.pinv(told) @ matrix).astype(np.float32)
+    variances = spectrum(matrix)
+    options = (recipe.objective, recipe.decoder_sigma, 1.0 if recipe.objective == "capacity" else recipe.beta)
+    return forecast_active(variances, *matrix.shape, latent_size, *options), variances
+
+
+def importance_weighted(
+    model: VariationalAutoencoder, dataset: Dataset, rows: np.ndarray, num_draws: int, seed: int = 0
+) -> np.ndarray:
+    """Returns log p(x) of each person of `rows`, estimated from below with draws of the posterior, (rows,) nats.
+
+    With one draw it is the ELBO in the mean; more draws come closer to the likelihood, so models with different
+    posteriors, and probabilistic PCA, can be compared.
+    """
+
+    @tf.function(autograph=False)
+    def log_weights(volume, posterior, condition, draw_seed):
+        volume, posterior = tf.nest.map_structure(
+            lambda values: tf.repeat(values, BATCH_SIZE, axis=0), (volume, posterior)
+        )
+        condition = None if condition is None else tf.repeat(condition, BATCH_SIZE, axis=0)
+        z = model.to_posterior.draw(posterior, draw_seed)
+        log_likelihood = -model.likelihood(volume, model.decode(z, condition=condition))["nll"]
+        prior, own = model.prior.distribution(condition), model.to_posterior.distribution(**posterior)
+        return log_likelihood + prior.log_prob(z) - own.log_prob(z)
+
+    posterior = tf.function(model.posterior, autograph=False)
+    num_batches = math.ceil(num_draws / BATCH_SIZE)
+    estimates = []
+    with progress_bar("Weighing draws", len(rows) * num_batches, "batches") as advance:
+        for person, (number, volume) in enumerate(inference_dataset(dataset.cache, rows, 1)):
+            parameters, condition = posterior(volume), dataset.conditions(number)
+            seeds = np.random.default_rng([seed, person]).integers(2**31, size=(num_batches, 2), dtype=np.int32)
+            weights = []
+            for draw_seed in seeds:
+                weights.append(log_weights(volume, parameters, condition, tf.constant(draw_seed)).numpy())
+                advance(1)
+            weights = np.concatenate(weights)[:num_draws].astype(np.float64)
+            estimates.append(special.logsumexp(weights) - math.log(num_draws))
+    return np.array(estimates)
+
+
+def _kl_per_dimension(model: VariationalAutoencoder, posterior: dict, condition) -> np.ndarray:
+    kl = model.kl_per_dimension(posterior, condition)
+    if kl is None:
+        loc, scale = posterior["loc"], posterior["scale"]
+        spread = np.sqrt(loc.var(axis=0) + (scale**2).mean(axis=0))
+        kl = DiagonalGaussianPosterior.kl_per_dimension(loc, scale, loc.mean(axis=0), spread)
+    return kl.numpy().mean(axis=0)
+
+
+def _density_gain(run: Run, model: VariationalAutoencoder, latents: dict, dataset: Dataset, seed: int) -> float | None:
+    heldout = dataset.rows("heldout")
+    if not len(heldout) or model.latent_size > MOST_LATENTS:
+        return None
+    posterior = {name: tf.constant(latents[name][heldout]) for name in model.posterior_names}
+    draws = model.to_posterior.draw(posterior, tf.constant([seed, 0]))
+    prior = model.prior(draws, dataset.conditions(heldout)).numpy()
+    gaussian = choose_density(run, model, "gaussian", covariates=run.covariates)
+    return float((gaussian.log_density(draws.numpy(), dataset.conditions(heldout)) - prior).mean())
+
+
+def _history(run: Run) -> dict[str, np.ndarray]:
+    """Returns the validation (or else training) ELBO and the KL of each epoch, as far as the run has them."""
+    path = run.directory / "history.csv"
+    if not path.is_file():
+        return {}
+    table = pd.read_csv(path)
+    elbo = "val_elbo_nats" if "val_elbo_nats" in table else "elbo_nats"
+    return {name: table[column].to_numpy() for name, column in (("ELBO", elbo), ("KL", "kl_nats")) if column in table}
+
+
+def _findings(run: Run, diagnosis: Diagnosis) -> list[str]:
+    metrics, kl = diagnosis.metrics, diagnosis.kl_per_dimension
+    recipe, heldout = run.recipe.model, diagnosis.metrics["heldout"]
+    active, size = metrics["active_units"], metrics["latent_dim"]
+    lines = [
+        f"Run: {run.directory}, {recipe.kind}, objective {recipe.objective}, best epoch {metrics['best_epoch']} of "
+        f"{metrics['epochs']}, {metrics['num_subjects']['train']} training people",
+        f"Latents: {active} of {size} active; forecast: {diagnosis.forecast.in_words()}",
+        f"KL: {kl.sum():.4g} nats a person; largest {kl[0]:.3g}, median {np.median(kl):.3g}, smallest {kl[-1]:.3g}",
+        f"Decoder: sigma {metrics['decoder_sigma']:.3g}; residual of training people {metrics['residual_rmse']:.3g}",
+    ]
+    gap = heldout.get("shuffled_gap_nats")
+    if gap is not None:
+        lines.append(f"Another person's latents cost {gap:.4g} nats on held-out people (0: the decoder ignores them)")
+    if diagnosis.log_likelihood is not None:
+        pca = metrics["pca"]["loglik_calibrated_nats"]
+        beside = "" if pca is None else f"; probabilistic PCA of the same size {pca:,.0f}"
+        lines.append(
+            f"Held-out log-likelihood: {diagnosis.log_likelihood:,.0f} nats with {diagnosis.num_draws} draws, "
+            f"ELBO {heldout['elbo_nats']:,.0f}{beside}"
+        )
+    if heldout["explained_variance"] is not None:
+        lines.append(f"Reconstruction: {100 * heldout['explained_variance']:.1f} % of held-out variance explained")
+    if diagnosis.density_gain is not None:
+        better = "gaussian" if diagnosis.density_gain > 0 else "prior"
+        lines.append(
+            f"Sampling: held-out latents are {abs(diagnosis.density_gain):.4g} nats likelier under the {better}: "
+            f"mrigen sample --density {better}"
+        )
+    return [*lines, f"Verdict: {_verdict(run, diagnosis)}"]
+
+
+def _verdict(run: Run, diagnosis: Diagnosis) -> str:
+    metrics, recipe = diagnosis.metrics, run.recipe.model
+    active, size = metrics["active_units"], metrics["latent_dim"]
+    pca = metrics["pca"]["loglik_calibrated_nats"]
+    if has_collapsed(active, size):
+        if recipe.objective == "paper":
+            return (
+                "collapsed, as it must: the mean squared error over voxels is a decoder variance of half the number of "
+                "voxels, and nothing in the data pays for a KL against that. Set model.objective=elbo."
+            )
+        if diagnosis.forecast.num_directions > active + 1:
+            return (
+                "collapsed, though the data would carry more: train longer, or set training.kl_warmup_epochs to a "
+                "tenth of the epochs."
+            )
+        return "collapsed, as forecast. Set model.decoder_sigma=optimal and model.beta=1."
+    if active < 0.5 * min(size, diagnosis.forecast.num_directions):
+        return "healthy in part: under half of what could be active is. Train longer, or lower model.latent_dim."
+    if diagnosis.log_likelihood is not None and pca is not None and diagnosis.log_likelihood < pca:
+        return (
+            "no collapse, but probabilistic PCA gives held-out people more likelihood: more people, more epochs with "
+            "small batches, or model.kind=morph."
+        )
+    return "healthy: the latents speak and the decoder listens."

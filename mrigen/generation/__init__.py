@@ -1,0 +1,1 @@
+"""What is made of latents: densities, samples, reconstructions, walks, mean heads."""

@@ -1,0 +1,1 @@
+"""Volumes as NIfTI, and pictures of them."""

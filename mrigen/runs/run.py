@@ -1,0 +1,254 @@
+"""A run directory: everything about one fit, in files that any tool can read; made by `fit`, read by all others."""
+
+import dataclasses
+import functools
+import importlib.metadata
+import json
+import os
+import platform
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mrigen.data.covariates import Covariates
+from mrigen.data.preprocess import grid_affine
+from mrigen.errors import CohortError, RunError
+from mrigen.system.files import atomic_path, read_json, write_json
+from mrigen.recipe import Recipe, load_recipe
+
+RUN_FORMAT = 1
+WEIGHTS = "model.weights.h5"
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One run directory.
+
+    Attributes:
+        directory: where it lies. It holds recipe.yaml (resolved), run.json (versions, recipe, precision, fingerprint),
+            split.tsv, subjects.tsv, grid.json (where and in what units samples are written), history.csv, log.txt,
+            tensorboard/, checkpoint/ while unfinished, model.weights.h5, latents.npz, metrics.json (written last).
+    """
+
+    directory: Path
+
+    @functools.cached_property
+    def recipe(self) -> Recipe:
+        """The resolved recipe of the run."""
+        return load_recipe(self._file("recipe.yaml"))
+
+    @functools.cached_property
+    def facts(self) -> dict[str, Any]:
+        """run.json: format, versions, the recipe it began with, precision and why, data fingerprint."""
+        return self._json("run.json")
+
+    @functools.cached_property
+    def grid(self) -> dict[str, Any]:
+        """grid.json: zooms (mm), volume_shape, centre (mm), median_scale (native units from 0 to 1)."""
+        return self._json("grid.json")
+
+    @property
+    def affine(self) -> np.ndarray:
+        """(4, 4) affine that places a volume of the model's grid where the training heads lie."""
+        return grid_affine(self.grid["centre"], self.grid["zooms"], self.grid["volume_shape"])
+
+    @functools.cached_property
+    def split(self) -> pd.DataFrame:
+        """Columns participant_id and split, one row a person."""
+        return self._table("split.tsv", ("participant_id", "split"))
+
+    @functools.cached_property
+    def subjects(self) -> pd.DataFrame:
+        """One row an image: the cohort's columns and what was measured while preparing."""
+        return self._table("subjects.tsv", ("scan_id", "participant_id"))
+
+    @property
+    def covariates(self) -> Covariates | None:
+        """What the model of the run is told of people beside their latents; None where it is told nothing."""
+        names = self.recipe.model.condition
+        return Covariates.of(self.subjects, self.split, names) if names else None
+
+    def conditions(self, scan_ids) -> np.ndarray | None:
+        """Returns what the model is told of the people of images, (images, condition) float32; None where nothing."""
+        if self.covariates is None:
+            return None
+        return self.covariates.encode(self.subjects.set_index("scan_id").loc[list(scan_ids)])
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """metrics.json: the figures of a finished run."""
+        return self._json("metrics.json")
+
+    @property
+    def probe(self) -> dict[str, Any] | None:
+        """probe.json: what `mrigen probe` found; None while it has not looked."""
+        return self._json("probe.json") if (self.directory / "probe.json").is_file() else None
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the fit ended and wrote its figures."""
+        return all((self.directory / name).is_file() for name in ("metrics.json", WEIGHTS))
+
+    @property
+    def weights_path(self) -> Path:
+        """Path of the weights.
+
+        Raises:
+            RunError: the run has none.
+        """
+        path = self.directory / WEIGHTS
+        if not path.is_file():
+            raise RunError(
+                f"{self.directory}: no {WEIGHTS}, expected the weights of a finished fit. "
+                f"Finish it with mrigen fit --resume {self.directory}, or name another run with --run."
+            )
+        return path
+
+    def build_model(self):
+        """Returns the model of the run with the weights that a fit begins with."""
+        from mrigen.models import build_model
+
+        shape, precision, seed = self.grid["volume_shape"], self.facts["precision"], self.recipe.training.seed
+        return build_model(self.recipe.model, shape, precision, seed, self.covariates)
+
+    def load_model(self):
+        """Returns the model of the run with its best weights; no code of the run folder is executed."""
+        path = self.weights_path
+        model = self.build_model()
+        try:
+            model.load_weights(path)
+        except (OSError, ValueError, KeyError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise RunError(
+                f"{path}: cannot be loaded ({reason}), expected weights of the model in recipe.yaml. "
+                "Restore the file, or fit again."
+            ) from None
+        return model
+
+    def open_dataset(self):
+        """Returns the `Dataset` of the run: its people, volumes and split, checked to be those it was fitted on.
+
+        Raises:
+            CohortError: they are not.
+        """
+        from mrigen.data.dataset import open_dataset
+
+        dataset = open_dataset(self.recipe, self.split)
+        if dataset.cache.key != self.facts["data_fingerprint"]:
+            raise CohortError(
+                f"{self.directory}: got images that differ from those of the run (fingerprint {dataset.cache.key}, "
+                f"expected {self.facts['data_fingerprint']}). Restore the data, or fit again."
+            )
+        return dataset
+
+    def load_latents(self, split: str | None = None) -> dict[str, np.ndarray]:
+        """Returns scan_id (scans,) str, loc (scans, latent) and, for a VAE, scale (scans, latent).
+
+        Args:
+            split: of whom: "train", "validation" or "heldout"; everyone if None.
+        """
+        path = self._file("latents.npz")
+        try:
+            with np.load(path, allow_pickle=False) as content:
+                latents = {name: content[name] for name in content.files}
+        except (OSError, ValueError, zipfile.BadZipFile) as error:
+            raise RunError(f"{path}: cannot be read ({error}). Restore the file, or fit again.") from None
+        if split is None:
+            return latents
+        people = self.subjects.merge(self.split, on="participant_id").query("split == @split")["scan_id"]
+        chosen = np.isin(latents["scan_id"], people.to_numpy(dtype=str))
+        return {name: values[chosen] for name, values in latents.items()}
+
+    def save_latents(self, latents: dict[str, np.ndarray]) -> None:
+        """Writes latents.npz; see `load_latents`."""
+        with atomic_path(self.directory / "latents.npz") as temporary, open(temporary, "wb") as file:
+            np.savez(file, **latents)
+
+    def _file(self, name: str) -> Path:
+        path = self.directory / name
+        if not path.is_file():
+            raise RunError(
+                f"{self.directory}: no {name}, expected a run folder made by mrigen fit. Name another with --run."
+            )
+        return path
+
+    def _json(self, name: str) -> dict[str, Any]:
+        path = self._file(name)
+        try:
+            return read_json(path)
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise RunError(f"{path}: not valid JSON ({error}). Restore the file, or fit again.") from None
+
+    def _table(self, name: str, columns: tuple[str, ...]) -> pd.DataFrame:
+        path = self._file(name)
+        try:
+            table = pd.read_csv(
+                path,
+                sep="\t",
+                dtype=dict.fromkeys(("scan_id", "participant_id", "session_id", "site", "family", "sex"), str),
+                na_values=["n/a"],
+                keep_default_na=False,
+            )
+        except (ValueError, UnicodeDecodeError) as error:
+            raise RunError(f"{path}: not a table ({error}). Restore the file, or fit again.") from None
+        missing = [column for column in columns if column not in table]
+        if missing:
+            raise RunError(f"{path}: no column {missing[0]}. Restore the file, or fit again.")
+        return table
+
+
+def open_run(directory: str | os.PathLike | None = None, root: str | os.PathLike = "runs") -> Run:
+    """Returns a finished run.
+
+    Args:
+        directory: the run; the newest complete one under `root` if None.
+        root: folder of runs.
+
+    Raises:
+        RunError: there is none, or it is not a run, or it has no weights.
+    """
+    if directory is None:
+        return newest_run(root)
+    run = Run(Path(directory))
+    if not run.directory.is_dir():
+        raise RunError(f"{directory}: no such folder, expected a run made by mrigen fit. Check --run.")
+    _ = run.recipe, run.facts, run.grid, run.weights_path
+    return run
+
+
+def newest_run(root: str | os.PathLike = "runs") -> Run:
+    """Returns the complete run under `root` whose figures are newest.
+
+    Raises:
+        RunError: there is no complete run.
+    """
+    return complete_runs(root)[-1]
+
+
+def complete_runs(root: str | os.PathLike = "runs") -> list[Run]:
+    """Returns the complete runs under `root`, that with the newest figures last.
+
+    Raises:
+        RunError: there is no complete run.
+    """
+    finished = [Run(path.parent) for path in Path(root).glob("*/metrics.json")]
+    finished = [run for run in finished if run.is_complete]
+    if not finished:
+        raise RunError(
+            f"{Path(root)}: no complete run, expected at least one. Make one with mrigen fit, or name a run."
+        )
+    return sorted(finished, key=lambda run: (run.directory / "metrics.json").stat().st_mtime_ns)
+
+
+def describe_versions() -> dict[str, str]:
+    """Returns the versions of Python, mrigen and the libraries that decide about figures."""
+    names = ("mrigen", "tensorflow", "keras", "tensorflow-probability", "numpy", "scipy", "scikit-learn", "nibabel")
+    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in names}
+
+
+def write_facts(run: Run, facts: dict[str, Any]) -> None:
+    """Writes run.json."""
+    write_json(run.directory / "run.json", {"format": RUN_FORMAT, **facts, "versions": describe_versions()})

@@ -1,0 +1,1 @@
+"""Statistics of the field, without TensorFlow: principal components, posterior collapse."""

@@ -1,0 +1,81 @@
+import numpy as np
+import pytest
+
+from mrigen.analysis import evaluation
+from mrigen.analysis.evaluation import evaluate
+from mrigen.data.dataset import open_dataset
+from mrigen.data.pipeline import read_volumes
+from mrigen.runs.encoding import decode_latents, encode_cache
+from mrigen.statistics.collapse import ACTIVE_VARIANCE
+
+
+@pytest.fixture(scope="module")
+def dataset(finished_run):
+    return open_dataset(finished_run.recipe, finished_run.split)
+
+
+def test_heldout_figures_equal_a_plain_computation(finished_run, dataset):
+    model = finished_run.load_model()
+    rows, train = dataset.rows("heldout"), dataset.rows("train")
+    volumes = read_volumes(dataset.cache, rows).astype(np.float64)
+    latents = finished_run.load_latents()
+    decoded = decode_latents(model, latents["loc"][rows]).astype(np.float64)
+    mse = ((volumes - decoded) ** 2).mean(axis=(1, 2, 3))
+    mean = read_volumes(dataset.cache, train).mean(axis=0)
+    figures = finished_run.metrics["heldout"]
+    assert figures["mse"] == pytest.approx(mse.mean(), rel=1e-4)
+    assert figures["psnr"] == pytest.approx((10 * np.log10(1 / mse)).mean(), rel=1e-4)
+    explained = 1 - ((volumes - decoded) ** 2).sum() / ((volumes - mean) ** 2).sum()
+    assert figures["explained_variance"] == pytest.approx(explained, abs=1e-4)
+    others = decode_latents(model, np.roll(latents["loc"][rows], 1, axis=0)).astype(np.float64)
+    lost = ((volumes - others) ** 2 - (volumes - decoded) ** 2).sum(axis=(1, 2, 3)).mean()
+    gap = lost / (2 * finished_run.metrics["decoder_sigma"] ** 2)
+    assert figures["shuffled_gap_nats"] == pytest.approx(gap, rel=1e-3)
+
+
+def test_pca_figures_equal_scikit_learn(finished_run, dataset):
+    from sklearn.decomposition import PCA
+
+    train = read_volumes(dataset.cache, dataset.rows("train")).reshape(len(dataset.rows("train")), -1)
+    heldout = read_volumes(dataset.cache, dataset.rows("heldout")).reshape(len(dataset.rows("heldout")), -1)
+    figures = finished_run.metrics["pca"]
+    assert figures["num_components"] == min(8, len(train) - 1)
+    pca = PCA(figures["num_components"], svd_solver="full").fit(train)
+    mse = ((heldout - pca.inverse_transform(pca.transform(heldout))) ** 2).mean()
+    assert figures["mse"] == pytest.approx(mse, rel=1e-3)
+    assert figures["loglik_calibrated_nats"] > figures["loglik_nats"]
+
+
+def test_pca_figures_are_the_same_a_few_people_at_a_time(finished_run, dataset, monkeypatch):
+    inside = np.ones(np.prod(dataset.cache.volume_shape), bool)
+    monkeypatch.setattr(evaluation, "choose_rows", lambda rows, *_: rows)
+    monkeypatch.setattr(evaluation, "PCA_BYTES", 4 * inside.size * 2)
+    figures = evaluation._pca_figures(dataset, 8, 0, inside)
+    assert figures == pytest.approx(finished_run.metrics["pca"], rel=1e-5)
+
+
+def test_latent_figures_are_over_training_people(finished_run, dataset):
+    latents, train = finished_run.load_latents(), dataset.rows("train")
+    loc, scale = (latents[name][train].astype(np.float64) for name in ("loc", "scale"))
+    kl = 0.5 * (loc**2 + scale**2 - 1 - 2 * np.log(scale)).sum(axis=1).mean()
+    metrics = finished_run.metrics
+    assert metrics["kl_nats"] == pytest.approx(kl, rel=1e-3)
+    assert metrics["active_units"] == int((loc.var(axis=0) > ACTIVE_VARIANCE).sum())
+
+
+def test_an_empty_heldout_split_gives_nulls(finished_run, dataset):
+    import dataclasses
+
+    split = dataset.split.assign(split=dataset.split["split"].replace({"heldout": "train"}))
+    everyone = dataclasses.replace(dataset, split=split)
+    model = finished_run.load_model()
+    figures = evaluate(model, everyone, encode_cache(model, everyone.cache))
+    assert set(figures["heldout"].values()) == {None}
+    assert figures["pca"]["mse"] is None
+
+
+def test_a_latent_decodes_the_same_in_any_company(finished_run):
+    model = finished_run.load_model()
+    z = np.random.default_rng(0).normal(size=(11, model.latent_size)).astype(np.float32)
+    together = decode_latents(model, z)
+    np.testing.assert_array_equal(together[9], decode_latents(model, z[9:10])[0])
