@@ -7,6 +7,9 @@ import os
 import sys
 
 import click
+from mrigen_cli.words import translate, translate_fault
+
+from mrigen.errors import Fault, MrigenError
 
 
 def common_options(command):
@@ -17,7 +20,14 @@ def common_options(command):
     @functools.wraps(command)
     def wrapped(*args, quiet, debug, **kwargs):
         set_up_logging(quiet, debug)
-        return command(*args, **kwargs)
+        own = click.get_current_context().command
+        try:
+            return command(*args, **kwargs)
+        except MrigenError as error:
+            # Said here, because here it is known which parameter is which flag.
+            error.faults = tuple(Fault(translate_fault(fault, own)) for fault in error.faults)
+            error.args = ("\n".join(error.faults),)
+            raise
 
     return wrapped
 
@@ -44,6 +54,14 @@ class _Stderr(logging.StreamHandler):
         return sys.stderr
 
 
+class _Words(logging.Formatter):
+    """Says with flags what the library says with parameters."""
+
+    def format(self, record):
+        context = click.get_current_context(silent=True)
+        return translate(super().format(record), None if context is None else context.command)
+
+
 def set_up_logging(quiet: bool, debug: bool) -> None:
     """Sends the library's log lines to stderr, and silences TensorFlow unless asked otherwise."""
     if not debug:
@@ -55,7 +73,7 @@ def set_up_logging(quiet: bool, debug: bool) -> None:
     logger.setLevel(logging.DEBUG if debug else logging.INFO)
     handler = _Stderr()
     handler.setLevel(logging.WARNING if quiet else logging.DEBUG if debug else logging.INFO)
-    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.setFormatter(_Words("%(message)s"))
     logger.handlers = [handler]
     if quiet:
         # Progress bars ask the terminal; a quiet command behaves as if there were none.

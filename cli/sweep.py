@@ -81,7 +81,7 @@ def probe_all(runs) -> None:
     from mrigen.probing import probe
 
     for run in runs:
-        if run.probe is not None:
+        if run.probe_results is not None:
             continue
         announce(f"{run.directory}: telling sex from the latents")
         try:

@@ -90,7 +90,7 @@ def diagnose(
         model, {name: latents[name][train] for name in model.posterior_names}, dataset.conditions(train)
     )
     recipe, people = run.recipe.model, choose_rows(train, dataset.cache.volume_shape, SPECTRUM_BYTES)
-    counted = np.asarray(model.cut(np.ones((*model.volume_shape, 1), np.float32)))[..., 0] > 0
+    counted = np.asarray(model.apply_mask(np.ones((*model.volume_shape, 1), np.float32)))[..., 0] > 0
     volumes = read_volumes(dataset.cache, people)
     forecast, variances = forecast_of(recipe, volumes, model.latent_size, counted, dataset.conditions(people))
     log_likelihood = None

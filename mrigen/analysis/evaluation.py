@@ -62,7 +62,7 @@ def evaluate(model: LatentModel, dataset: Dataset, latents: dict[str, np.ndarray
         if "shuffled_gap" in scored and len(heldout) > 1:
             figures["shuffled_gap_nats"] = float(scored["shuffled_gap"].mean())
     is_vae = isinstance(model, VariationalAutoencoder)
-    inside = np.ravel(model.cut(np.ones((*model.volume_shape, 1), np.float32))) > 0
+    inside = np.ravel(model.apply_mask(np.ones((*model.volume_shape, 1), np.float32))) > 0
     return {
         "heldout": figures,
         "validation": score_validation(model, dataset, seed, latents),
@@ -184,7 +184,7 @@ def _score(model: LatentModel, volumes, posterior: dict, condition, others, draw
     """Returns per-subject sums: squared_error (of the posterior mean's reconstruction); for a VAE kl and, with draws,
     elbo; for a VAE with the latents of `others` (batch, latent) shuffled_gap."""
     reconstruction = model.decode(posterior["loc"], condition=condition)
-    error = tf.square(model.cut(volumes) - reconstruction)
+    error = tf.square(model.apply_mask(volumes) - reconstruction)
     terms = {"squared_error": tf.reduce_sum(error, axis=[1, 2, 3, 4])}
     if not isinstance(model, VariationalAutoencoder):
         return terms
@@ -217,7 +217,7 @@ def _total_error(model: LatentModel, dataset: Dataset, rows: np.ndarray, mean_im
     """Returns the summed squares of what people differ in from the mean image."""
     total = 0.0
     for _, volumes in inference_dataset(dataset.cache, rows, BATCH_SIZE):
-        total += float(np.sum(np.square(model.cut(volumes - mean_image[..., None])), dtype=np.float64))
+        total += float(np.sum(np.square(model.apply_mask(volumes - mean_image[..., None])), dtype=np.float64))
     return total
 
 

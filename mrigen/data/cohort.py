@@ -12,9 +12,10 @@ import pandas as pd
 from mrigen.data import bids, faults, tables
 from mrigen.data.masks import find_masks
 from mrigen.data.sources import Source, listed, read_source
-from mrigen.data.tables import counted, find_column, limited, nearest
+from mrigen.data.tables import find_column
 from mrigen.errors import CohortError
 from mrigen.recipe import CohortRecipe, DataRecipe
+from mrigen.system.wording import counted, limited, nearest
 
 COLUMNS = (
     "scan_id",

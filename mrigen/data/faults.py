@@ -7,8 +7,9 @@ import pandas as pd
 from mrigen.data import tables
 from mrigen.data.bids import bare_id
 from mrigen.data.sources import Source, exclude_keys, id_hint, listed
-from mrigen.data.tables import counted, limited, nearest, same_value
+from mrigen.data.tables import same_value
 from mrigen.recipe import DataRecipe
+from mrigen.system.wording import counted, limited, nearest
 
 
 def code_faults(data: DataRecipe) -> list[str]:

@@ -9,7 +9,7 @@ import pandas as pd
 from mrigen.data import bids
 from mrigen.data.bids import Found, bare_id, parse_stem
 from mrigen.data.sources import Source, listed
-from mrigen.data.tables import limited, nearest
+from mrigen.system.wording import limited, nearest
 
 MASK_SUFFIXES = ("mask", "dseg")
 # What may differ between the names of an image and its mask without being about another image.

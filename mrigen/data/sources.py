@@ -7,9 +7,10 @@ import pandas as pd
 
 from mrigen.data import bids, tables
 from mrigen.data.bids import Found, bare_id, name_person
-from mrigen.data.tables import counted, find_column, limited, nearest
+from mrigen.data.tables import find_column
 from mrigen.errors import CohortError
 from mrigen.recipe import CohortRecipe, DataRecipe
+from mrigen.system.wording import LIMIT, counted, limited, nearest
 
 PERSON_COLUMNS = ("participant_id", "subject_id", "participant", "subject")
 SESSION_COLUMNS = ("session_id", "session")
@@ -251,7 +252,7 @@ def _with_session(ids: pd.Series, sessions: pd.Series) -> pd.Series:
 def _without_row(source: Source, lost: pd.DataFrame, known: list[str]) -> list[str]:
     faults = []
     for number, image in enumerate(sorted(lost.itertuples(), key=lambda image: image.path)):
-        hint = id_hint(bare_id(image.participant_id), known) if number < tables.LIMIT else ""
+        hint = id_hint(bare_id(image.participant_id), known) if number < LIMIT else ""
         faults.append(
             f"{source.table}: got no row for {image.participant_id} ({os.path.relpath(image.path, source.folder)}), "
             f"expected one for every image. Add the row, or list the person in data.exclude.{hint}"

@@ -8,9 +8,10 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from mrigen.data.bids import bare_id
-from mrigen.data.tables import LIMIT, counted, find_column, limited, nearest, read_table
+from mrigen.data.tables import find_column, read_table
 from mrigen.errors import CohortError
 from mrigen.recipe import SplitRecipe
+from mrigen.system.wording import LIMIT, counted, limited, nearest
 
 SPLITS = ("train", "validation", "heldout")
 NUM_AGE_GROUPS = 4

@@ -1,12 +1,11 @@
 """Tables of people: TSV and CSV read as text, columns found by name, sexes and numbers understood."""
 
 import csv
-import difflib
 import json
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from mrigen.errors import CohortError
+from mrigen.system.wording import limited
 
 TABLE_SUFFIXES = (".tsv", ".csv")
 MISSING = frozenset({"", "n/a", "na", "nan"})
@@ -22,36 +22,7 @@ SEX_WORDS = {
     "M": frozenset({"m", "male", "man"}),
 }
 SEX_UNKNOWN = MISSING | {"unknown", "u", "other", "o", "not available", "prefer not to say", "none", "null", "?", "-"}
-LIMIT = 20  # lines of one kind in a message
 NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
-
-
-def limited(lines: Sequence[str], limit: int = LIMIT) -> list[str]:
-    """Returns the first `limit` lines and, where there are more, one line that counts the rest.
-
-    Example:
-        >>> limited(["a", "b", "c"], limit=1)
-        ['a', '... and 2 more']
-    """
-    return [*lines[:limit], f"... and {len(lines) - limit} more"] if len(lines) > limit else list(lines)
-
-
-def counted(number: int, one: str, many: str) -> str:
-    """Returns the number with its noun.
-
-    Example:
-        >>> counted(1, "person", "people"), counted(3, "person", "people")
-        ('1 person', '3 people')
-    """
-    return f"{number} {one if number == 1 else many}"
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Returns a sentence (with a leading space) that names the known word most like `name`, or nothing."""
-    known = list(known)
-    lowered = {word.lower(): word for word in known}
-    close = difflib.get_close_matches(name.lower(), lowered, n=1)
-    return f" Did you mean '{lowered[close[0]]}'?" if close else ""
 
 
 def read_table(path: str | os.PathLike) -> pd.DataFrame:

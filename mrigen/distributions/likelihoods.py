@@ -94,7 +94,7 @@ class Likelihood(keras.layers.Layer, abc.ABC):
         variance = tf.square(self.scale) * (tf.convert_to_tensor(self.inside) if self.masked else 1.0)
         return tf.sqrt(tf.reduce_sum(variance) / self.num_voxels)
 
-    def cut(self, values):
+    def apply_mask(self, values):
         """Returns `values` (..., x, y, z, 1) with 0 where voxels do not count."""
         return values * tf.convert_to_tensor(self.inside) if self.masked else values
 
@@ -104,7 +104,7 @@ class Likelihood(keras.layers.Layer, abc.ABC):
             self.log_sigma.assign(self._log_sigma_of(tf.constant(mean_spread, tf.float32)))
 
     def call(self, volumes, reconstruction, training=False):
-        volumes, reconstruction = (self.cut(tf.cast(values, tf.float32)) for values in (volumes, reconstruction))
+        volumes, reconstruction = (self.apply_mask(tf.cast(values, tf.float32)) for values in (volumes, reconstruction))
         scale = self.scale
         if self.sigma == "optimal" and training:
             # At the optimum the derivative by sigma vanishes, so nothing is lost by holding sigma still.
@@ -120,7 +120,7 @@ class Likelihood(keras.layers.Layer, abc.ABC):
     def nll(self, volumes, reconstruction, scale):
         """Returns -log p(x given z), (batch,) nats; `scale` is as the property of that name."""
         log_density = self.noise(scale).log_prob(volumes - reconstruction)
-        return -tf.reduce_sum(self.cut(log_density), axis=[1, 2, 3, 4])
+        return -tf.reduce_sum(self.apply_mask(log_density), axis=[1, 2, 3, 4])
 
     @staticmethod
     @abc.abstractmethod

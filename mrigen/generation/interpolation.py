@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from mrigen.data.tables import nearest
 from mrigen.errors import UsageError
 from mrigen.imaging.figures import draw_contact_sheet
 from mrigen.imaging.volumes import write_volume
 from mrigen.runs import Run
 from mrigen.runs.encoding import decode_latents, encode_volumes
-from mrigen.runs.images import prepare_images, stem_of, told_of
+from mrigen.runs.images import conditions_of, prepare_images, stem_of
 from mrigen.system.files import refuse_taken
+from mrigen.system.wording import nearest
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,7 +96,7 @@ def _describe(run: Run, model, ends: list[End]) -> list[tuple[np.ndarray, np.nda
     described = {}
     if new:
         heads = prepare_images(run, [end.path for end in new])
-        loc, told = encode_volumes(model, heads.volumes)["loc"], told_of(run, heads.people)
+        loc, told = encode_volumes(model, heads.volumes)["loc"], conditions_of(run, heads.people)
         described = {end: (loc[row], None if told is None else told[row]) for row, end in enumerate(new)}
     latents = run.load_latents()
     rows = pd.Index(latents["scan_id"])

@@ -21,7 +21,7 @@ from mrigen.imaging.volumes import write_volume
 from mrigen.recipe import load_recipe
 from mrigen.runs import Run
 from mrigen.runs.encoding import decode_batches, encode_cache, latent_names
-from mrigen.runs.images import check_given, told_of
+from mrigen.runs.images import check_given, conditions_of
 from mrigen.system.files import atomic_path, refuse_taken, write_table
 from mrigen.system.progress import progress_bar
 
@@ -301,7 +301,7 @@ def decode(
             f"{place}: got {loc.shape[1]} latent variables, expected {model.latent_size} as {run.directory} has. "
             "Name the run that the latents are of with --run."
         )
-    told = told_of(run, _with_own_covariates(run, table.people), given)
+    told = conditions_of(run, _with_own_covariates(run, table.people), given)
     factor = np.float32(run.grid["median_scale"] if native_units else 1.0)
     pictures, written = [], []
     with (

@@ -12,7 +12,7 @@ from mrigen.imaging.figures import draw_contact_sheet
 from mrigen.imaging.volumes import Volume, from_canonical, read_grid, read_volume, write_volume
 from mrigen.runs import Run
 from mrigen.runs.encoding import decode_batches, encode_volumes
-from mrigen.runs.images import Heads, check_different, check_given, prepare_images, stem_of, told_of
+from mrigen.runs.images import Heads, check_different, check_given, conditions_of, prepare_images, stem_of
 from mrigen.system.files import refuse_taken
 from mrigen.system.progress import progress_bar
 
@@ -57,7 +57,7 @@ def reconstruct(
     loc = encode_volumes(model, heads.volumes)["loc"]
     number = 0
     with progress_bar("Reconstructing", len(images), "images") as advance:
-        for parts in decode_batches(model, loc, told_of(run, heads.people, given)):
+        for parts in decode_batches(model, loc, conditions_of(run, heads.people, given)):
             for head in np.clip(parts["reconstruction"][..., 0], 0.0, 1.0):
                 _write(images[number], targets[number], heads, number, head)
                 number += 1

@@ -37,6 +37,11 @@ class LatentModel(keras.Model, abc.ABC):
     Output: a dict that holds at least "reconstruction" (batch, x, y, z, 1) and "loc" (batch, latent), float32.
     """
 
+    # What a model may have beside encoder and decoder; None where it has none.
+    prior = None
+    likelihood = None
+    refinement = None
+
     def __init__(
         self,
         volume_shape,
@@ -186,7 +191,7 @@ class LatentModel(keras.Model, abc.ABC):
             condition = tf.zeros([tf.shape(z)[0], self.condition_size])
         return tf.concat([z, tf.cast(condition, tf.float32)], axis=-1)
 
-    def cut(self, volumes):
+    def apply_mask(self, volumes):
         """Returns `volumes` (batch, x, y, z, 1) with 0 where voxels do not count; in most models all do."""
         return volumes
 
@@ -207,6 +212,11 @@ class LatentModel(keras.Model, abc.ABC):
     @functools.cached_property
     def _graphs(self) -> dict[Callable, Callable]:
         return {}  # Kept from Keras, which would look for weights in it.
+
+    @property
+    def template(self):
+        """The learned image (x, y, z) that the decoder moves, float32; None where it moves none."""
+        return None
 
     def start_at_mean(self, mean_volume) -> None:
         """Sets the decoder's image to the training mean (x, y, z), where the model has one."""

@@ -161,7 +161,7 @@ class MorphingAutoencoder(VariationalAutoencoder):
         if self.detail_penalty is not None:
             parts["detail"] = tf.cast(self.to_detail(features), tf.float32)
             parts["reconstruction"] += parts["detail"]
-        return {**parts, "reconstruction": self.likelihood.cut(parts["reconstruction"])}
+        return {**parts, "reconstruction": self.likelihood.apply_mask(parts["reconstruction"])}
 
     def fields(self, z, training=False, condition=None):
         """Returns the velocity (batch, *field_sides, 3) of latents `z`, and the log-gain and offset beside it
@@ -204,6 +204,10 @@ class MorphingAutoencoder(VariationalAutoencoder):
             "offset": offset,
             "reconstruction": self.mean(displacement, amounts) * gain + offset,
         }
+
+    @property
+    def template(self):
+        return self.mean.image.numpy()[..., 0]
 
     def displacement(self, velocity):
         """Returns the displacement (batch, x, y, z, 3) in voxels that leads from a head into the template; of the

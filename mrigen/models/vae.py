@@ -153,8 +153,8 @@ class VariationalAutoencoder(LatentModel):
         if isinstance(self.prior, VampPrior):
             self.prior.start_at(mean_volume)
 
-    def cut(self, volumes):
-        return self.likelihood.cut(volumes)
+    def apply_mask(self, volumes):
+        return self.likelihood.apply_mask(volumes)
 
     @property
     def num_counted(self) -> int:
@@ -178,7 +178,7 @@ class VariationalAutoencoder(LatentModel):
 
     def decode_parts(self, z, training=False, condition=None) -> dict:
         parts = super().decode_parts(z, training, condition)
-        return {**parts, "reconstruction": self.likelihood.cut(parts["reconstruction"])}
+        return {**parts, "reconstruction": self.likelihood.apply_mask(parts["reconstruction"])}
 
     def call(self, inputs, training=False):
         volumes, condition = split_inputs(inputs)

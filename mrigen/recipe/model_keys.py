@@ -259,6 +259,21 @@ class ModelRecipe(Section):
             raise fault("got prior: flow with latent_dim: 1, expected at least 2. Set prior=normal.")
 
     @property
+    def has_likelihood(self) -> bool:
+        """Whether the model says how likely volumes are: whether it has an ELBO and a KL, and can collapse."""
+        return self.kind != "autoencoder"
+
+    @property
+    def has_prior(self) -> bool:
+        """Whether the model has a prior that latents can be drawn from."""
+        return self.kind != "autoencoder"
+
+    @property
+    def warps_template(self) -> bool:
+        """Whether the decoder moves a learned template, so that samples have displacements."""
+        return self.kind == "morph"
+
+    @property
     def chosen_refinement_steps(self) -> int:
         """What `refinement_steps` comes to."""
         if self.refinement_steps != "auto":

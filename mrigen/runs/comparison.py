@@ -120,7 +120,7 @@ def describe_differences(runs: Sequence[Run]) -> str | None:
 
 def unprobed(runs: Sequence[Run]) -> list[Run]:
     """Returns the runs that `mrigen probe` has not looked at."""
-    return [run for run in runs if run.probe is None]
+    return [run for run in runs if run.probe_results is None]
 
 
 def render_table(
@@ -234,7 +234,7 @@ def _paper_figures(recipe: ModelRecipe) -> tuple[float | None, float | None]:
 
 
 def _probe_figures(run: Run) -> dict[str, float | None]:
-    rows = (run.probe or {}).get("rows", [])
+    rows = (run.probe_results or {}).get("rows", [])
     by_predictor = {row["predictor"]: row for row in rows if row["protocol"] == "transductive"}
     latents, figures = by_predictor.get("latents", {}), {}
     for name, metric in (("accuracy", "accuracy"), ("auc", "roc_auc")):

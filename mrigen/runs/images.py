@@ -105,7 +105,7 @@ def check_given(run: Run, given: Mapping[str, str | float]) -> None:
         )
 
 
-def told_of(run: Run, people: pd.DataFrame, given: Mapping[str, str | float] | None = None) -> np.ndarray | None:
+def conditions_of(run: Run, people: pd.DataFrame, given: Mapping[str, str | float] | None = None) -> np.ndarray | None:
     """Returns what the decoder of a run is told of people, (n, condition) float32; None where it is told nothing.
 
     Args:

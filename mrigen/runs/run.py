@@ -83,7 +83,7 @@ class Run:
         return self._json("metrics.json")
 
     @property
-    def probe(self) -> dict[str, Any] | None:
+    def probe_results(self) -> dict[str, Any] | None:
         """probe.json: what `mrigen probe` found; None while it has not looked."""
         return self._json("probe.json") if (self.directory / "probe.json").is_file() else None
 

@@ -89,4 +89,4 @@ def _calibrate(model: VariationalAutoencoder, dataset: Dataset) -> None:
 
 def _spread(model: VariationalAutoencoder, volumes, posterior: dict, condition):
     z = model.to_posterior.draw(posterior, tf.constant([model.seed, -1]))
-    return model.likelihood.spread(model.cut(volumes), model.decode(z, condition=condition))
+    return model.likelihood.spread(model.apply_mask(volumes), model.decode(z, condition=condition))

@@ -7,7 +7,7 @@ import pytest
 
 from mrigen.data.pipeline import read_volumes
 from mrigen.errors import CohortError, UsageError
-from mrigen.runs.images import check_different, check_given, prepare_images, told_of
+from mrigen.runs.images import check_different, check_given, prepare_images, conditions_of
 from mrigen.runs import Run
 
 
@@ -40,12 +40,12 @@ def test_a_told_model_hears_what_is_known_of_images(told_run, tmp_path):
     foreign = tmp_path / "someone.nii.gz"
     shutil.copyfile(person["path"], foreign)
     heads = prepare_images(told_run, [person["path"], foreign])
-    own, other = told_of(told_run, heads.people)
+    own, other = conditions_of(told_run, heads.people)
     np.testing.assert_allclose(own, told_run.conditions([person["scan_id"]])[0], atol=1e-5)
     places = told_run.covariates.slices()
     assert other[places["sex"]] == 0 and not other[places["age"]].any()
     np.testing.assert_allclose(other[places["head_size"]], own[places["head_size"]], atol=1e-5)
-    given = told_of(told_run, heads.people, {"sex": "M"})
+    given = conditions_of(told_run, heads.people, {"sex": "M"})
     assert (given[:, places["sex"]] == 1).all()
 
 
@@ -54,7 +54,7 @@ def test_covariates_that_a_model_is_not_told_are_refused(finished_run, told_run)
         check_given(finished_run, {"sex": "F"})
     with pytest.raises(UsageError, match="expected one of sex, age, head_size"):
         check_given(told_run, {"site": "A"})
-    assert told_of(finished_run, finished_run.subjects) is None
+    assert conditions_of(finished_run, finished_run.subjects) is None
 
 
 def test_all_unfit_images_are_told(finished_run, tmp_path):

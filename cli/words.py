@@ -1,0 +1,77 @@
+"""What the library says, in the words of the command line: flags for parameters, commands for functions."""
+
+import ast
+import re
+
+import click
+
+# Parameters of the library that have another name on the command line, wherever they occur.
+ALIASES = {"run": "run_directory", "directory": "out", "path": "out", "data": "cohort"}
+# Functions of the library -> the command that does the same; `{}` is the first argument.
+COMMANDS = {"resume": "mrigen fit --resume {}", "resume_sweep": "mrigen sweep --resume {}"}
+_CALL = re.compile(r"`mrigen\.(\w+)\(([^`]*)\)`")
+_PARAMETER = re.compile(r"`([A-Za-z_][\w.]*)(?:=([^`]*))?`")
+
+
+def flags_of(command: click.Command | None) -> dict[str, click.Parameter]:
+    """Returns the options and arguments of a command, by the names that the library has for them."""
+    parameters = {} if command is None else {parameter.name: parameter for parameter in command.params}
+    # `--learning-curve` is `learning_curve`, whatever the command calls its variable.
+    for parameter in list(parameters.values()):
+        for option in parameter.opts:
+            parameters.setdefault(option.lstrip("-").replace("-", "_"), parameter)
+    return parameters | {
+        name: parameters[alias] for name, alias in ALIASES.items() if name not in parameters and alias in parameters
+    }
+
+
+def translate(text: str, command: click.Command | None = None) -> str:
+    """Returns a line of the library as the command line says it; see `mrigen.errors`."""
+    flags = flags_of(command)
+
+    def say_parameter(match: re.Match) -> str:
+        name, value = match.groups()
+        if name in flags:
+            return _flag(flags[name], value)
+        if value is None:
+            return name
+        return f"--set {name}={value}" if "." in name and "overrides" in flags else f"{name}={value}"
+
+    return _PARAMETER.sub(say_parameter, _CALL.sub(_say_call, text))
+
+
+def translate_fault(fault, command: click.Command | None) -> str:
+    """Returns a fault as the command line says it."""
+    text, flags = translate(fault.text, command), flags_of(command)
+    if fault.parameter is None:
+        return text
+    parameter = flags.get(fault.parameter)
+    return f"{fault.parameter if parameter is None else _flag(parameter)}: {text}"
+
+
+def _flag(parameter: click.Parameter, value: str | None = None) -> str:
+    if isinstance(parameter, click.Argument):
+        return parameter.human_readable_name if value is None else value.strip("'\"")
+    flag = max(parameter.opts, key=len)
+    if value is None or getattr(parameter, "is_flag", False):
+        return flag
+    return f"{flag} {value.strip(chr(39) + chr(34))}"
+
+
+def _say_call(match: re.Match) -> str:
+    from mrigen_cli.main import VERBS, mrigen
+
+    verb, text = match.groups()
+    try:
+        call = ast.parse(f"f({text})", mode="eval").body
+        words = [str(ast.literal_eval(argument)) for argument in call.args]
+        settings = {keyword.arg: ast.literal_eval(keyword.value) for keyword in call.keywords}
+    except (SyntaxError, ValueError):
+        words, settings = [text], {}
+    if verb in COMMANDS:
+        return COMMANDS[verb].format(*(words or ["RUN"]))
+    flags = flags_of(mrigen.get_command(None, verb) if verb in VERBS else None)
+    options = [
+        _flag(flags[name], str(value)) if name in flags else f"{name}={value}" for name, value in settings.items()
+    ]
+    return " ".join(["mrigen", verb, *words, *options])
