@@ -75,13 +75,13 @@ class VAERecipe(ModelRecipe):
     condition: list[Literal["sex", "age", "head_size", "site"]] = key(
         [],
         "a list of sex, age, head_size, site",
-        "vae: covariates that prior and decoder are told, so that samples can be asked for with them (--given) and "
+        "vae: covariates that prior and decoder are given, so that samples can be asked for with them (given) and "
         "latents need not hold them. They may be missing for some people.",
     )
     invariant_to: list[Literal["sex", "age", "head_size", "site"]] = key(
         [],
         "a list of sex, age, head_size, site",
-        "vae: covariates that latents should tell nothing about, such as site; name them in condition as well, so "
+        "vae: covariates that latents should not predict, such as site; name them in condition as well, so "
         "that the decoder can do without.",
     )
     invariance_weight: float = key(
