@@ -25,8 +25,8 @@ LINK = re.compile(r"(\]\()([^)#\s]+)((?:#[^)\s]*)?\))")
 
 
 def fill_page(app, name: str, source: list[str]) -> None:
-    """Puts the text of a file of `OUTSIDE` before what docs/ has of that page; links that hold in the repository become
-    links that hold in the site."""
+    """Puts the text of a file of `OUTSIDE` into its page, under the heading that the page has (if any) and before what
+    follows its mark; links that hold in the repository become links that hold in the site."""
     if not (ROOT / "docs" / f"{name}.md").is_file():
         return
     pages = {path: f"docs/{page}.md" for page, path in OUTSIDE.items()}
@@ -41,7 +41,10 @@ def fill_page(app, name: str, source: list[str]) -> None:
 
     text = LINK.sub(turn, (ROOT / origin).read_text(encoding="utf-8"))
     if name in OUTSIDE:
-        text += "\n" + source[0].partition("<!-- site -->\n")[2]
+        stub, _, rest = source[0].partition("<!-- site -->\n")
+        if stub.startswith("# "):
+            text = stub.partition("\n")[0] + "\n\n" + re.sub(r"^#", "##", text, flags=re.MULTILINE)
+        text += "\n" + rest
     source[0] = text
 
 
