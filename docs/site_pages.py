@@ -41,6 +41,7 @@ def fill_page(app, name: str, source: list[str]) -> None:
 
     text = LINK.sub(turn, (ROOT / origin).read_text(encoding="utf-8"))
     if name in OUTSIDE:
+        app.env.note_dependency(str(ROOT / origin))
         stub, _, rest = source[0].partition("<!-- site -->\n")
         if stub.startswith("# "):
             text = stub.partition("\n")[0] + "\n\n" + re.sub(r"^#", "##", text, flags=re.MULTILINE)

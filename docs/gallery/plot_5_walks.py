@@ -9,17 +9,16 @@ From one person to another, and along the directions in which people differ most
 # The run of :doc:`the first look <plot_1_first_look>`.
 
 import matplotlib.pyplot as plt
-import numpy as np
-
 import mrigen
+import numpy as np
 
 run = mrigen.open_run("runs/first-look")
 
 # %%
 # Between two people
 # ------------------
-# The latents go in equal steps from one to the other; the ends are the reconstructions of the two. The smallest and the
-# largest brain of the cohort:
+# The latents go in equal steps from one to the other; the ends are the reconstructions of the two.
+# The smallest and the largest brain of the cohort:
 
 by_size = run.subjects.sort_values("head_volume_ml")["participant_id"]
 walk = run.interpolate(by_size.iloc[0], by_size.iloc[-1], num_steps=5)
@@ -38,7 +37,8 @@ figure.colorbar(shown, shrink=0.7)
 # %%
 # Along the directions of the latents
 # -----------------------------------
-# The principal directions of the latents of training people, each from -2.5 to 2.5 standard deviations.
+# The principal directions of the latents of training people, each from -2.5 to 2.5 standard
+# deviations.
 
 walks = run.traverse(num_directions=2, num_steps=5)
 figure = walks.plot()
@@ -46,8 +46,8 @@ figure = walks.plot()
 # %%
 # A direction of one's own
 # ------------------------
-# Ridge regression finds the direction of the latents that goes with age; decoding along it shows what the model has learned
-# of it. This shows what goes with age in this cohort, not what age does.
+# Ridge regression finds the direction of the latents that goes with age; decoding along it shows
+# what the model has learned of it. This shows what goes with age in this cohort, not what age does.
 
 from sklearn.linear_model import Ridge
 

@@ -2,8 +2,8 @@
 Heads that are moved, not painted
 =================================
 
-A morphing model learns one template and warps it for every person. So it knows where a voxel of a head comes from: what has
-grown, and where the brain is in an image that it has never seen.
+A morphing model learns one template and warps it for every person. So it knows where a voxel of a
+head comes from: what has grown, and where the brain is in an image that it has never seen.
 """
 
 # %%
@@ -11,11 +11,9 @@ grown, and where the brain is in an image that it has never seen.
 
 from pathlib import Path
 
-import matplotlib.pyplot as plt
+import mrigen
 import nilearn.plotting
 import numpy as np
-
-import mrigen
 
 run = mrigen.open_run("runs/first-look")
 
@@ -30,8 +28,9 @@ figure = templates.plot()
 # %%
 # How a sample was moved
 # ----------------------
-# With ``fields`` a sample comes with the displacement that made it of the template, and the logarithm of its Jacobian
-# determinant: below 0 where the head is larger than the template, above 0 where it is smaller.
+# With ``fields`` a sample comes with the displacement that made it of the template, and the
+# logarithm of its Jacobian determinant: below 0 where the head is larger than the template, above 0
+# where it is smaller.
 
 samples = run.sample(1, seed=2, fields=True)
 names = [path.name for path in samples.write("runs/morph-samples", force=True)]
@@ -46,8 +45,9 @@ display = nilearn.plotting.plot_stat_map(
 # %%
 # Where is the brain?
 # -------------------
-# The masks of the training people are carried into the template once, and from there to a new head, in its own orientation
-# and resolution. The new head is a synthetic one of another cohort, at 2 mm; the model was fitted at 6 mm.
+# The masks of the training people are carried into the template once, and from there to a new head,
+# in its own orientation and resolution. The new head is a synthetic one of another cohort, at 2 mm;
+# the model was fitted at 6 mm.
 
 root = Path("runs/other-bids")
 if not root.exists():
@@ -61,6 +61,7 @@ display = nilearn.plotting.plot_roi(masks[0], bg_img=str(head), alpha=0.4, title
 
 import nibabel
 
-truth = np.asanyarray(nibabel.load(root / "derivatives/phantom/sub-0001/anat/sub-0001_desc-brain_mask.nii.gz").dataobj) > 0
+mask = root / "derivatives/phantom/sub-0001/anat/sub-0001_desc-brain_mask.nii.gz"
+truth = np.asanyarray(nibabel.load(mask).dataobj) > 0
 found = np.asanyarray(masks[0].dataobj) > 0
 print(f"Dice {2 * (truth & found).sum() / (truth.sum() + found.sum()):.3f}")

@@ -8,13 +8,12 @@ A conditional model: samples of one sex, and the same head as another scanner wo
 # %%
 # A model with conditions
 # -----------------------
-# ``condition`` names what prior and decoder are given of a person beside the latents; ``invariant_to`` what the latents
-# are not to tell.
+# ``condition`` names what prior and decoder are given of a person beside the latents;
+# ``invariant_to`` what the latents are not to tell.
 
 import matplotlib.pyplot as plt
-import numpy as np
-
 import mrigen
+import numpy as np
 
 run = mrigen.fit(
     "smoke",
@@ -30,8 +29,8 @@ run = mrigen.fit(
 # %%
 # Samples of one sex
 # ------------------
-# What is not asked for is that of training people who are like that, so that it goes together: a woman has a woman's head
-# size.
+# What is not asked for is that of training people who are like that, so that it goes together: a
+# woman has a woman's head size.
 
 women = run.sample(20, given={"sex": "F"}, seed=0)
 men = run.sample(20, given={"sex": "M"}, seed=0)
@@ -48,8 +47,8 @@ axes.legend()
 # %%
 # As another scanner would show it
 # --------------------------------
-# People's own latents, decoded under another site. ``keep_detail`` adds again what the model does not reconstruct of the
-# person's own image, so that only what the site changes is changed.
+# People's own latents, decoded under another site. ``keep_detail`` adds again what the model does
+# not reconstruct of the person's own image, so that only what the site changes is changed.
 
 site = sorted(run.subjects["site"].unique())[-1]
 moved = run.transfer({"site": site}, keep_detail=True)
@@ -58,7 +57,8 @@ figure = moved.plot()
 # %%
 # Do the latents still tell the site?
 # -----------------------------------
-# After training, what the latents still tell of the site linearly is taken out by one affine map, which new people need no
-# covariate for. ``told_by_unseen`` is of people by whom nothing was fitted; 0.5 is chance.
+# After training, what the latents still tell of the site linearly is taken out by one affine map,
+# which new people need no covariate for. ``told_by_unseen`` is of people by whom nothing was
+# fitted; 0.5 is chance.
 
 run.metrics["told_by_unseen"]

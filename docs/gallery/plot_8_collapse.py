@@ -2,15 +2,16 @@
 Will it collapse?
 =================
 
-A VAE whose decoder is too unsure stops using its latents. That can be known before the fit, and explained after it.
+A VAE whose decoder is too unsure stops using its latents. That can be known before the fit, and
+explained after it.
 """
 
 # %%
 # The forecast
 # ------------
-# The variance that the decoder believes in, compared with the spectrum of the training images, says how many latent
-# variables can stay in use (exact for a linear VAE; Lucas et al. 2019). The usual recipe, and the same with the term paper's
-# objective:
+# The variance that the decoder believes in, compared with the spectrum of the training images, says
+# how many latent variables can stay in use (exact for a linear VAE; Lucas et al. 2019). The usual
+# recipe, and the same with the term paper's objective:
 
 import mrigen
 
@@ -45,8 +46,8 @@ figure = diagnosis.plot()
 # %%
 # The repair
 # ----------
-# The run of :doc:`the first look <plot_1_first_look>` has the ELBO in nats and a decoder whose variance is that of its
-# residuals.
+# The run of :doc:`the first look <plot_1_first_look>` has the ELBO in nats and a decoder whose
+# variance is that of its residuals.
 
 diagnosis = mrigen.open_run("runs/first-look").diagnose()
 figure = diagnosis.plot()

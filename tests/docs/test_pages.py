@@ -3,6 +3,7 @@
 import importlib.util
 import re
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -47,7 +48,8 @@ def test_links_lead_to_files_and_headings(page):
 
 
 def test_every_wing_has_a_page_in_the_reference(site_pages):
-    wings = {path.stem for path in (ROOT / "mrigen").iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
+    inside = (ROOT / "mrigen").iterdir()
+    wings = {path.stem for path in inside if path.suffix == ".py" or (path / "__init__.py").exists()}
     pages = site_pages.render_reference()
     assert set(pages) == {f"{name}.rst" for name in (wings - {"__init__"}) | {"mrigen"}}
 
@@ -61,7 +63,7 @@ def test_a_public_name_is_described_once(site_pages):
 
 def test_links_of_the_readme_hold_in_the_site(site_pages):
     source = ["Not shown.\n<!-- site -->\nNavigation."]
-    site_pages.fill_page(None, "index", source)
+    site_pages.fill_page(Mock(), "index", source)
     assert "](quickstart.md)" in source[0] and "](contributing.md)" in source[0] and "](images/demo.png)" in source[0]
     assert "](../CITATION.cff)" in source[0] and "](docs/" not in source[0]
     assert source[0].endswith("\nNavigation.") and "Not shown." not in source[0]
