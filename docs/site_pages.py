@@ -75,7 +75,8 @@ def prepare_docstring(app, what, name, obj, options, lines: list[str]) -> None:
             prepared.append("")
             nested = False
         prepared.append(line[min(indent, extra) :])
-    lines[:] = prepared
+    # Of a property, Napoleon would take what stands before the first colon for its type.
+    lines[:] = ["", *prepared] if what in ("property", "attribute", "data") else prepared
 
 
 def prepare_signature(app, what, name, obj, options, signature, returns):
