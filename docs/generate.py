@@ -11,6 +11,8 @@ from mrigen_cli.main import VERBS, mrigen
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
+from mrigen.models.family import BUILT_IN
+from mrigen.models.keys import ModelRecipe
 from mrigen.recipe import Recipe, list_recipes
 from mrigen.recipe.loading import _section_of
 
@@ -72,9 +74,12 @@ def render_recipes() -> str:
     return "\n".join(lines) + "\n"
 
 
-def _render_section(section: type[BaseModel], prefix: str) -> list[str]:
+def _render_section(section: type[BaseModel], prefix: str, known: type[BaseModel] | None = None) -> list[str]:
+    """Returns the tables of a section's keys, without those that `known` has."""
     rows, blocks = [], []
     for name, field in section.model_fields.items():
+        if name == "kind" or (known is not None and name in known.model_fields):
+            continue
         inner = _section_of(field.annotation)
         expected = field.json_schema_extra["expected"]
         if inner is not None:
@@ -88,7 +93,26 @@ def _render_section(section: type[BaseModel], prefix: str) -> list[str]:
         rows.append(f"| `{prefix}{name}` | {_show(default)} | {expected} | {field.description} |")
     lines = ["| key | default | expected | what it does |", "|---|---|---|---|", *rows] if rows else []
     for inner_prefix, inner, description in blocks:
+        if issubclass(inner, ModelRecipe):
+            lines += _render_families(inner_prefix, description)
+            continue
         lines += ["", f"### {inner_prefix.rstrip('.')}", "", description, "", *_render_section(inner, inner_prefix)]
+    return lines
+
+
+def _render_families(prefix: str, description: str) -> list[str]:
+    """Returns the tables of the `model` block: the keys of all families, and those that each adds to its parent's."""
+    kinds = [family.kind for family in BUILT_IN]
+    table = _render_section(ModelRecipe, prefix)
+    kind = f"| `{prefix}kind` | `{Recipe().model.kind}` | one of {', '.join(kinds)} | The model family. |"
+    lines = ["", f"### {prefix.rstrip('.')}", "", description, "", *table[:2], kind, *table[2:]]
+    for family in BUILT_IN:
+        parent = next(base for base in family.keys.__mro__[1:] if issubclass(base, BaseModel))
+        own = _render_section(family.keys, prefix, parent)
+        of = next((other.kind for other in BUILT_IN if other.keys is parent), None)
+        if own:
+            beside = f"Beside the keys of `kind: {of}`." if of else "Beside those of all."
+            lines += ["", f"### {prefix}kind: {family.kind}", "", beside, "", *own]
     return lines
 
 
