@@ -340,6 +340,8 @@ class LatentModel(keras.Model, abc.ABC):
                 "x: got a dataset without end, or of unknown length, expected everyone once. Call adapt(dataset) "
                 "before fit, and adapt_inference(dataset) after it."
             )
+        if not self.built:
+            self.build((None, *self.volume_shape, 1))
         if not self.num_people:
             self.adapt(batches_of(x))
         history = super().fit(x, *args, **kwargs)
