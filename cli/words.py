@@ -9,6 +9,8 @@ import click
 ALIASES = {"run": "run_directory", "directory": "out", "path": "out", "data": "cohort"}
 # Functions of the library -> the command that does the same; `{}` is the first argument.
 COMMANDS = {"resume": "mrigen fit --resume {}", "resume_sweep": "mrigen sweep --resume {}"}
+# What Python has as an attribute -> how the command line shows it.
+ATTRIBUTES = {"Job.script": "mrigen submit ... --dry-run"}
 _CALL = re.compile(r"`mrigen\.(\w+)\(([^`]*)\)`")
 _PARAMETER = re.compile(r"`([A-Za-z_][\w.]*)(?:=([^`]*))?`")
 # What a fault is about: a parameter, one item of it, or a value that it was given.
@@ -33,6 +35,8 @@ def translate(text: str, command: click.Command | None = None) -> str:
 
     def say_parameter(match: re.Match) -> str:
         name, value = match.groups()
+        if name in ATTRIBUTES:
+            return ATTRIBUTES[name]
         if name in flags:
             return _flag(flags[name], value)
         if value is None:

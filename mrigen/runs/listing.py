@@ -9,11 +9,11 @@ from typing import Any
 
 import pandas as pd
 
-from mrigen.statistics.collapse import has_collapsed
-from mrigen.runs.comparison import render_table, show_figure
 from mrigen.errors import MrigenError, RunError
-from mrigen.system.files import read_json
 from mrigen.runs import Run
+from mrigen.runs.comparison import render_table, show_figure
+from mrigen.statistics.collapse import has_collapsed
+from mrigen.system.files import read_json
 
 _INTEGERS = ("epochs", "of_epochs", "active_units", "latents")
 _DECIMALS = ("validation_elbo", "validation_mse", "minutes")
@@ -69,8 +69,8 @@ def describe_run(run: Run) -> dict[str, Any]:
             progress = {}
     figures = validation_figures(run, progress.get("best_epoch", -1))
     last = history[-1] if history else {}
-    is_vae = run.recipe.model.kind != "autoencoder"
-    active = metrics.get("active_units", last.get("active_units")) if is_vae else None
+    can_collapse = run.recipe.model.has_likelihood
+    active = metrics.get("active_units", last.get("active_units")) if can_collapse else None
     latents = metrics.get("latent_dim", run.recipe.model.latent_dim)
     collapse = None
     if active is not None and latents:
