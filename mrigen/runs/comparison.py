@@ -242,7 +242,8 @@ def _network(model: ModelRecipe) -> list:
 def _probe_figures(run: Run) -> dict[str, float | None]:
     rows = (run.probe_results or {}).get("rows", [])
     by_predictor = {row["predictor"]: row for row in rows if row["protocol"] == "transductive"}
-    latents, figures = by_predictor.get("latents", {}), {}
+    latents: dict[str, Any] = by_predictor.get("latents", {})
+    figures: dict[str, float | None] = {}
     for name, metric in (("accuracy", "accuracy"), ("auc", "roc_auc")):
         low, high = latents.get(f"{metric}_ci", (None, None))
         figures |= {name: latents.get(metric), f"{name}_low": low, f"{name}_high": high}

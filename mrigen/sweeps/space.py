@@ -79,7 +79,7 @@ class Span:
             >>> Span.of([16, 32]).values, Span.of("16,32").values
             ((16, 32), (16, 32))
         """
-        if isinstance(value, cls):
+        if isinstance(value, Span):
             return value
         if isinstance(value, str):
             return cls.parse(value, parameter)

@@ -73,9 +73,11 @@ class Sweep:
         first = next(iter(recipes.values()))
         self.plan = Plan(recipe=first, space=space, recipes=recipes if several else {}, **content)
         self._storage = optuna.storages.JournalStorage(JournalFileBackend(str(self.directory / "journal.log")))
-        direction = "maximize" if self.plan.objective == "elbo" else "minimize"
         self._study = optuna.create_study(
-            storage=self._storage, study_name="sweep", direction=direction, load_if_exists=True
+            storage=self._storage,
+            study_name="sweep",
+            direction="maximize" if self.plan.objective == "elbo" else "minimize",
+            load_if_exists=True,
         )
 
     @classmethod
@@ -219,7 +221,7 @@ class Sweep:
             return None
         self._study.sampler = self._sampler(owner)
         trial = self._study.ask()
-        if trial.number >= self.plan.num_trials and not trial.system_attrs.get("fixed_params") is not None:
+        if trial.number >= self.plan.num_trials and "fixed_params" not in self.trials()[trial.number].system_attrs:
             self._study.tell(trial, state=TrialState.FAIL)  # Another worker had the last one.
             return None
         for key, span in self.plan.space.items():

@@ -216,3 +216,13 @@ def test_the_command_line_says_it_with_flags():
     assert translate_fault(caught.value.faults[0], mrigen.get_command(None, "sweep")) == (
         "sweep: got no keys to search over, expected at least one: --over model.latent_dim=16,32, or --space FILE."
     )
+
+
+def test_a_worker_that_comes_too_late_for_the_last_trial_goes_without(begin, monkeypatch):
+    study = begin("model.beta=1..2", trials=1)
+    before = study._study.get_trials()
+    assert study._claim_next("first") is not None
+    now, seen = study.trials, iter([before, before])
+    monkeypatch.setattr(study, "trials", lambda: next(seen, None) or now())
+    assert study._claim_next("second") is None
+    assert [trial.state.name for trial in now()] == ["RUNNING", "FAIL"]
