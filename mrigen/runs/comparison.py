@@ -205,7 +205,7 @@ def _row(run: Run) -> dict[str, Any]:
     return {
         "run": str(run.directory),
         "model": recipe.kind,
-        "objective": recipe.objective if recipe.has_likelihood else "squared error",
+        "objective": recipe.objective_name,
         "channels": "-".join(map(str, channels if len(set(channels)) > 1 else channels[:1])),
         "blocks": recipe.blocks,
         "latents": latents,

@@ -11,7 +11,7 @@ from mrigen.models import MorphingAutoencoder
 from mrigen.recipe import load_recipe
 from mrigen.runs import Run
 from mrigen.training import fit
-from mrigen.training.starting import check_start, people_seen, start_from
+from mrigen.training.warm_start import check_start, people_seen, start_from
 
 
 def morphing(factor, **options):
@@ -68,7 +68,7 @@ def test_what_cannot_be_carried_over_is_told_by_name():
         other = MorphingAutoencoder((12, 16, 20), latent_dim=5, channels=(4,), patch=2, field_channels=4)
         other.build((None, 12, 16, 20, 1))
         start_from(other, run_of(morphing(1)))
-    with pytest.raises(UsageError, match=r"of other parts .*take_in"):
+    with pytest.raises(UsageError, match=r"of other parts .*patch_embedding"):
         other = MorphingAutoencoder((12, 16, 20), latent_dim=3, channels=(4,), patch=1, field_channels=4)
         other.build((None, 12, 16, 20, 1))
         start_from(other, run_of(morphing(1)))
