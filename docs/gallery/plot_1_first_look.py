@@ -37,10 +37,10 @@ run
 #
 # The course of the fit
 # ---------------------
-# `run.history` is a table with one row an epoch: ``elbo`` is the evidence lower bound in nats a
-# person, ``kl`` what the latents cost, ``active_units`` how many of them are in use.
+# `run.history` is a table with one row an epoch: ``elbo_nats`` is the evidence lower bound in nats a
+# person, ``kl_nats`` what the latents cost, ``active_units`` how many of them are in use.
 
-run.history[["epoch", "elbo", "kl", "val_elbo", "active_units"]].tail(3)
+run.history[["elbo_nats", "kl_nats", "val_elbo_nats", "active_units"]].tail(3)
 
 # %%
 figure = run.plot_history()

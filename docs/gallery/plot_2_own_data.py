@@ -76,4 +76,4 @@ run.subjects[["participant_id", "sex", "age", "head_volume_ml"]].head()
 # the run, whatever its orientation and resolution.
 
 new = sorted(Path(root).glob("sub-002*/anat/*_T1w.nii.gz"))
-run.encode(new).to_frame()
+run.encode(new)

@@ -65,7 +65,7 @@ maps.correlations.sort_values("q").head()
 # The other way round, a table of latents becomes images again: one person, and the same with the
 # first latent variable two standard deviations higher.
 
-latents = run.encode().to_frame().iloc[[0, 0]].copy()
+latents = run.encode().iloc[[0, 0]].copy()
 first = next(column for column in latents if column.startswith("loc_"))
 latents[first] += [0, 2 * run.latents.iloc[:, 0].std()]
 figure = run.decode(latents).plot()

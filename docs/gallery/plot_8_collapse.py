@@ -30,7 +30,7 @@ for warning in bad.warnings:
 # It says so itself while it runs; a recipe can ask it to stop then (``on_collapse="stop"``).
 
 collapsed = mrigen.fit("smoke", objective="paper", epochs=6, directory="runs/collapsed", force=True)
-collapsed.history[["epoch", "kl", "active_units"]].tail(3)
+collapsed.history[["kl_nats", "active_units"]].tail(3)
 
 # %%
 # The diagnosis
