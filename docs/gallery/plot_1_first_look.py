@@ -15,8 +15,9 @@ whose sex, age and size are known.
 # A recipe has a name (or is a path, a dictionary or a `Recipe`). What is to differ from it are
 # keywords, named as in ``--set``.
 
-import mrigen
 import nilearn.plotting
+
+import mrigen
 
 run = mrigen.fit(
     "demo",

@@ -16,11 +16,13 @@ age. Here one is made of synthetic people; with your own, only the path changes.
 import shutil
 from pathlib import Path
 
-import mrigen
 import pandas as pd
 
+import mrigen
+from mrigen.data.phantom import PhantomSettings
+
 shutil.rmtree("runs/my-bids", ignore_errors=True)
-root = mrigen.write_phantom_cohort("runs/my-bids", num_subjects=24, seed=3, zooms=8)
+root = mrigen.write_phantom_cohort("runs/my-bids", PhantomSettings(num_subjects=24, seed=3, zooms=8))
 people = pd.read_csv(root / "participants.tsv", sep="\t")
 people[["participant_id", "sex", "age", "site"]].head()
 

@@ -9,12 +9,13 @@ The latents of a run are a table, and go wherever a table goes.
 # The run of :doc:`the first look <plot_1_first_look>`, the posterior means of everyone, and who
 # they are.
 
-import mrigen
 import numpy as np
 from sklearn.linear_model import LogisticRegression, RidgeCV
 from sklearn.model_selection import GroupKFold, cross_val_predict, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+
+import mrigen
 
 run = mrigen.open_run("runs/first-look")
 run.latents.iloc[:4, :6].round(2)

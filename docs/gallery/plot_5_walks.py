@@ -9,8 +9,9 @@ From one person to another, and along the directions in which people differ most
 # The run of :doc:`the first look <plot_1_first_look>`.
 
 import matplotlib.pyplot as plt
-import mrigen
 import numpy as np
+
+import mrigen
 
 run = mrigen.open_run("runs/first-look")
 

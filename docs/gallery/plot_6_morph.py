@@ -11,9 +11,11 @@ head comes from: what has grown, and where the brain is in an image that it has 
 
 from pathlib import Path
 
-import mrigen
 import nilearn.plotting
 import numpy as np
+
+import mrigen
+from mrigen.data.phantom import PhantomSettings
 
 run = mrigen.open_run("runs/first-look")
 
@@ -51,7 +53,7 @@ display = nilearn.plotting.plot_stat_map(
 
 root = Path("runs/other-bids")
 if not root.exists():
-    mrigen.write_phantom_cohort(root, num_subjects=1, seed=99, zooms=2)
+    mrigen.write_phantom_cohort(root, PhantomSettings(num_subjects=1, seed=99, zooms=2))
 head = root / "sub-0001/anat/sub-0001_T1w.nii.gz"
 masks = run.segment([head])
 display = nilearn.plotting.plot_roi(masks[0], bg_img=str(head), alpha=0.4, title="found")

@@ -12,8 +12,9 @@ A conditional model: samples of one sex, and the same head as another scanner wo
 # ``invariant_to`` what the latents are not to tell.
 
 import matplotlib.pyplot as plt
-import mrigen
 import numpy as np
+
+import mrigen
 
 run = mrigen.fit(
     "smoke",
