@@ -45,11 +45,10 @@ def fit(recipe, overrides, resume, resources, dry_run):
     """
     from pathlib import Path
 
-    from mrigen_cli.fit import new_run_directory
-
     from mrigen.cluster import job_script, mrigen_command, new_job_folder
     from mrigen.cluster import submit as send
     from mrigen.recipe import TrainingRecipe, load_recipe, recipe_name
+    from mrigen.runs.naming import new_run_directory
 
     settings = list(overrides)
     if resources.nodes > 1 and "workers" in TrainingRecipe.model_fields:
