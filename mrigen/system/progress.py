@@ -8,6 +8,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
+from mrigen.system.notebook import find_kernel
+
 # Seconds between two pictures of a bar in a notebook.
 _REDRAW = 0.2
 
@@ -21,7 +23,7 @@ def progress_bar(description: str, total: int, unit: str = "subjects") -> Iterat
     """
     if os.environ.get("MRIGEN_QUIET"):
         bar = _silence()
-    elif _is_notebook():
+    elif find_kernel() is not None:
         bar = _notebook_bar(description, total, unit)
     elif sys.stderr is not None and sys.stderr.isatty():
         bar = _terminal_bar(description, total, unit)
@@ -34,12 +36,6 @@ def progress_bar(description: str, total: int, unit: str = "subjects") -> Iterat
 @contextlib.contextmanager
 def _silence():
     yield lambda steps=1, **changes: None
-
-
-def _is_notebook() -> bool:
-    """Whether the code runs in a kernel of Jupyter, which draws HTML; IPython in a terminal is none."""
-    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
-    return getattr(shell, "kernel", None) is not None
 
 
 @contextlib.contextmanager
