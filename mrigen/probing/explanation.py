@@ -20,10 +20,11 @@ from mrigen.imaging.figures import draw_contact_sheet, draw_map
 from mrigen.imaging.volumes import write_volume
 from mrigen.layers import jacobian_determinant
 from mrigen.models import LatentModel
+from mrigen.models.batches import BATCH_SIZE, pad_batch
 from mrigen.probing.confounds import ConfoundRegressor
 from mrigen.probing.predictors import LOGISTIC_C, stratified_group_folds
 from mrigen.runs import Run
-from mrigen.runs.encoding import BATCH_SIZE, decode_batches, decode_latents, pad_batch
+from mrigen.runs.encoding import decode_batches, decode_latents
 from mrigen.system.files import refuse_taken, write_json
 from mrigen.system.progress import progress_bar
 

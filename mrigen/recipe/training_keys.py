@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import PositiveInt
 
-from mrigen.recipe.keys import Section, key
+from mrigen.schema import Section, key
 
 
 class AugmentRecipe(Section):

@@ -119,5 +119,5 @@ def _refused(tracker: str, error: Exception, setting: str) -> TrainingError:
     said = " ".join(str(error).split())
     return TrainingError(
         f"training.trackers: {tracker} cannot begin ({said}), expected a place to write to. See {setting}, or leave it "
-        "out; the run goes on with mrigen fit --resume."
+        "out; the run goes on with mrigen fit."
     )

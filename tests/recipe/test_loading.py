@@ -42,12 +42,10 @@ def test_five_faults_come_together_in_full_words():
             "BIDS folder, TSV or CSV table with a column of paths, or plain folder of NIfTI.",
             "my.yaml: model.latent_dim: got -3, expected an integer >= 1, or null. Set the number of latent "
             "variables, for example 64; null keeps the spatial latent of the last block.",
-            "my.yaml: model.knd: unknown key. Known keys: affine, appearance_modes, beta, blocks, capacity_nats, "
-            "channels, condition, decoder_sigma, detail_penalty, field_channels, field_spacing, free_bits, "
-            "integration_steps, invariance_weight, invariant_to, kind, latent_channels, latent_dim, likelihood, "
-            "likelihood_mask, linear_fields, mean_image, mmd_weight, num_draws, objective, patch, posterior, "
-            "posterior_rank, prior, prior_components, refinement_steps, residual, tc_weight, velocity_smoothness. "
-            "Did you mean 'kind'?",
+            "my.yaml: model.knd: unknown key. Known keys: beta, blocks, capacity_nats, channels, condition, "
+            "decoder_sigma, free_bits, invariance_weight, invariant_to, kind, latent_channels, latent_dim, likelihood, "
+            "likelihood_mask, mean_image, mmd_weight, num_draws, objective, patch, posterior, posterior_rank, prior, "
+            "prior_components, refinement_steps, residual, tc_weight. Did you mean 'kind'?",
             "my.yaml: training.epoch: unknown key. Known keys: augment, batch_size, clip_norm, devices, "
             "early_stopping_epochs, epochs, kl_cycles, kl_warmup_epochs, learning_rate, on_collapse, precision, "
             "schedule, seed, start_from, trackers, workers. Did you mean 'epochs'?",
