@@ -55,7 +55,7 @@ _HEAVY = {
     "traverse": "mrigen.generation.traversals",
 }
 
-__all__ = ["__version__", *sorted(_LIGHT | _HEAVY)]  # noqa: PLE0604
+__all__ = ["__version__", *sorted(_LIGHT | _HEAVY)]
 
 warn_of_warnings()
 

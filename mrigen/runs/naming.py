@@ -1,7 +1,10 @@
-"""Where a new run goes when nobody says."""
+"""Names of what a run is given: its folder when nobody says, and the cohort that it was handed in memory."""
 
 import datetime
 from pathlib import Path
+
+# Folders inside a run that are there before it is: images and tables that a fit was given in memory.
+COHORT_PREFIX = "cohort-"
 
 
 def new_run_directory(name: str) -> Path:

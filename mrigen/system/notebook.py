@@ -5,7 +5,7 @@ import sys
 
 
 def find_kernel():
-    """Returns the shell of IPython whose kernel draws for a notebook; None elsewhere, also for IPython in a terminal."""
+    """Returns the shell of IPython whose kernel draws for a notebook; None elsewhere, a terminal included."""
     shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
     return shell if getattr(shell, "kernel", None) is not None else None
 
