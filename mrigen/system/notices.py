@@ -37,7 +37,9 @@ class _HandOn(logging.Handler):
     """Hands log lines on to the handlers above `mrigen`."""
 
     def emit(self, record):
-        logging.getLogger().callHandlers(record)
+        root = logging.getLogger()
+        if root.handlers:  # Without any, logging would print warnings by itself.
+            root.callHandlers(record)
 
 
 def warn_of_warnings() -> None:
