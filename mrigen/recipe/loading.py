@@ -1,4 +1,4 @@
-"""Recipes from and to text: shipped names, files, `--set` overrides, and faults in words."""
+"""Recipes from and to text: shipped names, files, overrides of keys, and faults in words."""
 
 import difflib
 import fnmatch
@@ -146,7 +146,7 @@ def parse_recipe(text: str, place: str = "recipe", overrides: Sequence[str] = ()
     for override in overrides:
         try:
             dotted = _apply_override(content, override)
-            origins[dotted] = f"--set {override}"
+            origins[dotted] = f"`{override}`"
         except RecipeError as error:
             faults.extend(error.faults)
     try:
@@ -199,8 +199,8 @@ def _apply_override(content: dict, override: str) -> str:
     dotted, equals, text = override.partition("=")
     dotted = dotted.strip()
     if not equals or not dotted:
-        raise RecipeError(f"--set {override}: expected KEY=VALUE, for example --set training.epochs=20.")
-    value = parse_yaml(text, f"--set {override}")
+        raise RecipeError(f"{override}: expected KEY=VALUE, for example `training.epochs=20`.", "overrides")
+    value = parse_yaml(text, f"`{override}`")
     *parents, last = dotted.split(".")
     block = content
     for parent in parents:
@@ -209,7 +209,7 @@ def _apply_override(content: dict, override: str) -> str:
         block = block[parent]
         if not isinstance(block, dict):
             raise RecipeError(
-                f"--set {override}: {parent} holds {block!r}, expected a block of keys. "
+                f"`{override}`: {parent} holds {block!r}, expected a block of keys. "
                 "See mrigen recipe show for the layout."
             )
     block[last] = value
@@ -259,15 +259,16 @@ def _locate(loc: tuple) -> tuple[str, type[BaseModel], str, type[BaseModel] | No
         path.append(str(part))
         if part in section.model_fields:  # Else an index into a list of sections, or an unknown key.
             owner, name = section, part
-            section = _section_of(owner.model_fields[name].annotation)
+            section = section_of(owner.model_fields[name].annotation)
             if section is not None and issubclass(section, ModelRecipe):  # Which one, the next part says.
                 section = ModelRecipe
     return ".".join(path), owner, name, section
 
 
-def _section_of(annotation: Any) -> type[BaseModel] | None:
+def section_of(annotation: Any) -> type[BaseModel] | None:
+    """Returns the section that a field of this type holds, or a list of them; None for a plain value."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     if typing.get_origin(annotation) in (list, typing.Union, types.UnionType):
-        return next(filter(None, map(_section_of, typing.get_args(annotation))), None)
+        return next(filter(None, map(section_of, typing.get_args(annotation))), None)
     return None

@@ -135,7 +135,7 @@ def test_tags_build_no_objects(tmp_path, tag):
     assert not (tmp_path / "made").exists()
 
 
-# ---- --set
+# ---- overrides
 
 
 def test_overrides_are_yaml_and_win_in_order():
@@ -166,21 +166,21 @@ def test_a_fault_names_the_file_or_the_override_it_comes_from():
     )
     assert {fault.split(": got")[0] for fault in found} == {
         "my.yaml: training.epochs",
-        "--set model.beta=-1: model.beta",
-        "--set training.seed=x: training.seed",
-        "--set data=3: data",
+        "`model.beta=-1`: model.beta",
+        "`training.seed=x`: training.seed",
+        "`data=3`: data",
     }
 
 
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("training.epochs", "--set training.epochs: expected KEY=VALUE, for example --set training.epochs=20."),
-        ("=3", "--set =3: expected KEY=VALUE"),
-        ("training.epochs=[", "--set training.epochs=[: line 1, column 2: not valid YAML"),
-        ("training.epochs.more=3", "--set training.epochs.more=3: epochs holds 5, expected a block of keys."),
-        ("training.epoch=3", "--set training.epoch=3: training.epoch: unknown key."),
-        ("training.epochs=", "--set training.epochs=: training.epochs: got None, expected an integer >= 1."),
+        ("training.epochs", "overrides: training.epochs: expected KEY=VALUE, for example `training.epochs=20`."),
+        ("=3", "overrides: =3: expected KEY=VALUE"),
+        ("training.epochs=[", "`training.epochs=[`: line 1, column 2: not valid YAML"),
+        ("training.epochs.more=3", "`training.epochs.more=3`: epochs holds 5, expected a block of keys."),
+        ("training.epoch=3", "`training.epoch=3`: training.epoch: unknown key."),
+        ("training.epochs=", "`training.epochs=`: training.epochs: got None, expected an integer >= 1."),
     ],
 )
 def test_faults_of_an_override(override, message):
