@@ -14,12 +14,12 @@ def load_tensorflow(quiet: bool | None = None) -> None:
 
     Args:
         quiet: whether its greeting and its log stay hidden; None for yes, unless the environment variable
-            TF_CPP_MIN_LOG_LEVEL says how much to show.
+            TF_CPP_MIN_LOG_LEVEL asks for more than nothing.
     """
     if "tensorflow" in sys.modules:
         return
     if quiet is None:
-        quiet = _LEVEL not in os.environ
+        quiet = os.environ.get(_LEVEL, "3") == "3"
     if quiet:
         os.environ.setdefault(_LEVEL, "3")
     with _silent_stderr() if quiet else contextlib.nullcontext():
