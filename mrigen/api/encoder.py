@@ -40,19 +40,18 @@ class MrigenEncoder(TransformerMixin, BaseEstimator):
         self.recipe = recipe
         self.directory = directory
         self.force = force
-        self.settings = settings
+        for name, value in settings.items():
+            setattr(self, name, value)
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Returns the arguments of the estimator, its settings among them."""
-        return {"recipe": self.recipe, "directory": self.directory, "force": self.force, **self.settings}
+        # As in all of scikit-learn, what a fit finds ends in "_".
+        return {name: value for name, value in vars(self).items() if not (name.startswith("_") or name.endswith("_"))}
 
     def set_params(self, **params: Any) -> "MrigenEncoder":
-        """Changes arguments and settings; a key of a recipe that was not set yet is one, too."""
+        """Changes arguments and settings; a key of a recipe that was not set before is one, too."""
         for name, value in params.items():
-            if name in ("recipe", "directory", "force"):
-                setattr(self, name, value)
-            else:
-                self.settings = {**self.settings, name: value}
+            setattr(self, name, value)
         return self
 
     def fit(self, X, y=None) -> "MrigenEncoder":
@@ -63,7 +62,8 @@ class MrigenEncoder(TransformerMixin, BaseEstimator):
                 known). y: is not used.
         """
         images_in(X)
-        self.run_ = fit(self.recipe, X, directory=self.directory, force=self.force, **self.settings)
+        settings = self.get_params()
+        self.run_ = fit(settings.pop("recipe"), X, **settings)
         self.n_features_out_ = self.run_.latents.shape[1]
         return self
 

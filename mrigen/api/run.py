@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import html
-import importlib
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+import mrigen
 from mrigen import runs
 from mrigen.errors import RunError
-from mrigen.system.backend import load_tensorflow
 from mrigen.system.notebook import show_figures
 from mrigen.system.wording import counted
 
@@ -27,12 +26,6 @@ CURVES = {
     "KL (nats)": ("kl_nats", "val_kl_nats"),
     "Active latents": ("active_units",),
 }
-
-
-def _verb(module: str, name: str):
-    """Returns a function of the library, loading what it needs."""
-    load_tensorflow()
-    return getattr(importlib.import_module(f"mrigen.{module}"), name)
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -103,7 +96,7 @@ class Run(runs.Run):
             images: paths, nibabel images, or float arrays on the model's grid; None for everyone of the run.
             **options: see `mrigen.encode`, for example `data`, a folder of new people.
         """
-        return _verb("generation.latent_files", "encode")(self, images, **options).to_frame()
+        return mrigen.encode(self, images, **options).to_frame()
 
     def decode(self, latents, *, given: Mapping[str, str | float] | None = None, native_units: bool = False):
         """Returns the heads that latents stand for, as nibabel images; see `mrigen.decode`.
@@ -113,7 +106,7 @@ class Run(runs.Run):
             given: covariates of everyone, for a model that is conditioned on any.
             native_units: whether intensities are multiplied by the training cohort's median scale.
         """
-        return _verb("generation.latent_files", "decode")(self, latents, given=given, native_units=native_units)
+        return mrigen.decode(self, latents, given=given, native_units=native_units)
 
     def sample(self, num_samples: int = 10, **options: Any):
         """Returns synthetic heads, as nibabel images with a table of how they were drawn; see `mrigen.sample`.
@@ -123,41 +116,40 @@ class Run(runs.Run):
             **options: `seed`, `temperature`, `density`, `given` (covariates, such as {"sex": "F"}), `native_units`,
                 `fields`.
         """
-        return _verb("generation.sampling", "sample")(self, num_samples, **options)
+        return mrigen.sample(self, num_samples, **options)
 
     def reconstruct(self, images: Sequence, *, given: Mapping[str, str | float] | None = None):
         """Returns what the model makes of images, and what it leaves, in each image's own space; see
         `mrigen.reconstruct`."""  # fmt: skip
-        return _verb("generation.reconstruction", "reconstruct")(self, images, given=given)
+        return mrigen.reconstruct(self, images, given=given)
 
     def interpolate(self, first, second, *, num_steps: int = 7):
         """Returns the heads between two people (scan ids of the run, or images); see `mrigen.interpolate`."""
-        return _verb("generation.interpolation", "interpolate")(self, first, second, num_steps=num_steps)
+        return mrigen.interpolate(self, first, second, num_steps=num_steps)
 
     def traverse(self, *, num_directions: int = 5, num_steps: int = 7, extent: float = 2.5):
         """Returns sequences of heads along the principal directions of the latents; see `mrigen.traverse`."""
-        traverse = _verb("generation.traversals", "traverse")
-        return traverse(self, num_directions=num_directions, num_steps=num_steps, extent=extent)
+        return mrigen.traverse(self, num_directions=num_directions, num_steps=num_steps, extent=extent)
 
     def template(self, *, by: str | None = None):
         """Returns the mean head, or that of each group of the column `by`; see `mrigen.template`."""
-        return _verb("generation.templates", "template")(self, by=by)
+        return mrigen.template(self, by=by)
 
     def transfer(self, given: Mapping[str, str | float], *, split: str = "heldout", keep_detail: bool = False):
         """Returns people's heads as another scanner, sex or age would show them; see `mrigen.transfer`."""
-        return _verb("generation.transfer", "transfer")(self, given, split=split, keep_detail=keep_detail)
+        return mrigen.transfer(self, given, split=split, keep_detail=keep_detail)
 
     def segment(self, images: Sequence, *, regions: bool = False):
         """Returns brain masks of new heads, by the labels of the training people; see `mrigen.segment`."""
-        return _verb("analysis.segmentation", "segment")(self, images, regions=regions)
+        return mrigen.segment(self, images, regions=regions)
 
     def map_latents(self, *, seed: int = 0):
         """Returns maps of the latents, and what they have to do with covariates; see `mrigen.map_latents`."""
-        return _verb("analysis.latent_maps", "map_latents")(self, seed=seed)
+        return mrigen.map_latents(self, seed=seed)
 
     def diagnose(self, *, num_draws: int = 64, seed: int = 0):
         """Returns what the latents of a VAE say, and what to do; see `mrigen.diagnose`."""
-        return _verb("analysis.diagnosis", "diagnose")(self, num_draws=num_draws, seed=seed)
+        return mrigen.diagnose(self, num_draws=num_draws, seed=seed)
 
     def probe(self, *, target: str = "sex", confounds: Sequence[str] = (), **options: Any):
         """Returns how well the latents predict a column, cross-validated, beside baselines; see `mrigen.probe`.
@@ -167,23 +159,23 @@ class Run(runs.Run):
             confounds: columns (or head_size) whose part is taken out in rows of their own.
             **options: further keywords of `mrigen.probe`, such as `permutations`, `classifiers`, `seed`.
         """
-        return _verb("probing", "probe")(self, target=target, confounds=confounds, **options)
+        return mrigen.probe(self, target=target, confounds=confounds, **options)
 
     def probe_nested(self, *args: Any, **options: Any):
         """Returns a probe whose folds fit the encoder anew; see `mrigen.probe_nested`."""
-        return _verb("probing", "probe_nested")(self, *args, **options)
+        return mrigen.probe_nested(self, *args, **options)
 
     def probe_external(self, data: str | os.PathLike, **options: Any):
         """Returns a probe that is fitted here and scored on another cohort; see `mrigen.probe_external`."""
-        return _verb("probing", "probe_external")(self, data, **options)
+        return mrigen.probe_external(self, data, **options)
 
     def explain(self, *, confounds: Sequence[str] = (), **options: Any):
         """Returns what changes from women to men, voxel by voxel; see `mrigen.explain`."""
-        return _verb("probing", "explain")(self, confounds=confounds, **options)
+        return mrigen.explain(self, confounds=confounds, **options)
 
     def check_samples(self, samples, **options: Any):
         """Returns whether samples are what they were asked to be; see `mrigen.check_samples`."""
-        return _verb("probing", "check_samples")(self, samples, **options)
+        return mrigen.check_samples(self, samples, **options)
 
     def __repr__(self) -> str:
         return "\n".join(f"{name + ':':10} {text}" for name, text in self._describe())

@@ -24,7 +24,11 @@ def load_tensorflow(quiet: bool | None = None) -> None:
         os.environ.setdefault(_LEVEL, "3")
     with _silent_stderr() if quiet else contextlib.nullcontext():
         # By name, because this floor is to load without it.
-        importlib.import_module("tensorflow").config.list_physical_devices()
+        tensorflow = importlib.import_module("tensorflow")
+        tensorflow.config.list_physical_devices()
+    if quiet:
+        # It warns, for example, of several fits in one process: each traces its own graph.
+        tensorflow.get_logger().setLevel("ERROR")
 
 
 @contextlib.contextmanager

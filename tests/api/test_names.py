@@ -37,7 +37,8 @@ assert not heavy and seconds < 0.05, (seconds, heavy)
 
 
 @pytest.mark.parametrize(
-    "names", ["Run, open_run, fit, resume, plan_fit, MrigenEncoder", "ProbePlan, compare, list_runs, load_recipe, sweep"]
+    "names",
+    ["Run, open_run, fit, resume, plan_fit, MrigenEncoder", "ProbePlan, compare, list_runs, load_recipe, sweep"],
 )
 def test_what_needs_no_tensorflow_loads_without_it(names):
     done = in_a_process_of_its_own(f"import sys\nfrom mrigen import {names}\nassert 'tensorflow' not in sys.modules")

@@ -80,10 +80,24 @@ def test_html_is_escaped(tmp_path):
 
 
 # Verbs whose method takes what the function takes, or hands the rest on.
-VERBS = (
-    "check_samples decode diagnose encode explain interpolate map_latents probe probe_external probe_nested reconstruct "
-    "sample segment template transfer traverse"
-).split()
+VERBS = [
+    "check_samples",
+    "decode",
+    "diagnose",
+    "encode",
+    "explain",
+    "interpolate",
+    "map_latents",
+    "probe",
+    "probe_external",
+    "probe_nested",
+    "reconstruct",
+    "sample",
+    "segment",
+    "template",
+    "transfer",
+    "traverse",
+]
 
 
 @pytest.mark.parametrize("verb", VERBS)
