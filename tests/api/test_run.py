@@ -60,7 +60,7 @@ def test_an_unfinished_run_says_so_and_how_it_goes_on(run_copy):
     assert f"mrigen.resume('{run_copy.directory}')" in lines[3]
     (run_copy.directory / "history.csv").unlink()
     assert "0 of 2 epochs done" in repr(Run(run_copy.directory))
-    with pytest.raises(RunError, match="no history.csv"):
+    with pytest.raises(RunError, match=r"no history\.csv"):
         _ = Run(run_copy.directory).history
 
 
@@ -81,22 +81,8 @@ def test_html_is_escaped(tmp_path):
 
 # Verbs whose method takes what the function takes, or hands the rest on.
 VERBS = [
-    "check_samples",
-    "decode",
-    "diagnose",
-    "encode",
-    "explain",
-    "interpolate",
-    "map_latents",
-    "probe",
-    "probe_external",
-    "probe_nested",
-    "reconstruct",
-    "sample",
-    "segment",
-    "template",
-    "transfer",
-    "traverse",
+    *("check_samples", "decode", "diagnose", "encode", "explain", "interpolate", "map_latents", "probe"),
+    *("probe_external", "probe_nested", "reconstruct", "sample", "segment", "template", "transfer", "traverse"),
 ]
 
 
@@ -104,7 +90,7 @@ VERBS = [
 def test_methods_take_what_the_functions_take(verb):
     function = inspect.signature(getattr(mrigen, verb)).parameters
     method = dict(inspect.signature(getattr(Run, verb)).parameters)
-    assert list(function)[0] == "run" and list(method)[0] == "self"
+    assert next(iter(function)) == "run" and next(iter(method)) == "self"
     rest = [each for each in method.values() if each.kind is inspect.Parameter.VAR_KEYWORD]
     named = {name: each for name, each in method.items() if name != "self" and each not in rest}
     for name, parameter in named.items():
