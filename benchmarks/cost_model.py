@@ -192,7 +192,7 @@ def _measure_network(name: str, steps: int = 2) -> dict:
 
     from mrigen.models import build_model
     from mrigen.recipe import load_recipe
-    from mrigen.training.fitting import make_optimizer
+    from mrigen.training.epochs import make_optimizer
 
     recipe = load_recipe(name)
     model = build_model(recipe.model, recipe.preprocess.volume_shape, "float32", 0)

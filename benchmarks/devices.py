@@ -18,7 +18,7 @@ from pathlib import Path
 import click
 
 PROGRAM = "from mrigen_cli.main import main; main()"
-EAGER = "from mrigen.training import fitting; fitting.CHECKPOINT_SECONDS = 0.0; " + PROGRAM
+EAGER = "from mrigen.training import epochs; epochs.CHECKPOINT_SECONDS = 0.0; " + PROGRAM
 PORTS = (19400, 19401)
 CURVES = ("loss", "val_loss", "decoder_sigma", "val_decoder_sigma")
 

@@ -39,8 +39,8 @@ def one_seed(latents: np.ndarray, seed: int, num_permutations: int) -> tuple[flo
     names = np.arange(count).astype(str)
     predictor = LogisticPredictor(latents)
     inputs = ProbeInputs(
-        participant_ids=names, targets=targets, groups=names, site=names, split=np.full(count, "train"), latents=latents,
-        latents_draw=None, volumes=latents, head_volume=np.ones(count),
+        participant_ids=names, targets=targets, groups=names, site=names, split=np.full(count, "train"),
+        latents=latents, latents_draw=None, volumes=latents, head_volume=np.ones(count),
     )  # fmt: skip
     row = run_probe(inputs, seed=seed, num_repeats=1, predictors={"latents": predictor}).rows()[0]
     test = permutation_test(predictor, targets, names, SEX, num_permutations, seed=seed, jobs=1, num_repeats=1)

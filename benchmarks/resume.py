@@ -19,7 +19,7 @@ import h5py
 import numpy as np
 
 PROGRAM = "from mrigen_cli.main import main; main()"
-EAGER = "from mrigen.training import fitting; fitting.CHECKPOINT_SECONDS = 0.0; " + PROGRAM
+EAGER = "from mrigen.training import epochs; epochs.CHECKPOINT_SECONDS = 0.0; " + PROGRAM
 RECIPE = ("smoke", "--set", "training.batch_size=4", "--set", "training.kl_warmup_epochs=3", "-q")
 
 

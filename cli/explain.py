@@ -9,7 +9,9 @@ from mrigen_cli.common import common_options, find_run, load_tensorflow, run_opt
 @click.option("--confounds", default="", help="Taken out of the latents first: head_size, age, site, with commas.")
 @click.option("--participant", "participants", multiple=True, help="Show this person as the other sex; repeatable.")
 @click.option("--steps", "num_steps", type=int, default=7, show_default=True, help="Heads from women to men.")
-@click.option("--bootstrap", "num_bootstrap", type=int, default=100, show_default=True, help="Refits of the probe, for the z maps.")
+@click.option(
+    "--bootstrap", "num_bootstrap", type=int, default=100, show_default=True, help="Refits of the probe, for the z maps."
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the refits.")
 @click.option("-o", "--out", type=click.Path(), help="Folder to write to.  [default: RUN/explanation]")
 @click.option("--force", is_flag=True, help="Replace files that are there.")

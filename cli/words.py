@@ -6,7 +6,12 @@ import re
 import click
 
 # Parameters of the library that have another name on the command line, wherever they occur.
-ALIASES = {"run": "run_directory", "directory": "out", "path": "out", "data": "cohort"}
+ALIASES = {
+    "run": ("run_directory",),
+    "directory": ("out", "run_directory"),
+    "path": ("out",),
+    "data": ("cohort",),
+}
 # Functions of the library -> the command that does the same; `{}` is the first argument.
 COMMANDS = {"resume": "mrigen fit --resume {}", "resume_sweep": "mrigen sweep --resume {}"}
 _CALL = re.compile(r"`mrigen\.(\w+)\(([^`]*)\)`")
@@ -20,9 +25,11 @@ def flags_of(command: click.Command | None) -> dict[str, click.Parameter]:
     for parameter in list(parameters.values()):
         for option in parameter.opts:
             parameters.setdefault(option.lstrip("-").replace("-", "_"), parameter)
-    return parameters | {
-        name: parameters[alias] for name, alias in ALIASES.items() if name not in parameters and alias in parameters
-    }
+    for name, aliases in ALIASES.items():
+        for alias in aliases:
+            if name not in parameters and alias in parameters:
+                parameters[name] = parameters[alias]
+    return parameters
 
 
 def translate(text: str, command: click.Command | None = None) -> str:

@@ -17,8 +17,7 @@ def mrigen(kind, deterministic=True, model=None, **task):
         model: further keys of a recipe's `model` block.
         task: the fields of `Task`.
     """
-    from mrigen.models import build_model
-    from mrigen.recipe import ModelRecipe
+    from mrigen.models import build_model, model_recipe
     from mrigen.training.precision import choose_precision
 
     task = Task(**task)
@@ -26,7 +25,7 @@ def mrigen(kind, deterministic=True, model=None, **task):
     if deterministic:
         tf.config.experimental.enable_op_determinism()
     keys = {"latent_dim": task.latent_dim, "blocks": len(task.channels), "channels": list(task.channels)}
-    recipe = ModelRecipe(kind=kind, mean_image=False, **(keys | (model or {})))
+    recipe = model_recipe(kind=kind, mean_image=False, **(keys | (model or {})))
     facts, run_round = _trained(build_model(recipe, task.volume_shape, task.precision), task)
     return {**facts, "is_automatic": choose_precision("auto")[0] == task.precision}, run_round
 

@@ -21,9 +21,9 @@ from mrigen.errors import UsageError
 from mrigen.generation.densities import MOST_LATENTS, choose_density
 from mrigen.imaging.figures import plot_diagnosis, save_figure
 from mrigen.models import LatentModel
+from mrigen.models.batches import BATCH_SIZE
 from mrigen.recipe import ModelRecipe
 from mrigen.runs import Run
-from mrigen.runs.encoding import BATCH_SIZE
 from mrigen.statistics.collapse import Forecast, forecast_active, has_collapsed
 from mrigen.statistics.pca import spectrum
 from mrigen.system.files import write_json

@@ -9,21 +9,26 @@ from mrigen.data.covariates import COLUMNS
 from mrigen.data.dataset import Dataset
 from mrigen.data.pipeline import choose_rows, inference_dataset, read_volumes
 from mrigen.errors import CohortError
-from mrigen.models import LatentModel, VariationalAutoencoder
-from mrigen.runs.encoding import BATCH_SIZE, encode_cache, encoded_batches, pad_batch
+from mrigen.models.base import COUNTED_LEVEL, LatentModel
+from mrigen.models.batches import BATCH_SIZE, pad_batch
+from mrigen.runs.encoding import encode_cache, encoded_batches
 from mrigen.statistics.collapse import count_active
 from mrigen.statistics.pca import fit_pca
 
 # Draws from the posterior in the ELBO of each held-out person.
 NUM_DRAWS = 8
-# Of the mean image, or of the share of people whose mask covers a voxel: where a likelihood mask begins.
-COUNTED_LEVEL = 0.05
 NUM_FOLDS = 5
 # PCA keeps all its training volumes in memory; beyond this it takes a random part of the people.
 PCA_BYTES = 4 * 2**30
 
 
-def evaluate(model: LatentModel, dataset: Dataset, latents: dict[str, np.ndarray], seed: int = 0) -> dict[str, Any]:
+def evaluate(
+    model: LatentModel,
+    dataset: Dataset,
+    latents: dict[str, np.ndarray],
+    seed: int = 0,
+    mean_image: np.ndarray | None = None,
+) -> dict[str, Any]:
     """Returns the content of metrics.json (but for precision and performance), JSON-safe.
 
     Args:
@@ -31,6 +36,7 @@ def evaluate(model: LatentModel, dataset: Dataset, latents: dict[str, np.ndarray
         dataset: its people; `heldout` is touched here and nowhere before.
         latents: of every image; see `encode_cache`.
         seed: of the posterior draws and of the part of the people that PCA sees.
+        mean_image: of the training people, (x, y, z); found if None.
 
     Returns:
         heldout: {mse, psnr, explained_variance, elbo_nats, shuffled_gap_nats}: means over subjects on the whole grid
@@ -40,7 +46,7 @@ def evaluate(model: LatentModel, dataset: Dataset, latents: dict[str, np.ndarray
         pca: {mse, loglik_nats, loglik_calibrated_nats, num_components, num_subjects}. kl_nats and active_units over
         training subjects; latent_dim, decoder_sigma;
         residual_rmse of the training subjects' reconstructions (posterior means); told_by_latents: for each covariate
-        that the model is told, how well it can be predicted from latents, in 5-fold cross-validation over everyone
+        that the model is given, how well it can be predicted from latents, in 5-fold cross-validation over everyone
         (linear): {balanced_accuracy, chance} or {r2}; told_by_unseen: the same over validation and held-out people
         alone, by whom nothing was fitted, where there are enough. None where a model, or an empty split, has no such
         figure.
@@ -55,25 +61,26 @@ def evaluate(model: LatentModel, dataset: Dataset, latents: dict[str, np.ndarray
         mse = scored["squared_error"] / num_voxels
         figures["mse"] = float(mse.mean())
         figures["psnr"] = float((-10.0 * np.log10(np.maximum(mse, 1e-12))).mean())
-        total_error = _total_error(model, dataset, heldout, mean_training_volume(dataset))
+        mean_image = mean_training_volume(dataset) if mean_image is None else mean_image
+        total_error = _total_error(model, dataset, heldout, mean_image)
         figures["explained_variance"] = float(1.0 - scored["squared_error"].sum() / total_error)
         if "elbo" in scored:
             figures["elbo_nats"] = float(scored["elbo"].mean())
         if "shuffled_gap" in scored and len(heldout) > 1:
             figures["shuffled_gap_nats"] = float(scored["shuffled_gap"].mean())
-    is_vae = isinstance(model, VariationalAutoencoder)
+    has_likelihood = model.likelihood is not None
     inside = np.ravel(model.apply_mask(np.ones((*model.volume_shape, 1), np.float32))) > 0
     return {
         "heldout": figures,
         "validation": score_validation(model, dataset, seed, latents),
         "pca": _pca_figures(dataset, model.latent_size, seed, inside),
-        "kl_nats": float(training["kl"].mean()) if is_vae else None,
+        "kl_nats": float(training["kl"].mean()) if has_likelihood else None,
         "active_units": count_active(latents["loc"][train]),
         "latent_dim": int(model.latent_size),
-        "decoder_sigma": float(model.likelihood.decoder_sigma) if is_vae else None,
+        "decoder_sigma": float(model.likelihood.decoder_sigma) if has_likelihood else None,
         "residual_rmse": float(np.sqrt(training["squared_error"].sum() / (len(train) * num_voxels))),
-        "told_by_latents": _told_by_latents(dataset, latents["loc"], dataset.rows(), seed),
-        "told_by_unseen": _told_by_latents(dataset, latents["loc"], dataset.rows("validation", "heldout"), seed),
+        "told_by_latents": _predictability(dataset, latents["loc"], dataset.rows(), seed),
+        "told_by_unseen": _predictability(dataset, latents["loc"], dataset.rows("validation", "heldout"), seed),
         "num_subjects": {name: len(dataset.rows(name)) for name in ("train", "validation", "heldout")},
     }
 
@@ -95,14 +102,14 @@ def score_validation(
     return figures
 
 
-def _told_by_latents(dataset: Dataset, loc: np.ndarray, rows: np.ndarray, seed: int) -> dict[str, dict[str, float]]:
+def _predictability(dataset: Dataset, loc: np.ndarray, rows: np.ndarray, seed: int) -> dict[str, dict[str, float]]:
     from sklearn.linear_model import LogisticRegression, RidgeCV
     from sklearn.metrics import balanced_accuracy_score, r2_score
     from sklearn.model_selection import GroupKFold, StratifiedGroupKFold, cross_val_predict
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    table, loc, told = dataset.cache.table.iloc[rows], loc[rows], {}
+    table, loc, found = dataset.cache.table.iloc[rows], loc[rows], {}
     for part in dataset.covariates.parts if dataset.covariates else ():
         values = table[COLUMNS[part.name]]
         known = values.notna() & ~table["participant_id"].duplicated()
@@ -117,14 +124,14 @@ def _told_by_latents(dataset: Dataset, loc: np.ndarray, rows: np.ndarray, seed: 
         if part.levels is None:
             model = make_pipeline(StandardScaler(), RidgeCV(np.logspace(-1, 4, 11)))
             predicted = cross_val_predict(model, features, values, groups=groups, cv=GroupKFold(NUM_FOLDS))
-            told[part.name] = {"r2": float(r2_score(values, predicted))}
+            found[part.name] = {"r2": float(r2_score(values, predicted))}
             continue
         model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, class_weight="balanced", max_iter=1000))
         folds = StratifiedGroupKFold(NUM_FOLDS, shuffle=True, random_state=seed)
         predicted = cross_val_predict(model, features, values.astype(str), groups=groups, cv=folds)
         accuracy = float(balanced_accuracy_score(values.astype(str), predicted))
-        told[part.name] = {"balanced_accuracy": accuracy, "chance": 1.0 / len(np.unique(values.astype(str)))}
-    return told
+        found[part.name] = {"balanced_accuracy": accuracy, "chance": 1.0 / len(np.unique(values.astype(str)))}
+    return found
 
 
 def mean_training_volume(dataset: Dataset) -> np.ndarray:
@@ -136,12 +143,12 @@ def mean_training_volume(dataset: Dataset) -> np.ndarray:
     return (total / len(rows)).astype(np.float32)
 
 
-def choose_counted(dataset: Dataset, mean_image: np.ndarray, name: str, zooms) -> np.ndarray:
+def choose_counted(dataset: Dataset, mean_image: np.ndarray | None, name: str, zooms) -> np.ndarray:
     """Returns the voxels that a likelihood mask lets count, (x, y, z) bool.
 
     Args:
         dataset: the people.
-        mean_image: of the training people, (x, y, z).
+        mean_image: of the training people, (x, y, z), for "head".
         name: "head", where that is not dark, or "brain", where the masks of training people are.
         zooms: voxel size in mm.
 
@@ -186,17 +193,17 @@ def _score(model: LatentModel, volumes, posterior: dict, condition, others, draw
     reconstruction = model.decode(posterior["loc"], condition=condition)
     error = tf.square(model.apply_mask(volumes) - reconstruction)
     terms = {"squared_error": tf.reduce_sum(error, axis=[1, 2, 3, 4])}
-    if not isinstance(model, VariationalAutoencoder):
+    if model.likelihood is None:
         return terms
 
     def draw_once(draw):
-        z = model.to_posterior.draw(posterior, draw_seed + tf.stack([0, draw]))
+        z = model.draw(posterior, draw_seed + tf.stack([0, draw]))
         return z, model.kl(posterior, z, condition)
 
     def draw_again(draw, kl, nll):
         z, one = draw_once(draw)
         decoded = model.decode(z, condition=condition)
-        return draw + 1, kl + one, nll + model.likelihood(volumes, decoded)["nll"]
+        return draw + 1, kl + one, nll + model.nll(volumes, decoded)
 
     if num_draws:
         none = tf.zeros([tf.shape(volumes)[0]])
@@ -208,8 +215,8 @@ def _score(model: LatentModel, volumes, posterior: dict, condition, others, draw
     else:
         terms["kl"] = draw_once(0)[1]
     if others is not None:
-        shuffled = model.likelihood(volumes, model.decode(others, condition=condition))["nll"]
-        terms["shuffled_gap"] = shuffled - model.likelihood(volumes, reconstruction)["nll"]
+        shuffled = model.nll(volumes, model.decode(others, condition=condition))
+        terms["shuffled_gap"] = shuffled - model.nll(volumes, reconstruction)
     return terms
 
 

@@ -101,6 +101,11 @@ class Covariates:
         ends = np.cumsum([part.size for part in self.parts]).tolist()
         return {part.name: slice(end - part.size, end) for part, end in zip(self.parts, ends, strict=True)}
 
+    def columns(self, names: Sequence[str]) -> list[int]:
+        """Returns which columns of the vector some covariates are."""
+        places = self.slices()
+        return [column for name in names for column in range(self.size)[places[name]]]
+
     def check(self, given: Mapping[str, str | float]) -> None:
         """Refuses what has no meaning for these people.
 

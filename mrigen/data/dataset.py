@@ -126,6 +126,6 @@ def open_dataset(recipe: Recipe, split: pd.DataFrame | None = None, directory: P
     if recipe.data.apply_mask and unmasked:
         notes = (*notes, f"{unmasked} images without a mask stay as they are; expected are brains stripped before.")
     dataset = Dataset(cache, split, notes)
-    if not recipe.model.condition:
+    if not recipe.model.covariates:
         return dataset
-    return dataclasses.replace(dataset, covariates=Covariates.of(cache.table, split, recipe.model.condition))
+    return dataclasses.replace(dataset, covariates=Covariates.of(cache.table, split, recipe.model.covariates))

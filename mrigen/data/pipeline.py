@@ -42,7 +42,7 @@ def training_dataset(
     zooms=(1.0, 1.0, 1.0),
     conditions: np.ndarray | None = None,
     first_step: int = 0,
-    places: tuple[int, int, int] | None = None,
+    positions: tuple[int, int, int] | None = None,
 ) -> tf.data.Dataset:
     """Returns batches (batch, x, y, z, 1) float32 in [0, 1] for all epochs, one after the other.
 
@@ -62,8 +62,8 @@ def training_dataset(
         conditions: covariates of each row of `cache.table`, (rows, condition): batches are then {"volumes",
             "condition": (batch, condition)}.
         first_step: batches of the first epoch to leave out.
-        places: (first, last, size): only those in places first to last (exclusive) of each batch, in batches of `size`;
-            None for all in one. What is left out is read, but not prepared.
+        positions: (first, last, size): only those at positions first to last (exclusive) of each batch, in batches of
+            `size`; None for all in one. What is left out is read, but not prepared.
     """
     batch_size = min(batch_size, len(rows))
     steps = steps_per_epoch(len(rows), batch_size)
@@ -81,8 +81,8 @@ def training_dataset(
         records = records.shuffle(buffer, seed=number, reshuffle_each_iteration=False)
         records = records.skip(tf.where(epoch == first_epoch, tf.constant(first_step * batch_size, tf.int64), 0))
 
-        if places is not None:
-            first, last, _ = places
+        if positions is not None:
+            first, last, _ = positions
             records = records.enumerate().filter(
                 lambda n, _: tf.logical_and(n % batch_size >= first, n % batch_size < last)
             )
@@ -96,8 +96,8 @@ def training_dataset(
             return volume if conditions is None else {"volumes": volume, "condition": tf.gather(conditions, row)}
 
         records = records.map(prepare, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-        if places is not None:
-            first, last, size = places
+        if positions is not None:
+            first, last, size = positions
             return records.batch(size, drop_remainder=True).take(steps * ((last - first) // size))
         return records.batch(batch_size, drop_remainder=True).take(steps)
 

@@ -1,45 +1,30 @@
-"""Model families, and the registry from `model.kind` to the class."""
+"""Model families: a folder each, with the keys of its recipe (no TensorFlow) and its `LatentModel`.
 
-from mrigen.models.autoencoder import Autoencoder
-from mrigen.models.base import LatentModel
-from mrigen.models.morph import MorphingAutoencoder
-from mrigen.models.vae import VariationalAutoencoder, split_inputs
-from mrigen.recipe import ModelRecipe
+Names load on first use: recipes look at the keys without TensorFlow.
+"""
 
-MODELS: dict[str, type[LatentModel]] = {
-    "autoencoder": Autoencoder,
-    "vae": VariationalAutoencoder,
-    "morph": MorphingAutoencoder,
+import importlib
+
+_MODULES = {
+    "Autoencoder": "mrigen.models.autoencoder.model",
+    "LatentModel": "mrigen.models.base",
+    "ModelFamily": "mrigen.models.family",
+    "ModelRecipe": "mrigen.models.keys",
+    "MorphingAutoencoder": "mrigen.models.morph.model",
+    "VariationalAutoencoder": "mrigen.models.vae.model",
+    "build_model": "mrigen.models.building",
+    "families": "mrigen.models.family",
+    "model_recipe": "mrigen.models.family",
+    "split_inputs": "mrigen.models.batches",
 }
-
-__all__ = [
-    "MODELS",
-    "Autoencoder",
-    "LatentModel",
-    "MorphingAutoencoder",
-    "VariationalAutoencoder",
-    "build_model",
-    "split_inputs",
-]
+__all__ = sorted(_MODULES)
 
 
-def build_model(
-    recipe: ModelRecipe, volume_shape, precision: str = "float32", seed: int = 0, covariates=None
-) -> LatentModel:
-    """Returns the built model of a recipe.
+def __getattr__(name: str):
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_MODULES[name]), name)
 
-    Args:
-        recipe: the `model` block.
-        volume_shape: (x, y, z) in voxels; any shape, also odd ones.
-        precision: Keras dtype policy of the layers (float32, mixed_bfloat16, mixed_float16).
-        seed: seed of weights and noise.
-        covariates: that the model is told; needed where the recipe has a `condition`.
-    """
-    options = {}
-    if covariates is not None:
-        places = covariates.slices()
-        columns = [column for name in recipe.invariant_to for column in range(covariates.size)[places[name]]]
-        options = {"condition_size": covariates.size, "invariant": columns}
-    model = MODELS[recipe.kind].from_recipe(recipe, volume_shape, precision, seed, **options)
-    model.build((None, *volume_shape, 1))
-    return model
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -18,10 +18,11 @@ from mrigen.imaging.figures import plot_contact_sheet, plot_map, save_figure
 from mrigen.imaging.volumes import Nifti1Image, array_of, make_image, write_volume, zooms_of
 from mrigen.layers import jacobian_determinant
 from mrigen.models import LatentModel
+from mrigen.models.batches import BATCH_SIZE, pad_batch
 from mrigen.probing.confounds import ConfoundRegressor
 from mrigen.probing.direction import Direction, fit_direction, resample_families
 from mrigen.runs import Run
-from mrigen.runs.encoding import BATCH_SIZE, decode_batches, decode_latents, pad_batch
+from mrigen.runs.encoding import decode_batches, decode_latents
 from mrigen.system.files import refuse_taken, write_json
 from mrigen.system.progress import progress_bar
 

@@ -1,5 +1,6 @@
 """The recipe: everything a fit needs, as a small YAML file; schema, defaults, overrides, faults."""
 
+from mrigen.models.keys import ModelRecipe
 from mrigen.recipe.data_keys import (
     CohortRecipe,
     DataRecipe,
@@ -19,7 +20,6 @@ from mrigen.recipe.loading import (
     recipe_name,
     resolve_recipe_path,
 )
-from mrigen.recipe.model_keys import ModelRecipe
 from mrigen.recipe.schema import Recipe
 from mrigen.recipe.training_keys import AugmentRecipe, TrainingRecipe
 

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from mrigen.recipe.keys import Scalar, Section, Shape, Three, fault, key
+from mrigen.schema import Scalar, Section, Shape, Three, fault, key
 
 
 class CohortRecipe(Section):

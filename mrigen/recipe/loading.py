@@ -1,4 +1,4 @@
-"""Recipes from and to text: shipped names, files, `--set` overrides, and faults in words."""
+"""Recipes from and to text: shipped names, files, overrides of keys, and faults in words."""
 
 import difflib
 import fnmatch
@@ -17,8 +17,12 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from mrigen.errors import RecipeError
+from mrigen.models.family import families
+from mrigen.models.keys import ModelRecipe
 from mrigen.recipe.schema import Recipe
+from mrigen.schema import describe_fault, short
 from mrigen.system.files import write_text
+from mrigen.system.wording import nearest
 
 
 def list_recipes() -> dict[str, str]:
@@ -142,7 +146,7 @@ def parse_recipe(text: str, place: str = "recipe", overrides: Sequence[str] = ()
     for override in overrides:
         try:
             dotted = _apply_override(content, override)
-            origins[dotted] = f"--set {override}"
+            origins[dotted] = f"`{override}`"
         except RecipeError as error:
             faults.extend(error.faults)
     try:
@@ -195,8 +199,8 @@ def _apply_override(content: dict, override: str) -> str:
     dotted, equals, text = override.partition("=")
     dotted = dotted.strip()
     if not equals or not dotted:
-        raise RecipeError(f"--set {override}: expected KEY=VALUE, for example --set training.epochs=20.")
-    value = parse_yaml(text, f"--set {override}")
+        raise RecipeError(f"{override}: expected KEY=VALUE, for example `training.epochs=20`.", "overrides")
+    value = parse_yaml(text, f"`{override}`")
     *parents, last = dotted.split(".")
     block = content
     for parent in parents:
@@ -205,7 +209,7 @@ def _apply_override(content: dict, override: str) -> str:
         block = block[parent]
         if not isinstance(block, dict):
             raise RecipeError(
-                f"--set {override}: {parent} holds {block!r}, expected a block of keys. "
+                f"`{override}`: {parent} holds {block!r}, expected a block of keys. "
                 "See mrigen recipe show for the layout."
             )
     block[last] = value
@@ -216,20 +220,21 @@ def _describe(error: ValidationError, place: str, origins: dict[str, str]) -> li
     """Returns one line for each faulty key (a union reports a fault for each of its members)."""
     faults: dict[str, str] = {}
     for item in error.errors():
-        dotted, owner, name, section = _locate(item["loc"])
+        is_kind = item["type"] == "union_tag_invalid"  # Of `model.kind`.
+        dotted, owner, name, section = _locate((*item["loc"], "kind") if is_kind else item["loc"])
         origin = next((text for key, text in origins.items() if (dotted + ".").startswith(key + ".")), place)
         head = f"{origin}: {dotted}" if dotted else origin
         if item["type"] in ("extra_forbidden", "invalid_key"):
             known = sorted(section.model_fields)
-            close = difflib.get_close_matches(str(item["loc"][-1]), known, n=1)
-            hint = f" Did you mean '{close[0]}'?" if close else ""
-            line = f"{head}: unknown key. Known keys: {', '.join(known)}.{hint}"
+            line = f"{head}: unknown key. Known keys: {', '.join(known)}.{nearest(item['loc'][-1], known)}"
+        elif is_kind:
+            kind = item["input"]["kind"]
+            line = f"{head}: got {short(kind)}, expected one of {', '.join(families())}."
+            line += nearest(str(kind), families()) or " Name the model family."
         elif item["type"] == "recipe":
             line = f"{head}: {item['msg']}"
         else:
-            field, value = owner.model_fields[name], item["input"]
-            got = "nothing" if item["type"] == "missing" and isinstance(value, dict) else _short(value)
-            line = f"{head}: got {got}, expected {field.json_schema_extra['expected']}. {field.description}"
+            line = f"{head}: {describe_fault(owner, name, item)}"
         faults.setdefault(dotted if item["type"] != "recipe" else dotted + item["msg"], line)
     return list(faults.values())
 
@@ -248,21 +253,22 @@ def _locate(loc: tuple) -> tuple[str, type[BaseModel], str, type[BaseModel] | No
     for part in loc:
         if section is None:  # Inside a plain value, or the tag of a union.
             break
+        if section is ModelRecipe and part in families():  # The tag of the union of model families.
+            section = families()[part].keys
+            continue
         path.append(str(part))
         if part in section.model_fields:  # Else an index into a list of sections, or an unknown key.
             owner, name = section, part
-            section = _section_of(owner.model_fields[name].annotation)
+            section = section_of(owner.model_fields[name].annotation)
+            if section is not None and issubclass(section, ModelRecipe):  # Which one, the next part says.
+                section = ModelRecipe
     return ".".join(path), owner, name, section
 
 
-def _section_of(annotation: Any) -> type[BaseModel] | None:
+def section_of(annotation: Any) -> type[BaseModel] | None:
+    """Returns the section that a field of this type holds, or a list of them; None for a plain value."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     if typing.get_origin(annotation) in (list, typing.Union, types.UnionType):
-        return next(filter(None, map(_section_of, typing.get_args(annotation))), None)
+        return next(filter(None, map(section_of, typing.get_args(annotation))), None)
     return None
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."

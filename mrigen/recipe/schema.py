@@ -2,10 +2,11 @@
 
 from pydantic import model_validator
 
+from mrigen.models.family import ModelBlock
+from mrigen.models.vae.keys import VAERecipe
 from mrigen.recipe.data_keys import DataRecipe, PreprocessRecipe
-from mrigen.recipe.keys import Section, fault, key
-from mrigen.recipe.model_keys import ModelRecipe
 from mrigen.recipe.training_keys import TrainingRecipe
+from mrigen.schema import Section, fault, key
 
 
 class Recipe(Section):
@@ -13,7 +14,7 @@ class Recipe(Section):
 
     data: DataRecipe = key(DataRecipe, "a block of keys", "Who is in the cohort, and how it is divided.")
     preprocess: PreprocessRecipe = key(PreprocessRecipe, "a block of keys", "What an image becomes.")
-    model: ModelRecipe = key(ModelRecipe, "a block of keys", "The network and its objective.")
+    model: ModelBlock = key(VAERecipe, "a block of keys", "The network and its objective.")
     training: TrainingRecipe = key(TrainingRecipe, "a block of keys", "How the network is trained.")
 
     @model_validator(mode="after")

@@ -1,6 +1,6 @@
 """From volumes to latents and back, with a trained model, subject by subject."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 import tensorflow as tf
@@ -8,9 +8,8 @@ import tensorflow as tf
 from mrigen.data.cache import VolumeCache
 from mrigen.data.dataset import Dataset
 from mrigen.data.pipeline import inference_dataset
-from mrigen.models import LatentModel
-
-BATCH_SIZE = 8
+from mrigen.models.base import LatentModel
+from mrigen.models.batches import BATCH_SIZE, encode_batches, pad_batch
 
 
 def encode_cache(model: LatentModel, cache: VolumeCache, rows: np.ndarray | None = None) -> dict[str, np.ndarray]:
@@ -25,23 +24,14 @@ def encode_cache(model: LatentModel, cache: VolumeCache, rows: np.ndarray | None
         standard deviations.
     """
     rows = np.arange(len(cache.table)) if rows is None else rows
-    latents = _encode(model, (volumes for _, volumes in inference_dataset(cache, rows, BATCH_SIZE)))
+    latents = encode_batches(model, (volumes for _, volumes in inference_dataset(cache, rows, BATCH_SIZE)))
     return {"scan_id": cache.table["scan_id"].to_numpy(dtype=str)[rows], **latents}
 
 
 def encode_volumes(model: LatentModel, volumes: np.ndarray) -> dict[str, np.ndarray]:
     """Returns loc and, for a VAE, scale (n, latent) float32 of `volumes` (n, x, y, z), bytes as a cache has them."""
     parts = (volumes[start : start + BATCH_SIZE] for start in range(0, len(volumes), BATCH_SIZE))
-    return _encode(model, (tf.cast(part, tf.float32)[..., None] / 255.0 for part in parts))
-
-
-def _encode(model: LatentModel, batches: Iterable[tf.Tensor]) -> dict[str, np.ndarray]:
-    posterior = model.graph(_posterior)
-    parts = []
-    for volumes in batches:
-        outputs = posterior(pad_batch(volumes))
-        parts.append({name: value.numpy()[: len(volumes)] for name, value in outputs.items()})
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    return encode_batches(model, (tf.cast(part, tf.float32)[..., None] / 255.0 for part in parts))
 
 
 def encoded_batches(
@@ -65,10 +55,6 @@ def encoded_batches(
         start += count
 
 
-def _posterior(model: LatentModel, volumes):
-    return model.posterior(volumes)
-
-
 def latent_names(count: int, what: str = "loc") -> list[str]:
     """Returns the names of the columns of a table of latents.
 
@@ -86,7 +72,7 @@ def decode_latents(model: LatentModel, latents: np.ndarray, conditions: np.ndarr
     Batches have a constant size, so a latent gives the same volume whoever is decoded with it.
 
     Args:
-        conditions: covariates (n, condition), of a model that is told any; None where nothing is known.
+        conditions: covariates (n, condition), of a model that is given any; None where nothing is known.
     """
     return np.concatenate([parts["reconstruction"] for parts in decode_batches(model, latents, conditions)])[..., 0]
 
@@ -106,9 +92,3 @@ def decode_batches(
 
 def _decode_parts(model: LatentModel, z, condition):
     return model.decode_parts(z, condition=condition)
-
-
-def pad_batch(batch: tf.Tensor) -> tf.Tensor:
-    """Returns `batch` filled up with zeros to `BATCH_SIZE`."""
-    missing = BATCH_SIZE - len(batch)
-    return tf.pad(batch, [[0, missing]] + [[0, 0]] * (batch.shape.rank - 1)) if missing else batch

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from mrigen.data.covariates import COLUMNS
 from mrigen.data.checking import find_faults, mask_faults
+from mrigen.data.covariates import COLUMNS
 from mrigen.data.preprocess import Prepared, grid_affine, prepare_volume
 from mrigen.errors import CohortError, UsageError
-from mrigen.system.progress import progress_bar
-from mrigen.runs import Run
 from mrigen.imaging.volumes import SUFFIXES, read_volume
+from mrigen.runs import Run
+from mrigen.system.progress import progress_bar
 
 logger = logging.getLogger(__name__)
 

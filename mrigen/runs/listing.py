@@ -9,11 +9,11 @@ from typing import Any
 
 import pandas as pd
 
-from mrigen.statistics.collapse import has_collapsed
-from mrigen.runs.comparison import render_table, show_figure
 from mrigen.errors import MrigenError, RunError
-from mrigen.system.files import read_json
 from mrigen.runs import Run
+from mrigen.runs.comparison import render_table, show_figure
+from mrigen.statistics.collapse import has_collapsed
+from mrigen.system.files import read_json
 
 _INTEGERS = ("epochs", "of_epochs", "active_units", "latents")
 _DECIMALS = ("validation_elbo", "validation_mse", "minutes")

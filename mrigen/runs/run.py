@@ -16,8 +16,8 @@ import pandas as pd
 from mrigen.data.covariates import Covariates
 from mrigen.data.preprocess import grid_affine
 from mrigen.errors import CohortError, RunError
-from mrigen.system.files import atomic_path, read_json, write_json
 from mrigen.recipe import Recipe, load_recipe
+from mrigen.system.files import atomic_path, read_json, write_json
 
 RUN_FORMAT = 1
 WEIGHTS = "model.weights.h5"
@@ -67,12 +67,12 @@ class Run:
 
     @property
     def covariates(self) -> Covariates | None:
-        """What the model of the run is told of people beside their latents; None where it is told nothing."""
-        names = self.recipe.model.condition
+        """The covariates that the model of the run is given beside latents; None where it is given none."""
+        names = self.recipe.model.covariates
         return Covariates.of(self.subjects, self.split, names) if names else None
 
     def conditions(self, scan_ids) -> np.ndarray | None:
-        """Returns what the model is told of the people of images, (images, condition) float32; None where nothing."""
+        """Returns the covariates of the people of images, (images, condition) float32; None if the model has none."""
         if self.covariates is None:
             return None
         return self.covariates.encode(self.subjects.set_index("scan_id").loc[list(scan_ids)])
@@ -103,13 +103,13 @@ class Run:
         if not path.is_file():
             raise RunError(
                 f"{self.directory}: no {WEIGHTS}, expected the weights of a finished fit. "
-                f"Finish it with mrigen fit --resume {self.directory}, or name another run with --run."
+                f"Finish it with `mrigen.resume('{self.directory}')`, or name another run with `run`."
             )
         return path
 
     def build_model(self):
         """Returns the model of the run with the weights that a fit begins with."""
-        from mrigen.models import build_model
+        from mrigen.models.building import build_model
 
         shape, precision, seed = self.grid["volume_shape"], self.facts["precision"], self.recipe.training.seed
         return build_model(self.recipe.model, shape, precision, seed, self.covariates)
@@ -171,7 +171,7 @@ class Run:
         path = self.directory / name
         if not path.is_file():
             raise RunError(
-                f"{self.directory}: no {name}, expected a run folder made by mrigen fit. Name another with --run."
+                f"{self.directory}: no {name}, expected a run folder made by mrigen fit. Name another with `run`."
             )
         return path
 
@@ -214,7 +214,7 @@ def open_run(directory: str | os.PathLike | None = None, root: str | os.PathLike
         return newest_run(root)
     run = Run(Path(directory))
     if not run.directory.is_dir():
-        raise RunError(f"{directory}: no such folder, expected a run made by mrigen fit. Check --run.")
+        raise RunError(f"{directory}: no such folder, expected a run made by mrigen fit. Check `run`.")
     _ = run.recipe, run.facts, run.grid, run.weights_path
     return run
 

@@ -28,7 +28,7 @@ class Progress:
         best_epoch: the epoch whose weights are the best so far (0-based), -1 before the first.
         best: its figure (validation ELBO in nats, or minus the validation loss); larger is better. None where it is no
             number.
-        collapsed: whether the latents were found collapsed, and that was told.
+        collapsed: whether the latents were found collapsed, and that was said.
         done: whether no epoch is to follow.
     """
 
@@ -58,7 +58,7 @@ class KLWarmup(keras.callbacks.Callback):
         self.period = period
 
     def on_epoch_begin(self, epoch, logs=None):
-        self.model.kl_warmth.assign(min(1.0, (epoch % self.period + 1) / (self.epochs + 1)))
+        self.model.kl_weight.assign(min(1.0, (epoch % self.period + 1) / (self.epochs + 1)))
 
 
 class LatentWatch(keras.callbacks.Callback):
@@ -69,11 +69,11 @@ class LatentWatch(keras.callbacks.Callback):
 
     Args:
         volumes: (people, x, y, z, 1), people the model is not trained on where there are any.
-        condition: what the model is told of them, (people, condition), or None.
+        condition: their covariates, (people, condition), or None.
         patience: epochs at the start in which few active variables are no fault.
         on_collapse: "warn", or "stop", which also ends the fit.
         logger: who speaks.
-        progress: where it is kept what was told already.
+        progress: where it is kept what was said already.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class LatentWatch(keras.callbacks.Callback):
     def _measure(self):
         locations = self.model.posterior(self.volumes)["loc"]
         nll = [
-            self.model.likelihood(self.volumes, self.model.decode(z, condition=self.condition))["nll"]
+            self.model.nll(self.volumes, self.model.decode(z, condition=self.condition))
             for z in (locations, tf.roll(locations, 1, axis=0))
         ]
         return locations, tf.reduce_mean(nll[1] - nll[0])
@@ -212,7 +212,7 @@ class Checkpoint(keras.callbacks.Callback):
         within = f" and {progress.step} of {self.steps} steps" if progress.step else ""
         return Interrupted(
             f"{run}: stopped as asked, after {progress.epoch} of {self.epochs} epochs{within}; all of it is saved. "
-            f"Go on with mrigen fit --resume {run}."
+            f"Go on with `mrigen.resume('{run}')`."
         )
 
 
@@ -232,7 +232,7 @@ def load_progress(directory: Path) -> Progress:
     needed = {weights_path(directory, progress.epoch, progress.step), *_best_weights(directory, progress)}
     for weights in sorted(needed):
         if not weights.is_file():
-            raise RunError(f"{weights}: no such file, expected what {path.name} tells of. Restore it, or fit again.")
+            raise RunError(f"{weights}: no such file, expected what {path.name} names. Restore it, or fit again.")
     return progress
 
 

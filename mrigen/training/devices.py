@@ -55,38 +55,38 @@ class Placement:
         return self.num_devices * self.num_workers
 
     @property
-    def writes(self) -> bool:
-        """Whether this worker writes the run."""
+    def is_chief(self) -> bool:
+        """Whether this worker writes the run: the first of all."""
         return self.worker == 0
 
-    def total(self, *values: float) -> list[float]:
+    def all_reduce(self, *values: float) -> list[float]:
         """Returns the sums of numbers over the workers; every worker has to call this, and waits for the others."""
         if self.num_workers == 1:
             return [float(value) for value in values]
         return [float(value) for value in self._sum(tf.constant(values, tf.float32))]
 
-    def share(self, text: str) -> str:
+    def broadcast(self, text: str) -> str:
         """Returns the text of worker 0; every worker has to call this."""
         if self.num_workers == 1:
             return text
         content = text.encode()
         if len(content) > LONGEST_TEXT:
             raise ValueError(f"got {len(content)} bytes, expected at most {LONGEST_TEXT}.")
-        own = content if self.writes else b""
+        own = content if self.is_chief else b""
         return (
             bytes(int(code) for code in self._sum(tf.constant([*own.ljust(LONGEST_TEXT, b"\0")], tf.int32)))
             .rstrip(b"\0")
             .decode()
         )
 
-    def after_first(self, function: Callable[[], Result]) -> Result | None:
+    def on_chief(self, function: Callable[[], Result]) -> Result | None:
         """Returns function() of worker 0, and None on the others, which wait until it has returned.
 
         Raises:
             MrigenError: on all workers, if it failed on worker 0.
         """
-        if not self.writes:
-            (status,) = self.total(0.0)
+        if not self.is_chief:
+            (status,) = self.all_reduce(0.0)
             if status:
                 error = MrigenError(f"worker {self.worker}: worker 0 could not go on, and says why. Correct it there.")
                 error.exit_status = int(status)
@@ -95,10 +95,16 @@ class Placement:
         try:
             result = function()
         except MrigenError as error:
-            self.total(error.exit_status)
+            self.all_reduce(error.exit_status)
             raise
-        self.total(0.0)
+        self.all_reduce(0.0)
         return result
+
+    def positions(self, batch_size: int) -> tuple[int, int, int]:
+        """Returns (first, last, size) of this worker's rows in a batch of all, and of a batch of one device."""
+        size = batch_size // self.num_replicas
+        first = self.worker * self.num_devices
+        return first * size, (first + self.num_devices) * size, size
 
     def _sum(self, values: tf.Tensor):
         own = self.strategy.experimental_distribute_values_from_function(
@@ -129,7 +135,7 @@ _SUMMERS: dict[str, Any] = {}
 _JOINED: dict[tuple, tf.distribute.Strategy] = {}
 
 
-def place(training: TrainingRecipe) -> Placement:
+def choose_placement(training: TrainingRecipe) -> Placement:
     """Returns where a fit of these settings runs; has to come before anything is computed.
 
     Raises:
@@ -204,7 +210,7 @@ def find_cluster(asked: int | str, environment: Mapping[str, str] = os.environ) 
     if asked not in ("auto", count):
         raise UsageError(
             f"training.workers: got {asked}, expected {count}, as TF_CONFIG or SLURM says. Start as many processes "
-            "(mrigen submit fit --nodes), or set auto."
+            "or set auto."
         )
     return found if count > 1 else None
 
@@ -314,10 +320,10 @@ def check_precision(precision: str, placement: Placement) -> None:
 
 
 def lost(run: Any, error: Exception) -> PeerLost:
-    """Returns what is to be told when a peer is gone."""
+    """Returns the error of a peer that is gone."""
     return PeerLost(
         f"{run}: another worker is gone ({_first_line(error)}); the last checkpoint is kept. Start all workers again, "
-        f"with mrigen fit --resume {run}."
+        f"with `mrigen.resume('{run}')`."
     )
 
 

@@ -24,12 +24,13 @@ from mrigen.data.pipeline import choose_rows, read_volumes, shuffle_buffer, step
 from mrigen.data.splits import split_subjects
 from mrigen.models import build_model
 from mrigen.models.base import LatentModel
+from mrigen.models.batches import BATCH_SIZE
 from mrigen.recipe import Recipe
-from mrigen.runs.encoding import BATCH_SIZE, encode_volumes
+from mrigen.runs.encoding import encode_volumes
 from mrigen.statistics.collapse import REMEDY, Forecast, has_collapsed
 from mrigen.system.machine import available_memory, peak_rss_mb
 from mrigen.system.progress import progress_bar
-from mrigen.training.fitting import make_optimizer
+from mrigen.training.epochs import make_optimizer
 from mrigen.training.precision import choose_precision
 
 # Training steps that are timed, after one that also traces the graph.
@@ -123,7 +124,7 @@ def plan_fit(recipe: Recipe) -> Plan:
                 "Lower training.batch_size, or raise model.patch or preprocess.zooms."
             )
     forecast = None
-    if recipe.model.kind != "autoencoder" and num_train is not None and num_train > 2:
+    if recipe.model.forecast_settings is not None and num_train is not None and num_train > 2:
         forecast = forecast_collapse(recipe, model.latent_size)
         if has_collapsed(forecast.num_directions, forecast.latent_size):
             warnings.append(f"collapse: {forecast.in_words()}. {REMEDY}")
@@ -173,11 +174,11 @@ def forecast_collapse(recipe: Recipe, latent_size: int) -> Forecast:
             cache = open_cache(some, recipe.preprocess, recipe.data.apply_mask, Path(folder), advance)
         volumes = read_volumes(cache, np.arange(len(rows)))
         dataset, counted = Dataset(cache, split), None
-        if recipe.model.condition:
-            told = Covariates.of(cache.table, split, recipe.model.condition)
-            dataset = dataclasses.replace(dataset, covariates=told)
-        if recipe.model.likelihood_mask is not None:
-            mask = recipe.model.likelihood_mask
+        if recipe.model.covariates:
+            covariates = Covariates.of(cache.table, split, recipe.model.covariates)
+            dataset = dataclasses.replace(dataset, covariates=covariates)
+        if recipe.model.counted_voxels is not None:
+            mask = recipe.model.counted_voxels
             counted = choose_counted(dataset, volumes.mean(axis=0), mask, recipe.preprocess.zooms)
         conditions = dataset.conditions(np.arange(len(rows)))
     return forecast_of(recipe.model, volumes, latent_size, counted, conditions)[0]
@@ -228,12 +229,12 @@ def _measure(model: LatentModel, recipe: Recipe, batch_size: int, steps: int) ->
     volumes = np.random.default_rng(0).random((batch_size, *model.volume_shape, 1), dtype=np.float32)
     batches = tf.data.Dataset.from_tensors(volumes).repeat()
     timer = _StepTimer()
-    model.fit(batches, steps_per_epoch=TIMED_STEPS + 1, callbacks=[timer], shuffle=False, verbose=0)
+    model.fit(batches, adapt=False, steps_per_epoch=TIMED_STEPS + 1, callbacks=[timer], shuffle=False, verbose=0)
     return statistics.median(timer.seconds[1:]), _measure_encoding(model), _peak_bytes()
 
 
 def _measure_encoding(model: LatentModel) -> float:
-    if getattr(model, "refinement", None) is not None:  # Nothing is refined before a curvature is known.
+    if model.refinement is not None:  # Nothing is refined before a curvature is known.
         model.refinement.learn(np.eye(model.latent_size))
     volumes = np.random.default_rng(0).integers(0, 256, (BATCH_SIZE, *model.volume_shape), np.uint8)
     encode_volumes(model, volumes)  # Traces the graph.

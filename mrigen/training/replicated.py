@@ -33,11 +33,11 @@ class SharedCheckpoint(Checkpoint):
         return [float(value) for value in self.loop.running.ravel()]
 
     def _save(self) -> None:
-        if self.loop.placement.writes:
+        if self.loop.placement.is_chief:
             super()._save()
 
     def _interrupted(self):
-        self.loop.placement.total(0.0)  # Nobody goes before the checkpoint is written.
+        self.loop.placement.all_reduce(0.0)  # Nobody goes before the checkpoint is written.
         return super()._interrupted()
 
 
@@ -61,7 +61,7 @@ class ReplicatedLoop:
         self.clips = clip_norm is not None
         self.stop = stop
         self.agreed = StopRequest()
-        self.names = ["loss", *model.trackers]
+        self.names = ["loss", *model.reported]
         self.running = np.zeros((len(self.names), 2))
         self._train = tf.function(self._train_all, autograph=False, reduce_retracing=True)
         self._test = tf.function(self._test_all, autograph=False, reduce_retracing=True)
@@ -93,11 +93,11 @@ class ReplicatedLoop:
             logs = self._figures(self.running)
             if validation is not None:
                 logs |= {f"val_{name}": value for name, value in self._validate(validation).items()}
-            (asked,) = self.placement.total(float(self.stop.asked))
+            (asked,) = self.placement.all_reduce(float(self.stop.asked))
             self.agreed.asked = self.agreed.asked or asked > 0.0
             listeners.on_epoch_end(epoch, logs)
             # What worker 0 wrote down counts, whatever another's arithmetic says.
-            (ends,) = self.placement.total(float(model.stop_training and self.placement.writes))
+            (ends,) = self.placement.all_reduce(float(model.stop_training and self.placement.is_chief))
             if ends:
                 break
         listeners.on_train_end()
@@ -164,13 +164,13 @@ class ReplicatedLoop:
         return self._reduced(inputs, loss, counts, 0.0)
 
     def _reset(self):
-        for tracker in self.model.trackers.values():
+        for tracker in self.model.reported.values():
             tracker.reset_state()
 
     def _reduced(self, inputs, loss, counts, asked):
         size = tf.cast(tf.shape(tf.nest.flatten(inputs)[0])[0], tf.float32)
         own = [loss * size, size]
-        for tracker in self.model.trackers.values():
+        for tracker in self.model.reported.values():
             own += [tf.convert_to_tensor(tracker.total), tf.convert_to_tensor(tracker.count)]
         own = [tf.cast(value, tf.float32) * counts for value in own]
         # Of people who are not there nothing is known, not even that it is a number.

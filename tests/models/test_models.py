@@ -6,8 +6,8 @@ import pytest
 import tensorflow as tf
 from battery import MODEL_CASES, SIDES, flat, halved
 
-from mrigen.models import MODELS, Autoencoder, build_model
-from mrigen.recipe import ModelRecipe
+from mrigen.models import Autoencoder, LatentModel, build_model, families, model_recipe
+from mrigen.recipe import load_recipe
 
 every_model = pytest.mark.parametrize("case", MODEL_CASES, ids=str)
 
@@ -95,13 +95,13 @@ def test_doubling_the_batch_leaves_the_loss_unchanged(case):
     np.testing.assert_allclose(once, twice, rtol=1e-5)
 
 
-@pytest.mark.parametrize("kind", MODELS)
+@pytest.mark.parametrize("kind", families())
 @pytest.mark.parametrize("latent_dim", [None, 3])
 @pytest.mark.parametrize("blocks, channels", [(2, 2), (2, [2, 3]), (1, [4])])
 def test_build_model_follows_the_recipe(kind, latent_dim, blocks, channels):
-    recipe = ModelRecipe(kind=kind, latent_dim=latent_dim, latent_channels=5, blocks=blocks, channels=channels)
+    recipe = model_recipe(kind=kind, latent_dim=latent_dim, latent_channels=5, blocks=blocks, channels=channels)
     model = build_model(recipe, SIDES, precision="mixed_bfloat16", seed=3)
-    assert type(model) is MODELS[kind]
+    assert type(model) is families()[kind].load()
     assert model.built
     assert list(model.channels) == ([channels] * blocks if isinstance(channels, int) else channels)
     assert model.latent_size == (latent_dim or 5 * np.prod(halved(SIDES, blocks)))
@@ -110,22 +110,24 @@ def test_build_model_follows_the_recipe(kind, latent_dim, blocks, channels):
 
 
 def test_every_kind_of_a_recipe_has_a_model():
-    assert set(MODELS) == set(ModelRecipe.model_fields["kind"].annotation.__args__)
+    for kind, family in families().items():
+        assert issubclass(family.load(), LatentModel)
+        assert type(load_recipe("vae", [f"model={{kind: {kind}}}"]).model) is family.keys
 
 
-@pytest.mark.parametrize("kind", MODELS)
+@pytest.mark.parametrize("kind", families())
 @pytest.mark.parametrize("latent_dim", [None, 3])
 def test_odd_sides_come_back_whole(kind, latent_dim):
-    recipe = ModelRecipe(kind=kind, latent_dim=latent_dim, blocks=3, channels=[2, 3, 2])
+    recipe = model_recipe(kind=kind, latent_dim=latent_dim, blocks=3, channels=[2, 3, 2])
     model = build_model(recipe, (29, 35, 29))
     outputs = model(volumes(1, sides=(29, 35, 29)), training=True)
     assert outputs["reconstruction"].shape == (1, 29, 35, 29, 1)
     assert outputs["loc"].shape == (1, 3 if latent_dim else 16 * 4 * 5 * 4)
 
 
-@pytest.mark.parametrize("kind", MODELS)
+@pytest.mark.parametrize("kind", families())
 def test_first_reconstruction_is_the_mean_image(kind):
-    model = build_model(ModelRecipe(kind=kind, latent_dim=3, blocks=2, channels=2), SIDES)
+    model = build_model(model_recipe(kind=kind, latent_dim=3, blocks=2, channels=2), SIDES)
     mean = np.random.default_rng(0).uniform(size=SIDES).astype("float32")
     model.start_at_mean(mean)
     np.testing.assert_array_equal(model(volumes(2))["reconstruction"][1, ..., 0], mean)
@@ -133,7 +135,7 @@ def test_first_reconstruction_is_the_mean_image(kind):
 
 @pytest.mark.parametrize("kind", ["autoencoder", "vae"])
 def test_a_model_without_mean_image_starts_from_noise(kind):
-    model = build_model(ModelRecipe(kind=kind, latent_dim=3, blocks=2, channels=2, mean_image=False), SIDES)
+    model = build_model(model_recipe(kind=kind, latent_dim=3, blocks=2, channels=2, mean_image=False), SIDES)
     model.start_at_mean(np.ones(SIDES, "float32"))
     assert model.mean is None
     assert np.any(model(volumes(2))["reconstruction"])
@@ -145,7 +147,7 @@ def test_autoencoder_loss_is_half_the_summed_squared_error():
     loss = model.compute_loss(x=volumes(), y_pred={"reconstruction": reconstruction})
     squares = (volumes().numpy().astype(float) - reconstruction.numpy()) ** 2
     np.testing.assert_allclose(loss, 0.5 * squares.sum() / 3, rtol=1e-5)
-    np.testing.assert_allclose(model.trackers["mse"].result(), squares.mean(), rtol=1e-5)
+    np.testing.assert_allclose(model.reported["mse"].result(), squares.mean(), rtol=1e-5)
 
 
 @every_model

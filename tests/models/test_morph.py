@@ -8,7 +8,7 @@ from scipy.ndimage import map_coordinates
 
 from mrigen.layers import bending, integrate_velocity, jacobian_determinant, upsample_displacement
 from mrigen.models import MorphingAutoencoder, VariationalAutoencoder
-from mrigen.models.morph import affine_basis
+from mrigen.models.morph.model import affine_basis
 
 
 def morph(sides=SIDES, **options):
@@ -20,7 +20,7 @@ def morph(sides=SIDES, **options):
 def disturbed(**options):
     model = morph(**options)
     disturb(model)
-    model.kl_warmth.assign(1.0)
+    model.kl_weight.assign(1.0)
     return model
 
 
@@ -92,7 +92,7 @@ def test_the_loss_adds_half_the_weighted_bending_and_the_elbo_does_not(volumes, 
     model = disturbed(velocity_smoothness=weight)
     outputs = model(volumes)
     loss = model.compute_loss(x=volumes, y_pred=outputs, training=False)
-    terms = {name: float(tracker.result()) for name, tracker in model.trackers.items()}
+    terms = {name: float(tracker.result()) for name, tracker in model.reported.items()}
     bent = bending(outputs["velocity"]).numpy().mean()
     assert bent > 1e-3
     assert terms["smoothness_nats"] == pytest.approx(0.5 * weight * bent, rel=1e-5)
@@ -182,7 +182,7 @@ def test_detail_is_added_and_costs_its_penalty(volumes):
     np.testing.assert_allclose(outputs["reconstruction"], moved + outputs["detail"], atol=1e-5)
     model.compute_loss(x=volumes, y_pred=outputs, training=False)
     expected = 1.5 * np.square(outputs["detail"]).sum(axis=(1, 2, 3, 4)).mean()
-    assert float(model.trackers["detail_nats"].result()) == pytest.approx(expected, rel=1e-5)
+    assert float(model.reported["detail_nats"].result()) == pytest.approx(expected, rel=1e-5)
 
 
 def test_a_moved_head_is_found_by_moving_the_template():
@@ -193,7 +193,8 @@ def test_a_moved_head_is_found_by_moving_the_template():
     model = morph(sides, decoder_sigma=0.1)
     model.start_at_mean(heads[1].astype("float32"))
     z = tf.constant([[3.0, 0, 0], [-3.0, 0, 0]])
-    weights = [*model.expand.trainable_weights, *model.refine.trainable_weights, *model.to_fields.trainable_weights]
+    layers = (model.expand, model.velocity_block, model.to_fields)
+    weights = [weight for layer in layers for weight in layer.trainable_weights]
 
     @tf.function
     def step():

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from mrigen.layers import Erasure, Predictability
 from mrigen.losses import mean_discrepancy, predictability
-from mrigen.models.objectives import OBJECTIVES, Objective, Terms
+from mrigen.models.vae.objectives import OBJECTIVES, Objective, Terms
 
 BATCH, LATENT = 4, 3
 

@@ -4,9 +4,9 @@ import tensorflow as tf
 
 from mrigen.data.pipeline import read_volumes
 from mrigen.models import MorphingAutoencoder, VariationalAutoencoder, build_model
-from mrigen.models.refinement import FIRST_RATE, Refinement
+from mrigen.models.vae.refinement import FIRST_RATE, Refinement
 from mrigen.recipe import parse_recipe
-from mrigen.training.finishing import finish_inference
+from mrigen.training.epochs import people_batches
 from tests.battery import disturb
 
 SIDES = (9, 8, 7)
@@ -128,7 +128,7 @@ def test_the_energy_of_a_morphing_model_is_what_training_lowers(volumes):
     model = refined(MorphingAutoencoder, field_channels=3, detail_penalty=5.0)
     outputs = model(volumes)
     model.compute_loss(x=volumes, y_pred=outputs, training=False)
-    terms = {name: float(tracker.result()) for name, tracker in model.trackers.items()}
+    terms = {name: float(tracker.result()) for name, tracker in model.reported.items()}
     found = np.mean(model.energy(volumes, outputs["z"]) + model.prior(outputs["z"]))
     assert found == pytest.approx(terms["nll_nats"] + terms["smoothness_nats"] + terms["detail_nats"], rel=1e-5)
 
@@ -140,7 +140,7 @@ def test_the_curvature_is_that_of_the_decoder(finished_run):
     model = VariationalAutoencoder(shape, latent_dim=3, channels=(2, 4), refinement_steps=3)
     model.build((None, *shape, 1))
     disturb(model)
-    finish_inference(model, dataset)
+    model.adapt_inference(people_batches(dataset, "train"), people_batches(dataset, "validation"))
     rows = dataset.rows("train")
     guess = model.posterior(read_volumes(dataset.cache, rows)[..., None], refined=False)["loc"]
     steps = 0.01 * np.eye(3, dtype="float32")

@@ -13,9 +13,9 @@ NUM_VOXELS = 9 * 8 * 7
 def vae(seed=0, **options):
     model = VariationalAutoencoder(SIDES, latent_dim=3, channels=(2, 2), seed=seed, **options)
     model.build((None, *SIDES, 1))
-    settings = model.kl_warmth.numpy(), model.likelihood.log_sigma.numpy()
+    settings = model.kl_weight.numpy(), model.likelihood.log_sigma.numpy()
     disturb(model)
-    model.kl_warmth.assign(settings[0])
+    model.kl_weight.assign(settings[0])
     model.likelihood.log_sigma.assign(settings[1])
     return model
 
@@ -26,7 +26,7 @@ def volumes():
 
 
 def terms(model):
-    return {name: float(tracker.result()) for name, tracker in model.trackers.items()}
+    return {name: float(tracker.result()) for name, tracker in model.reported.items()}
 
 
 def test_draws_differ_between_steps_and_follow_the_seed(volumes):
@@ -57,7 +57,7 @@ def test_encode_is_the_mean_of_the_draws(volumes):
 @pytest.mark.parametrize("beta, warmth", [(1.0, 1.0), (4.0, 0.25), (0.5, 0.0)])
 def test_loss_weighs_the_kl_and_the_elbo_does_not(volumes, decoder_sigma, beta, warmth):
     model = vae(decoder_sigma=decoder_sigma, beta=beta)
-    model.kl_warmth.assign(warmth)
+    model.kl_weight.assign(warmth)
     loss = float(model.compute_loss(x=volumes, y_pred=model(volumes), training=False))
     got, reference = terms(model), vae(decoder_sigma=decoder_sigma)
     reference.compute_loss(x=volumes, y_pred=reference(volumes), training=False)
@@ -116,10 +116,10 @@ def test_what_latents_tell_is_that_of_their_means():
     outputs = model(inputs, training=True)
     losses = {}
     for name, loc in {"blind": tf.zeros((12, 3)), "telling": tf.tile(inputs["condition"][:, :1], (2, 3))}.items():
-        model.told_by.kept_z.assign(tf.zeros_like(model.told_by.kept_z))
-        model.told_by.kept_targets.assign(tf.zeros_like(model.told_by.kept_targets))
+        model.predictability.kept_z.assign(tf.zeros_like(model.predictability.kept_z))
+        model.predictability.kept_targets.assign(tf.zeros_like(model.predictability.kept_targets))
         model.reset_metrics()
         model.compute_loss(x=inputs, y_pred={**outputs, "loc": loc, "z": tf.zeros((12, 3))})
-        losses[name] = float(model.trackers["predictability"].result())
+        losses[name] = float(model.reported["predictability"].result())
     assert losses["blind"] == pytest.approx(0.0, abs=1e-6)
     assert losses["telling"] > 0.4

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from mrigen.models import MODELS, build_model
+from mrigen.models import build_model, families
 from mrigen.recipe import list_recipes, load_recipe
 
 GRID = [(blocks, channels) for blocks in (1, 2, 3, 4) for channels in (16, 32, 64)]
@@ -47,7 +47,7 @@ def test_the_best_autoencoder_goes_from_16_to_32_channels():
 def test_the_vae_has_the_voxels_latents_and_compression_of_the_paper():
     recipe = load_recipe("paper/vae")
     # Not built: its dense layers have 93 million weights.
-    model = MODELS["vae"].from_recipe(recipe.model, recipe.preprocess.volume_shape, "float32", 0)
+    model = families()["vae"].load().from_recipe(recipe.model, recipe.preprocess.volume_shape, "float32", 0)
     assert (recipe.model.objective, model.channels) == ("paper", (32, 32, 32))
     assert (model.num_voxels / 2, model.latent_size) == (59856, 3360)
     assert round(model.num_voxels / model.latent_size) == 36

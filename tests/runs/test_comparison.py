@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mrigen.runs.comparison import compare, count_weights, describe_differences, render_table, sort_table, unprobed
 from mrigen.errors import RunError, UsageError
 from mrigen.recipe import dump_recipe, parse_recipe
 from mrigen.runs import Run
+from mrigen.runs.comparison import compare, count_weights, describe_differences, render_table, sort_table, unprobed
 
 PEOPLE = {"sub-1": "train", "sub-2": "train", "sub-3": "heldout"}
 METRICS = {

@@ -7,8 +7,8 @@ import pytest
 
 from mrigen.data.pipeline import read_volumes
 from mrigen.errors import CohortError, UsageError
-from mrigen.runs.images import check_different, check_given, prepare_images, conditions_of
 from mrigen.runs import Run
+from mrigen.runs.images import check_different, check_given, conditions_of, prepare_images
 
 
 def test_own_images_become_what_the_run_was_fitted_on(finished_run):

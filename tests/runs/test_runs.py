@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from mrigen.errors import RunError
+from mrigen.imaging.volumes import apply_affine
 from mrigen.recipe import load_recipe
 from mrigen.runs import Run, newest_run, open_run
-from mrigen.imaging.volumes import apply_affine
 
 
 def test_a_run_describes_itself(finished_run):

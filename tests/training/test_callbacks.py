@@ -87,7 +87,7 @@ def test_the_kl_weight_rises_once_or_in_cycles(epochs, period, expected):
     warmup.set_model(model)
     for epoch in range(6):
         warmup.on_epoch_begin(epoch)
-        weights.append(float(model.kl_warmth))
+        weights.append(float(model.kl_weight))
     assert weights == pytest.approx(expected)
 
 

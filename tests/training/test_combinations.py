@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from mrigen.distributions import LIKELIHOODS, POSTERIORS, PRIORS
 from mrigen.models import VariationalAutoencoder
-from mrigen.models.objectives import OBJECTIVES
+from mrigen.models.vae.objectives import OBJECTIVES
 
 
 def trained(**options):
@@ -33,7 +33,7 @@ def test_each_prior_trains_under_each_objective(prior, objective):
     model, losses = trained(prior=prior, objective=objective, num_draws=2 if objective == "iw" else 1)
     assert np.isfinite(losses).all()
     assert all(np.isfinite(weight).all() for weight in model.get_weights())
-    reported = {name: float(tracker.result()) for name, tracker in model.trackers.items()}
+    reported = {name: float(tracker.result()) for name, tracker in model.reported.items()}
     assert set(reported) == {"nll_nats", "kl_nats", "elbo_nats", "mse", "decoder_sigma"}
     assert reported["elbo_nats"] == pytest.approx(-reported["nll_nats"] - reported["kl_nats"], rel=1e-4)
 

@@ -10,7 +10,7 @@ from mrigen.errors import UsageError
 from mrigen.generation.densities.base import Density, PriorDensity
 from mrigen.generation.densities.fitted import MOST_LATENTS, GaussianDensity, MixtureDensity
 from mrigen.generation.densities.trained import FlowDensity, TrainedDensity, TwoStageDensity
-from mrigen.models import LatentModel, VariationalAutoencoder
+from mrigen.models.base import LatentModel
 from mrigen.runs import Run
 
 FITTED = {"gmm": MixtureDensity, "flow": FlowDensity, "two-stage": TwoStageDensity}
@@ -34,17 +34,18 @@ def choose_density(
             VAE over the latents).
         seed: of fits and draws.
         covariates: what is going to be known of the people to draw: a fitted density is then that of people with them
-            (what they add to the latents is found by ridge regression), and so is the prior of a model that was told.
+            (what they add to the latents is found by ridge regression), and so is the prior of a conditional model.
 
     Raises:
-        UsageError: no such density, or a prior of a model without one, or (with covariates) of one that was not told.
+        UsageError: no such density, or a prior of a model without one, or (with covariates) of one that is not
+            conditional on them.
     """
-    has_prior = isinstance(model, VariationalAutoencoder)
-    told = covariates is None or (has_prior and model.condition_size == covariates.size)
-    known = [one for one in DENSITIES if one != "prior" or (has_prior and told)]
+    has_prior = model.prior is not None
+    is_conditional = covariates is None or (has_prior and model.condition_size == covariates.size)
+    known = [one for one in DENSITIES if one != "prior" or (has_prior and is_conditional)]
     if name not in known:
-        whose = f"kind {run.recipe.model.kind}" + ("" if told else " that was not told these covariates")
-        raise UsageError(f"--density: got {name}, expected one of {', '.join(known)} for {whose}. Set auto.")
+        whose = f"kind {run.recipe.model.kind}" + ("" if is_conditional else " that was not given these covariates")
+        raise UsageError(f"got {name}, expected one of {', '.join(known)} for {whose}. Set auto.", "density")
     if name == "prior":
         return PriorDensity(model.prior)
     is_large = model.latent_size > MOST_LATENTS
@@ -52,7 +53,7 @@ def choose_density(
         return PriorDensity(model.prior) if "prior" in known else _fit(run, model, "gmm", seed, covariates)
     if is_large and name in ("gaussian", "two-stage"):
         raise UsageError(
-            f"--density {name}: got {model.latent_size} latent variables, expected at most {MOST_LATENTS}. Set gmm."
+            f"got {name} for {model.latent_size} latent variables, expected at most {MOST_LATENTS}. Set gmm.", "density"
         )
     if name != "auto":
         return _fit(run, model, name, seed, covariates)
@@ -72,10 +73,10 @@ def posterior_draws(
     covariates beside them, (n, condition) or None. Of an autoencoder the latents themselves, once each."""
     latents = run.load_latents(split)
     loc = latents["loc"]
-    if not isinstance(model, VariationalAutoencoder):
+    if model.likelihood is None:
         return loc, _conditions(run, latents, covariates)
     posterior = {name: tf.repeat(latents[name], DRAWS_A_PERSON, axis=0) for name in model.posterior_names}
-    draws = model.to_posterior.draw(posterior, tf.constant([seed, 3])).numpy() if len(loc) else loc
+    draws = model.draw(posterior, tf.constant([seed, 3])).numpy() if len(loc) else loc
     condition = _conditions(run, latents, covariates)
     return draws, None if condition is None else np.repeat(condition, DRAWS_A_PERSON, axis=0)
 

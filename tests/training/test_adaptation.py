@@ -8,7 +8,7 @@ import pytest
 from mrigen.data.pipeline import read_volumes
 from mrigen.recipe import load_recipe
 from mrigen.training import callbacks, fit, fitting
-from mrigen.training.finishing import finish_inference
+from mrigen.training.epochs import people_batches
 
 
 def squared_residual(model, dataset, split):
@@ -21,7 +21,7 @@ def squared_residual(model, dataset, split):
 def test_an_optimal_sigma_is_that_of_people_whom_the_weights_were_not_fitted_to(finished_run):
     model, dataset = finished_run.load_model(), finished_run.open_dataset()
     model.likelihood.log_sigma.assign(0.0)
-    finish_inference(model, dataset)
+    model.adapt_inference(people_batches(dataset, "train"), people_batches(dataset, "validation"))
     found = float(model.likelihood.decoder_sigma) ** 2
     expected, others = (squared_residual(model, dataset, split) for split in ("validation", "train"))
     assert found == pytest.approx(expected, rel=0.01)
@@ -35,7 +35,7 @@ def test_without_validation_people_it_is_that_of_the_training_people(finished_ru
     monkeypatch.setattr(
         type(dataset), "rows", lambda self, *of: rows(self, *of)[: 0 if of == ("validation",) else None]
     )
-    finish_inference(model, dataset)
+    model.adapt_inference(people_batches(dataset, "train"), people_batches(dataset, "validation"))
     assert float(model.likelihood.decoder_sigma) ** 2 == pytest.approx(expected, rel=0.01)
 
 

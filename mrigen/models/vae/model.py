@@ -7,11 +7,14 @@ import tensorflow as tf
 
 from mrigen.distributions import LIKELIHOODS, POSTERIORS, PRIORS, NormalPrior, VampPrior, has_closed_form, kl_nats
 from mrigen.layers import Erasure, Predictability
-from mrigen.layers.replicas import draw_in_place, rows_of_all
+from mrigen.layers.replicas import draw_at_position, rows_of_all
 from mrigen.models.base import LatentModel, choose_patch
-from mrigen.models.objectives import Objective, Terms
-from mrigen.models.refinement import Refinement
-from mrigen.recipe import ModelRecipe
+from mrigen.models.batches import split_inputs
+from mrigen.models.vae import adaptation
+from mrigen.models.vae.keys import VAERecipe, find_conflict
+from mrigen.models.vae.objectives import Objective, Terms
+from mrigen.models.vae.refinement import Refinement
+from mrigen.schema import check_arguments
 
 # Arguments of the model, and keys of a recipe, that an autoencoder does not have.
 OPTIONS = (
@@ -30,8 +33,8 @@ OPTIONS = (
     "prior_components",
     "invariance_weight",
 )
-# Share of the people of a training step whose covariates the model is not told, so that it can do without.
-UNTOLD_SHARE = 0.1
+# Share of the people of a training step whose covariates are withheld, so that the model can do without.
+WITHHELD_SHARE = 0.1
 
 
 @keras.saving.register_keras_serializable(package="mrigen")
@@ -44,8 +47,8 @@ class VariationalAutoencoder(LatentModel):
         likelihood: "gaussian", "laplace" or "student"; decoder_sigma: its `sigma`; masked: see `Likelihood`.
         posterior: "diagonal" or "low_rank", with `posterior_rank` directions.
         prior: "normal", "mixture" or "vamp", of `prior_components`, or "flow".
-        invariant: columns of the covariates that latents should not tell; invariance_weight: nats that telling all
-            of them costs a subject (see `Predictability`); what is left, `erasure` takes out after training.
+        invariant: columns of the covariates that latents should not predict; invariance_weight: nats that predicting
+            all of them costs a subject (see `Predictability`); what is left, `erasure` takes out after training.
         refinement_steps: by which inference improves on the encoder's guess, after training; see `Refinement`.
         See `LatentModel` for the others and for shapes. The output also holds "scale" and "z" (and "factor" with a
         low-rank posterior). With a `condition_size`, the input is {"volumes", "condition": (batch, condition_size)}.
@@ -77,13 +80,6 @@ class VariationalAutoencoder(LatentModel):
         **kwargs,
     ):
         super().__init__(*args, **kwargs)
-        self.refinement_steps = refinement_steps
-        self.invariant = tuple(invariant)
-        self.invariance_weight = invariance_weight
-        self.objective = Objective(objective, beta, free_bits, capacity_nats, mmd_weight, tc_weight)
-        self.num_draws = num_draws
-        self.num_people = 0  # Training people; set by training.
-        self.masked = masked
         # What the configuration holds beside the objective's numbers.
         self.parts = {
             "likelihood": likelihood,
@@ -93,6 +89,24 @@ class VariationalAutoencoder(LatentModel):
             "prior": prior,
             "prior_components": prior_components,
         }
+        self.objective = Objective(objective, beta, free_bits, capacity_nats, mmd_weight, tc_weight)
+        settings = {
+            **self.objective.get_config(),
+            **self.parts,
+            "num_draws": num_draws,
+            "invariance_weight": invariance_weight,
+            "refinement_steps": refinement_steps,
+        }
+        check_arguments(VAERecipe, settings)
+        given = "the covariates of condition_size" if self.condition_size else ""
+        conflict = find_conflict(latent_dim=self.latent_dim, given=given, **settings)
+        if conflict is not None:
+            raise ValueError(conflict)
+        self.refinement_steps = refinement_steps
+        self.invariant = tuple(invariant)
+        self.invariance_weight = invariance_weight
+        self.num_draws = num_draws
+        self.masked = masked
         options = {"rank": posterior_rank} if posterior == "low_rank" else {}
         self.to_posterior = POSTERIORS[posterior](
             self.latent_dim, self.latent_channels, seed=self.seed + 400, name="posterior", **options
@@ -106,20 +120,20 @@ class VariationalAutoencoder(LatentModel):
         self.likelihood = LIKELIHOODS[likelihood](decoder_sigma, masked, name="likelihood")
         # Keys the noise of a training step, and is saved with the weights, so a resumed fit draws what it would have.
         self.step = self.add_weight(name="step", shape=(), initializer="zeros", trainable=False, dtype="int32")
-        # From 0 to 1, by the KL schedule; set before each epoch by training.
-        self.kl_warmth = self.add_weight(
-            name="kl_warmth", shape=(), initializer="ones", trainable=False, dtype="float32", autocast=False
+        # From 0 to 1, by the KL schedule, which may set it before each epoch.
+        self.kl_weight = self.add_weight(
+            name="kl_weight", shape=(), initializer="ones", trainable=False, dtype="float32", autocast=False
         )
-        self.told_by = Predictability(name="told_by") if self.invariant else None
+        self.predictability = Predictability(name="predictability") if self.invariant else None
         self.erasure = Erasure(name="erasure") if self.invariant else None
         self.refinement = Refinement(refinement_steps, name="refinement") if refinement_steps else None
-        self.add_trackers("nll_nats", "kl_nats", "elbo_nats", "mse", "decoder_sigma")
+        self.report("nll_nats", "kl_nats", "elbo_nats", "mse", "decoder_sigma")
         if self.invariant:
-            self.trackers["predictability"] = keras.metrics.Mean(name="predictability")
+            self.reported["predictability"] = keras.metrics.Mean(name="predictability")
 
     @classmethod
     def from_recipe(
-        cls, recipe: ModelRecipe, volume_shape, precision: str, seed: int, **options
+        cls, recipe: VAERecipe, volume_shape, precision: str, seed: int, **options
     ) -> "VariationalAutoencoder":
         return cls(
             volume_shape,
@@ -141,8 +155,8 @@ class VariationalAutoencoder(LatentModel):
     def build_latent(self, features_shape):
         self.to_posterior.build(features_shape)
         self.prior.build((None, self.latent_size))
-        if self.told_by is not None:
-            self.told_by.build((None, self.latent_size), (None, len(self.invariant)))
+        if self.predictability is not None:
+            self.predictability.build((None, self.latent_size), (None, len(self.invariant)))
             self.erasure.build((None, self.latent_size))
         if self.refinement is not None:
             self.refinement.build((None, self.latent_size))
@@ -159,6 +173,33 @@ class VariationalAutoencoder(LatentModel):
     @property
     def num_counted(self) -> int:
         return int(self.likelihood.num_voxels)
+
+    def adapt_inference(self, dataset, validation=None) -> None:
+        """Sets, by the trained weights: the curvature that refinement uses, the erasure of `invariant` covariates, and
+        an "optimal" sigma (by `validation`, where there is any). See `LatentModel.adapt_inference`.
+        """
+        adaptation.adapt_inference(self, dataset, validation)
+
+    def describe(self) -> list[str]:
+        how = "in closed form" if self.has_closed_kl() else "by the draws (Monte Carlo)"
+        return [f"KL of a {self.parts['posterior']} posterior and a {self.parts['prior']} prior: {how}"]
+
+    def own_weights(self) -> list:
+        weights = [self.step, self.kl_weight]
+        if self.masked:
+            weights.append(self.likelihood.inside)
+        for layer in (self.predictability, self.erasure, self.refinement):
+            weights += [] if layer is None else layer.variables
+        return weights
+
+    def resampled_weights(self) -> dict[str, list]:
+        weights = super().resampled_weights()
+        if isinstance(self.prior, VampPrior):
+            weights["image"].append(self.prior.image)
+        return {**weights, "image": [*weights["image"], self.likelihood.log_sigma]}
+
+    def draw(self, posterior: dict, seed):
+        return self.to_posterior.draw(posterior, seed)
 
     def posterior(self, volumes, training=False, refined=True) -> dict:
         posterior = self.to_posterior(self.features(volumes, training))
@@ -194,12 +235,12 @@ class VariationalAutoencoder(LatentModel):
         seed = tf.stack([tf.constant(self.seed), step])
         if condition is not None and training:
             own_seed = self._noise_seed(1)
-            draws = draw_in_place(
+            draws = draw_at_position(
                 lambda rows: tf.random.stateless_uniform([tf.shape(rows)[0], 1], own_seed), condition, num_draws
             )
-            condition = tf.where(draws >= UNTOLD_SHARE, tf.cast(condition, tf.float32), 0.0)
+            condition = tf.where(draws >= WITHHELD_SHARE, tf.cast(condition, tf.float32), 0.0)
         if training:
-            z = draw_in_place(lambda rows: self.to_posterior.draw(rows, seed), posterior, num_draws)
+            z = draw_at_position(lambda rows: self.to_posterior.draw(rows, seed), posterior, num_draws)
         else:
             z = self.to_posterior.draw(posterior, seed)
         outputs = {**posterior, "z": z, **self.decode_parts(z, training, condition)}
@@ -210,18 +251,11 @@ class VariationalAutoencoder(LatentModel):
         return tf.stack([tf.constant(self.seed + number), tf.convert_to_tensor(self.step)])
 
     def kl(self, posterior: dict, z, condition=None):
-        """Returns KL(q(z given x) || p(z)), (batch,) nats; see `kl_nats`.
-
-        Args:
-            posterior: the parameters that `posterior` returns.
-            z: a draw of each.
-            condition: covariates (batch, condition_size), where the model has any.
-        """
+        """Returns what `LatentModel.kl` does; see `kl_nats`."""
         return kl_nats(self.to_posterior.distribution(**posterior), self.prior.distribution(condition), z)
 
     @property
     def posterior_names(self) -> tuple[str, ...]:
-        """Of the parameters that `posterior` returns."""
         return ("loc", "scale", "factor") if self.parts["posterior"] == "low_rank" else ("loc", "scale")
 
     def has_closed_kl(self) -> bool:
@@ -250,7 +284,7 @@ class VariationalAutoencoder(LatentModel):
         nll, mse = likelihood["nll"], likelihood["squared_error"] / self.likelihood.num_voxels
         q, p = self.to_posterior.distribution(**posterior), self.prior.distribution(condition)
         kl = kl_nats(q, p, z)
-        self.track(
+        self.record(
             nll_nats=nll, kl_nats=kl, elbo_nats=-(nll + kl), mse=mse, decoder_sigma=self.likelihood.decoder_sigma
         )
         rows = {
@@ -275,22 +309,21 @@ class VariationalAutoencoder(LatentModel):
             num_draws=num_draws,
             num_people=self.num_people,
         )
-        loss = self.objective.loss(terms, self.kl_warmth)
-        if self.told_by is None:
+        loss = self.objective.loss(terms, self.kl_weight)
+        if self.predictability is None:
             return loss
-        told = tf.gather(tf.cast(x["condition"], tf.float32), self.invariant, axis=1)
-        # The means, not the draws: what is used of a person is the mean, which tells even what noise hides in a draw.
+        targets = tf.gather(tf.cast(x["condition"], tf.float32), self.invariant, axis=1)
+        # The means, not the draws: what is used of a person is the mean, which shows even what noise hides in a draw.
         # With several draws the rows come again and again; once each is enough.
-        seen = (posterior["loc"][: tf.shape(told)[0]], told)
-        known = self.told_by(*(rows_of_all(seen) if training else seen), training=training)
-        self.track(predictability=known)
+        seen = (posterior["loc"][: tf.shape(targets)[0]], targets)
+        known = self.predictability(*(rows_of_all(seen) if training else seen), training=training)
+        self.record(predictability=known)
         return loss + self.invariance_weight * known
 
     def get_config(self):
-        objective = {"objective" if name == "name" else name: value for name, value in vars(self.objective).items()}
         return {
             **super().get_config(),
-            **objective,
+            **self.objective.get_config(),
             **self.parts,
             "num_draws": self.num_draws,
             "masked": self.masked,
@@ -298,13 +331,6 @@ class VariationalAutoencoder(LatentModel):
             "invariance_weight": self.invariance_weight,
             "refinement_steps": self.refinement_steps,
         }
-
-
-def split_inputs(inputs):
-    """Returns volumes and covariates of a model's input, which is a dict of both or volumes alone."""
-    if isinstance(inputs, dict):
-        return inputs["volumes"], inputs["condition"]
-    return inputs, None
 
 
 def repeat(values, times: int):

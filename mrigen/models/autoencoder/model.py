@@ -5,8 +5,8 @@ import tensorflow as tf
 
 from mrigen.layers.latent_head import flat_size, latent_head
 from mrigen.losses import squared_error
+from mrigen.models.autoencoder.keys import AutoencoderRecipe
 from mrigen.models.base import LatentModel, choose_patch
-from mrigen.recipe import ModelRecipe
 
 
 @keras.saving.register_keras_serializable(package="mrigen")
@@ -26,10 +26,12 @@ class Autoencoder(LatentModel):
         super().__init__(*args, **kwargs)
         self.to_latent = latent_head(self.latent_dim, self.latent_channels, self.seed + 400, "to_latent")
         self.flatten = keras.layers.Flatten(dtype="float32")
-        self.add_trackers("mse")
+        self.report("mse")
 
     @classmethod
-    def from_recipe(cls, recipe: ModelRecipe, volume_shape, precision: str, seed: int) -> "Autoencoder":
+    def from_recipe(
+        cls, recipe: AutoencoderRecipe, volume_shape, precision: str, seed: int, **options
+    ) -> "Autoencoder":
         return cls(
             volume_shape,
             latent_dim=recipe.latent_dim,
@@ -41,6 +43,7 @@ class Autoencoder(LatentModel):
             seed=seed,
             dtype=precision,
             name="autoencoder",
+            **options,
         )
 
     def build_latent(self, features_shape):
@@ -60,5 +63,5 @@ class Autoencoder(LatentModel):
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         error = squared_error(x, y_pred["reconstruction"])
-        self.track(mse=error / self.num_voxels)
+        self.record(mse=error / self.num_voxels)
         return 0.5 * tf.reduce_mean(error)

@@ -11,7 +11,7 @@ from mrigen.models import MorphingAutoencoder
 from mrigen.recipe import load_recipe
 from mrigen.runs import Run
 from mrigen.training import fit
-from mrigen.training.starting import check_start, people_seen, start_from
+from mrigen.training.warm_start import check_start, people_seen, start_from
 
 
 def morphing(factor, **options):
@@ -68,7 +68,7 @@ def test_what_cannot_be_carried_over_is_told_by_name():
         other = MorphingAutoencoder((12, 16, 20), latent_dim=5, channels=(4,), patch=2, field_channels=4)
         other.build((None, 12, 16, 20, 1))
         start_from(other, run_of(morphing(1)))
-    with pytest.raises(UsageError, match=r"of other parts .*take_in"):
+    with pytest.raises(UsageError, match=r"of other parts .*patch_embedding"):
         other = MorphingAutoencoder((12, 16, 20), latent_dim=3, channels=(4,), patch=1, field_channels=4)
         other.build((None, 12, 16, 20, 1))
         start_from(other, run_of(morphing(1)))
@@ -87,7 +87,7 @@ def test_a_run_that_learned_from_held_out_people_or_sees_another_field_is_refuse
 
 def test_the_run_that_a_fit_starts_from_is_not_replaced(run_copy):
     recipe = load_recipe("smoke", [f"training.start_from={run_copy.directory}"])
-    with pytest.raises(UsageError, match="which --force would replace"):
+    with pytest.raises(UsageError, match="which `force=True` would replace"):
         fit(recipe, run_copy.directory, force=True)
     assert run_copy.is_complete
 

@@ -16,8 +16,9 @@ from mrigen.layers import (
 )
 from mrigen.layers.latent_head import flat_size
 from mrigen.losses import squared_error
-from mrigen.models.vae import VariationalAutoencoder
-from mrigen.recipe import ModelRecipe
+from mrigen.models.morph.keys import MorphRecipe
+from mrigen.models.vae.model import VariationalAutoencoder
+from mrigen.schema import check_arguments
 
 # Arguments of the model, and keys of a recipe, that no other model has.
 OPTIONS = (
@@ -86,6 +87,7 @@ class MorphingAutoencoder(VariationalAutoencoder):
         self.affine = affine
         self.detail_penalty = detail_penalty
         self.appearance_modes = appearance_modes
+        check_arguments(MorphRecipe, {name: getattr(self, name) for name in OPTIONS})
         super().__init__(*args, **kwargs)
         if not self.mean_image:
             raise ValueError("mean_image: got False, expected True: it is the template that is warped.")
@@ -93,19 +95,19 @@ class MorphingAutoencoder(VariationalAutoencoder):
             self.log_smoothness = self.add_weight(
                 name="log_smoothness", shape=(), initializer="zeros", dtype="float32", autocast=False
             )
-        self.add_trackers(*self.trackers, "smoothness_nats")
+        self.report(*self.reported, "smoothness_nats")
         if detail_penalty is not None:
-            self.add_trackers(*self.trackers, "detail_nats")
+            self.report(*self.reported, "detail_nats")
 
     @classmethod
-    def from_recipe(cls, recipe: ModelRecipe, volume_shape, precision: str, seed: int, **options):
+    def from_recipe(cls, recipe: MorphRecipe, volume_shape, precision: str, seed: int, **options):
         options |= {name: getattr(recipe, name) for name in OPTIONS}
         return super().from_recipe(recipe, volume_shape, precision, seed, **options)
 
     def make_decoder(self, sides):
         self.field_sides = tuple(-(-side // self.field_spacing) for side in self.volume_shape)
-        self.refine = ConvolutionBlock(
-            self.field_channels, self.residual, seed=self.seed + 1000, dtype=self.dtype_policy, name="refine"
+        self.velocity_block = ConvolutionBlock(
+            self.field_channels, self.residual, seed=self.seed + 1000, dtype=self.dtype_policy, name="velocity_block"
         )
         # Starts at zero: the first reconstruction is the template.
         self.to_fields = Conv3D(5, 1, kernel_initializer="zeros", dtype="float32", name="to_fields")
@@ -133,7 +135,7 @@ class MorphingAutoencoder(VariationalAutoencoder):
         self.mean = WarpedTemplate(self.appearance_modes, name="mean")
 
     def build_decoder(self, shape):
-        self.refine.build((None, *self.field_sides, shape[-1]))
+        self.velocity_block.build((None, *self.field_sides, shape[-1]))
         self.to_fields.build((None, *self.field_sides, self.field_channels))
         self.mean.build((None, *self.volume_shape, 3))
         if self.linear_fields:
@@ -155,7 +157,7 @@ class MorphingAutoencoder(VariationalAutoencoder):
             detail: (batch, x, y, z, 1), with a `detail_penalty` only.
             reconstruction: (batch, x, y, z, 1), the warped template (+ modes) * gain + offset (+ detail).
         """
-        code = self.told(z, condition)
+        code = self.with_condition(z, condition)
         features = self._features(code, training)
         parts = self.render(*self._split(code, features), self.amounts(z, condition))
         if self.detail_penalty is not None:
@@ -166,15 +168,15 @@ class MorphingAutoencoder(VariationalAutoencoder):
     def fields(self, z, training=False, condition=None):
         """Returns the velocity (batch, *field_sides, 3) of latents `z`, and the log-gain and offset beside it
         (batch, *field_sides, 2)."""
-        code = self.told(z, condition)
+        code = self.with_condition(z, condition)
         return self._split(code, self._features(code, training))
 
     def amounts(self, z, condition=None):
         """Returns the amounts of the `appearance_modes` of latents `z`, (batch, modes); None where there are none."""
-        return self.to_amounts(self.told(z, condition)) if self.appearance_modes else None
+        return self.to_amounts(self.with_condition(z, condition)) if self.appearance_modes else None
 
     def _features(self, code, training):
-        return self.refine(upsample(self.expand(code), self.field_sides), training=training)
+        return self.velocity_block(upsample(self.expand(code), self.field_sides), training=training)
 
     def _split(self, code, features):
         fields = self.to_fields(features)
@@ -234,12 +236,19 @@ class MorphingAutoencoder(VariationalAutoencoder):
             # Of a Gaussian over the directions in which a velocity can bend: all but the twelve of affine changes.
             num_bending = max(0, 3 * flat_size(self.field_sides) - 12)
             smoothness -= 0.5 * num_bending * tf.convert_to_tensor(self.log_smoothness)
-        self.track(smoothness_nats=smoothness)
+        self.record(smoothness_nats=smoothness)
         if self.detail_penalty is not None:
             detail = 0.5 * self.detail_penalty * squared_error(y_pred["detail"], 0.0)
-            self.track(detail_nats=detail)
+            self.record(detail_nats=detail)
             smoothness += detail
         return loss + tf.reduce_mean(smoothness)
+
+    def resampled_weights(self):
+        weights = super().resampled_weights()
+        if self.appearance_modes:
+            weights["image"] = [*weights["image"], self.mean.modes]
+        given_out = [] if self.detail_penalty is None else [self.to_detail.convolution.kernel]
+        return {**weights, "given_out": given_out}
 
     def get_config(self):
         return {**super().get_config(), **{name: getattr(self, name) for name in OPTIONS}}

@@ -1,4 +1,4 @@
-"""What comes before training: the folder of a new run, or the state of an unfinished one; all that may be refused."""
+"""Opening a fit: the folder of a new run, or the state of an unfinished one; all that may be refused."""
 
 import logging
 import shutil
@@ -9,31 +9,45 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
+from mrigen.analysis.evaluation import choose_counted
 from mrigen.data.dataset import Dataset, open_dataset
 from mrigen.errors import RunError, UsageError
+from mrigen.models.base import LatentModel
+from mrigen.models.building import build_model
 from mrigen.recipe import Recipe, dump_recipe, find_differences
-from mrigen.runs import Run, write_facts
+from mrigen.runs import Run, open_run, write_facts
 from mrigen.system.files import remove_leftovers, write_json, write_table
+from mrigen.system.stopping import StopRequest
 from mrigen.training.callbacks import Progress, load_progress
 from mrigen.training.devices import Placement, check_batch, check_precision
+from mrigen.training.epochs import people_batches
 from mrigen.training.precision import choose_precision
-from mrigen.training.starting import SEEN_BEFORE, check_start
+from mrigen.training.state import FitState
 from mrigen.training.trackers import check_trackers
+from mrigen.training.warm_start import SEEN_BEFORE, check_start, start_from
 
 logger = logging.getLogger(__name__)
 
 # The file that a new run is given last, before training.
-BEGUN = "grid.json"
+LAST_FILE = "grid.json"
 
 
-def begin(recipe: Recipe, directory: Path, name: str, force: bool, placement: Placement) -> tuple[Dataset, Progress]:
-    """Returns what a new run is trained on; writes its folder when all that can be refused was. See `fit`."""
+def open_new(
+    recipe: Recipe,
+    directory: Path,
+    name: str,
+    force: bool,
+    placement: Placement,
+    stop: StopRequest,
+    started: float,
+) -> FitState:
+    """Returns a new fit; writes its folder when all that can be refused was. See `fit`."""
     _check_target(directory, force)
     before = recipe.training.start_from
     if force and before is not None and Path(before).resolve() == directory.resolve():
         raise UsageError(
-            f"training.start_from: got {before}, which --force would replace, expected another run. "
-            "Name another folder with --run."
+            f"training.start_from: got {before}, which `force=True` would replace, expected another run. "
+            "Name another folder with `directory`."
         )
     check_trackers(recipe.training.trackers)
     make_deterministic(recipe.training.seed)
@@ -47,6 +61,10 @@ def begin(recipe: Recipe, directory: Path, name: str, force: bool, placement: Pl
     precision, reason = choose_precision(recipe.training.precision)
     check_batch(recipe.training.batch_size, len(dataset.rows("train")), placement)
     check_precision(precision, placement)
+    model = None
+    if before is not None:  # Whether the weights fit is to be known before anything is written.
+        model = make_model(recipe, dataset, precision)
+        start_from(model, open_run(before))
     if force and directory.exists():
         shutil.rmtree(directory)
     run = Run(directory)
@@ -66,41 +84,50 @@ def begin(recipe: Recipe, directory: Path, name: str, force: bool, placement: Pl
     write_table(directory / "subjects.tsv", dataset.cache.table)
     if seen is not None:
         write_table(directory / SEEN_BEFORE, seen)
-    write_json(directory / BEGUN, _describe_grid(recipe, dataset))
-    return dataset, Progress()
+    write_json(directory / LAST_FILE, _describe_grid(recipe, dataset))
+    # The variables of several devices are made in their strategy.
+    model = model if placement.strategy is None else None
+    return FitState(run, recipe, dataset, Progress(), placement, stop, model, started=started)
 
 
-def go_on(run: Run, recipe: Recipe | None, placement: Placement) -> tuple[Dataset, Progress] | None:
-    """Returns what an unfinished run goes on with; None if it is complete."""
-    directory = run.directory
-    checkpoint = run.directory / "checkpoint"
-    if not (run.directory / BEGUN).is_file() and not checkpoint.exists():
-        facts = run.facts if (run.directory / "run.json").is_file() else {}
+def open_unfinished(
+    run: Run, recipe: Recipe | None, placement: Placement, stop: StopRequest, started: float
+) -> FitState | None:
+    """Returns an unfinished fit as it stands; None if it is complete. `recipe`: what it is thought to be, or None."""
+    directory, checkpoint = run.directory, run.directory / "checkpoint"
+    if not (directory / LAST_FILE).is_file() and not checkpoint.exists():
+        facts = run.facts if (directory / "run.json").is_file() else {}
         _refuse_changes(run, facts, recipe)
         logger.info("%s broke off before training; beginning again", directory)
-        return begin(run.recipe, directory, facts.get("recipe", "recipe"), True, placement)
+        return open_new(run.recipe, directory, facts.get("recipe", "recipe"), True, placement, stop, started)
     own, facts = run.recipe, run.facts
     _refuse_changes(run, facts, recipe)
     if run.is_complete:
-        remove_leftovers(run.directory)
+        remove_leftovers(directory)
         shutil.rmtree(checkpoint, ignore_errors=True)  # Of a process that was killed in its last moment.
         logger.info("%s is complete; nothing to do", directory)
         return None
     check_trackers(own.training.trackers)
     make_deterministic(own.training.seed)
-    dataset = open_dataset(own, run.split)
-    if dataset.cache.key != facts["data_fingerprint"]:
-        raise RunError(
-            f"{directory}: got images that differ from those of the run (fingerprint {dataset.cache.key}, expected "
-            f"{facts['data_fingerprint']}). Restore the data, or fit again."
-        )
+    dataset = run.open_dataset()
     check_batch(own.training.batch_size, len(dataset.rows("train")), placement)
     check_precision(facts["precision"], placement)
-    remove_leftovers(run.directory)
+    remove_leftovers(directory)
     progress = load_progress(checkpoint)
-    with log_file(run.directory / "log.txt"):
+    with log_file(directory / "log.txt"):
         logger.info("Resuming %s after epoch %d, step %d of the next", directory, progress.epoch, progress.step)
-    return dataset, progress
+    return FitState(run, own, dataset, progress, placement, stop, started=started)
+
+
+def make_model(recipe: Recipe, dataset: Dataset, precision: str) -> LatentModel:
+    """Returns the model of a recipe, built and adapted to the training people."""
+    shape, seed = dataset.cache.volume_shape, recipe.training.seed
+    model = build_model(recipe.model, shape, precision, seed, dataset.covariates)
+    mask = None
+    if recipe.model.counted_voxels == "brain":
+        mask = choose_counted(dataset, None, "brain", recipe.preprocess.zooms)
+    model.adapt(people_batches(dataset, "train"), mask)
+    return model
 
 
 def _refuse_changes(run: Run, facts: dict, given: Recipe | None) -> None:
@@ -133,13 +160,13 @@ def _check_target(directory: Path, force: bool) -> None:
     if directory.is_dir() and (directory / "recipe.yaml").is_file():
         if not force:
             raise UsageError(
-                f"{directory}: a run is there already, expected a new folder. Name another with --run, "
-                f"go on with mrigen fit --resume {directory}, or replace it with --force."
+                f"{directory}: a run is there already, expected a new folder. Name another with `directory`, "
+                f"go on with `mrigen.resume('{directory}')`, or replace it with `force=True`."
             )
         return
     raise UsageError(
-        f"{directory}: exists and is no run, expected a new folder. Name another with --run; "
-        "--force replaces runs only."
+        f"{directory}: exists and is no run, expected a new folder. Name another with `directory`; "
+        "`force=True` replaces runs only."
     )
 
 

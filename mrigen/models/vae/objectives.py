@@ -61,44 +61,48 @@ class Objective:
     mmd_weight: float = 1000.0
     tc_weight: float = 4.0
 
+    def get_config(self) -> dict:
+        """Returns what `VariationalAutoencoder` takes."""
+        return {"objective" if name == "name" else name: value for name, value in vars(self).items()}
+
     @property
     def looks_across(self) -> bool:
         """Whether the loss is no mean of one value a person, so that it takes the whole batch to know it."""
         return self.name in ("capacity", "mmd", "tc") or (self.name == "elbo" and self.free_bits > 0.0)
 
-    def loss(self, terms: Terms, warmth):
+    def loss(self, terms: Terms, kl_weight):
         """Returns the mean loss of a subject, a scalar.
 
         Args:
             terms: of the step.
-            warmth: from 0 to 1, what the KL schedule makes of the KL term.
+            kl_weight: from 0 to 1, by the KL schedule.
         """
-        return OBJECTIVES[self.name](self, terms, warmth)
+        return OBJECTIVES[self.name](self, terms, kl_weight)
 
 
-def elbo(objective: Objective, terms: Terms, warmth):
+def elbo(objective: Objective, terms: Terms, kl_weight):
     """Returns nll + beta * kl, with free bits."""
-    return tf.reduce_mean(terms.nll) + warmth * objective.beta * freed_kl(terms, objective.free_bits)
+    return tf.reduce_mean(terms.nll) + kl_weight * objective.beta * freed_kl(terms, objective.free_bits)
 
 
-def paper(objective: Objective, terms: Terms, warmth):
+def paper(objective: Objective, terms: Terms, kl_weight):
     """Returns voxel-mean squared error + summed KL: the term paper's loss, which collapses."""
-    return tf.reduce_mean(terms.mse + warmth * terms.kl)
+    return tf.reduce_mean(terms.mse + kl_weight * terms.kl)
 
 
-def capacity(objective: Objective, terms: Terms, warmth):
+def capacity(objective: Objective, terms: Terms, kl_weight):
     """Returns nll + beta * |kl - capacity|; the capacity rises with the KL schedule."""
-    distance = tf.abs(tf.reduce_mean(terms.kl) - warmth * objective.capacity_nats)
+    distance = tf.abs(tf.reduce_mean(terms.kl) - kl_weight * objective.capacity_nats)
     return tf.reduce_mean(terms.nll) + objective.beta * distance
 
 
-def mmd(objective: Objective, terms: Terms, warmth):
+def mmd(objective: Objective, terms: Terms, kl_weight):
     """Returns the ELBO's loss + the discrepancy between the posteriors of the batch, all together, and the prior."""
     discrepancy = objective.mmd_weight * mean_discrepancy(terms.z, terms.prior_draws)
-    return elbo(objective, terms, warmth) + warmth * discrepancy
+    return elbo(objective, terms, kl_weight) + kl_weight * discrepancy
 
 
-def tc(objective: Objective, terms: Terms, warmth):
+def tc(objective: Objective, terms: Terms, kl_weight):
     """Returns nll + KL, whose part that is total correlation of the latents weighs `tc_weight`.
 
     The aggregate posterior is estimated from the batch (minibatch-weighted sampling); with a weight of 1 the loss is
@@ -110,12 +114,12 @@ def tc(objective: Objective, terms: Terms, warmth):
     joint = tf.reduce_logsumexp(tf.reduce_sum(pairs, axis=-1), axis=1) - log_count
     product = tf.reduce_sum(tf.reduce_logsumexp(pairs, axis=1) - log_count, axis=-1)
     penalty = terms.log_ratio + (objective.tc_weight - 1.0) * (joint - product)
-    return tf.reduce_mean(terms.nll + warmth * objective.beta * penalty)
+    return tf.reduce_mean(terms.nll + kl_weight * objective.beta * penalty)
 
 
-def iw(objective: Objective, terms: Terms, warmth):
+def iw(objective: Objective, terms: Terms, kl_weight):
     """Returns minus the importance-weighted bound of `num_draws` draws; with one draw it is the ELBO."""
-    log_weights = -(terms.nll + warmth * objective.beta * terms.log_ratio)
+    log_weights = -(terms.nll + kl_weight * objective.beta * terms.log_ratio)
     log_weights = tf.reshape(log_weights, [terms.num_draws, -1])
     return -tf.reduce_mean(tf.reduce_logsumexp(log_weights, axis=0)) + math.log(terms.num_draws)
 

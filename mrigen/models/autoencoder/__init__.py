@@ -1,0 +1,1 @@
+"""The plain autoencoder: the squared error, and nothing beside it."""

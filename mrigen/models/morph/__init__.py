@@ -1,0 +1,1 @@
+"""The morphing autoencoder: a VAE whose decoder moves a learned template."""

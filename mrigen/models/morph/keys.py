@@ -1,0 +1,62 @@
+"""The keys of `model` with `kind: morph`."""
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from mrigen.models.vae.keys import VAERecipe
+from mrigen.schema import fault, key
+
+
+class MorphRecipe(VAERecipe):
+    """What a morphing autoencoder has beside what a VAE has."""
+
+    warps_template: ClassVar[bool] = True
+
+    kind: Literal["morph"] = key("morph", "morph", "The model family.")
+    field_spacing: int = key(
+        4,
+        "an integer from 1 to 16",
+        "morph: voxels from one point of the velocity and gain fields to the next.",
+        ge=1,
+        le=16,
+    )
+    field_channels: int = key(
+        32, "an integer >= 1", "morph: channels of the convolutions at that spacing.", ge=1, le=4096
+    )
+    linear_fields: bool = key(
+        False,
+        "true or false",
+        "morph: add a part to those fields that is linear in the latents: modes, which few people suffice to learn.",
+    )
+    integration_steps: int = key(
+        6, "an integer from 0 to 12", "morph: squarings that integrate the velocity; 0 adds it as it is.", ge=0, le=12
+    )
+    velocity_smoothness: Annotated[float, Field(ge=0)] | Literal["learned"] = key(
+        1.0,
+        "learned, or a number >= 0",
+        "morph: weight of half the summed squared second differences of the velocity; learned: a trained weight.",
+    )
+    affine: bool = key(
+        False, "true or false", "morph: give pose and size a part of their own; the velocity is then shape alone."
+    )
+    detail_penalty: float | None = key(
+        None,
+        "a number >= 0, or null",
+        "morph: weight of half the summed squared detail that is added to the moved template; null for no detail.",
+        ge=0,
+    )
+    appearance_modes: int = key(
+        0,
+        "an integer from 0 to 64",
+        "morph: learned images that are added to the template before it is moved, in amounts that are linear in the "
+        "latents: what heads differ in beside shape and shading.",
+        ge=0,
+        le=64,
+    )
+
+    @model_validator(mode="after")
+    def _has_a_template(self):
+        if not self.mean_image:
+            raise fault("got mean_image: false for kind: morph, expected true: it warps that image. Remove mean_image.")
+        return self
