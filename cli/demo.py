@@ -30,7 +30,9 @@ def demo(overrides, run_directory):
     announce("2 of 3: ten synthetic heads (mrigen sample -n 10)")
     paths = sample(run, 10)
     announce("3 of 3: sex from the latents, beside baselines (mrigen probe)")
-    print_table(probe(run))
+    result = probe(run)
+    result.write()
+    print_table(result)
     announce("\nLook at:")
     for path in (
         run.directory / "metrics.json",
