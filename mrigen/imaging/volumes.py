@@ -8,6 +8,7 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
+from nibabel import Nifti1Image
 
 from mrigen.errors import CohortError
 from mrigen.system.files import atomic_path
@@ -135,13 +136,23 @@ def from_canonical(array: np.ndarray, affine: np.ndarray) -> np.ndarray:
     return nibabel.apply_orientation(array, nibabel.orientations.ornt_transform(canonical, stored))
 
 
+def make_image(array: np.ndarray, affine: np.ndarray) -> Nifti1Image:
+    """Returns an array (x, y, z), or (x, y, z, n), as the image in memory that `write_volume` writes."""
+    return _in_mm(Nifti1Image(np.asarray(array), affine), affine)
+
+
+def array_of(image: Nifti1Image) -> np.ndarray:
+    """Returns the voxels of an image of `make_image`, as they were given, not copied."""
+    return np.asarray(image.dataobj)
+
+
 def write_volume(path: str | os.PathLike, array: np.ndarray, affine: np.ndarray) -> None:
     """Writes a 3-D (or 4-D, last axis a sequence) `array` as NIfTI-1, whole or not at all.
 
     The header carries `affine` as both sform and qform (code 1, scanner), zooms in mm, and the array's own type.
     The bytes depend on `array` and `affine` only (the gzip header holds no time and no name).
     """
-    _write_image(path, nibabel.Nifti1Image(np.asarray(array), affine), affine)
+    _write_image(path, Nifti1Image(np.asarray(array), affine), affine)
 
 
 def write_displacement(path: str | os.PathLike, displacement: np.ndarray, affine: np.ndarray) -> None:
@@ -160,16 +171,20 @@ def write_displacement(path: str | os.PathLike, displacement: np.ndarray, affine
     """
     world = np.asarray(displacement, dtype=np.float64) @ np.asarray(affine)[:3, :3].T
     field = (world * (-1.0, -1.0, 1.0)).astype(np.float32)[:, :, :, None, :]
-    image = nibabel.Nifti1Image(field, affine)
+    image = Nifti1Image(field, affine)
     image.header.set_intent("vector")
     _write_image(path, image, affine)
 
 
-def _write_image(path: str | os.PathLike, image: nibabel.Nifti1Image, affine: np.ndarray) -> None:
+def _in_mm(image: Nifti1Image, affine: np.ndarray) -> Nifti1Image:
     image.header.set_xyzt_units("mm", "sec")
     image.set_sform(affine, code=1)
     image.set_qform(affine, code=1)
-    data = image.to_bytes()
+    return image
+
+
+def _write_image(path: str | os.PathLike, image: Nifti1Image, affine: np.ndarray) -> None:
+    data = _in_mm(image, affine).to_bytes()
     if str(path).endswith(".gz"):
         data = gzip.compress(data, compresslevel=4, mtime=0)
     with atomic_path(path) as temporary:
