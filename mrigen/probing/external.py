@@ -12,7 +12,7 @@ import pandas as pd
 from mrigen.data.cache import VolumeCache
 from mrigen.data.pipeline import read_volumes
 from mrigen.errors import CohortError, UsageError
-from mrigen.generation.latent_files import open_new_people
+from mrigen.generation.encoding import open_new_people
 from mrigen.probing.confounds import encode_confounds
 from mrigen.probing.harmonise import SiteHarmonizer
 from mrigen.probing.inputs import ProbeInputs, checked
@@ -49,7 +49,7 @@ def probe_external(
     Args:
         run: a finished run.
         data: a BIDS folder, a table with a column of paths, or a folder of NIfTI.
-        mask, overrides: see `mrigen.generation.latent_files.encode_people`.
+        mask, overrides: see `mrigen.generation.encoding.encode`.
         seed: of inner folds and bootstrap.
         plan: target, confounds, classifiers, untrained, cnn and harmonise are looked at.
 

@@ -161,7 +161,7 @@ def _checked(people: pd.DataFrame, latents: dict[str, np.ndarray], source: str) 
         raise CohortError(
             [
                 *faults,
-                f"{source}: got {shapes} for {len(people)} ids, expected a row of latents for each. Make it anew.",
+                f"{source}: got {shapes} for {len(people)} ids, expected one row for each. Make it anew.",
             ]
         )
     wrong = ids[~np.isfinite(latents["loc"]).all(axis=1)].astype(str)
