@@ -43,7 +43,9 @@ def sample(num_samples, run_directory, seed, out, temperature, density, given, c
     if check:
         from mrigen.probing import check_samples
 
-        for realised in check_samples(run, paths, native_units):
-            announce(realised.in_words())
+        checks = check_samples(run, paths, native_units=native_units)
+        checks.write()
+        for check in checks:
+            announce(check.in_words())
     for path in paths:
         click.echo(path)

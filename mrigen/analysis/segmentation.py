@@ -17,8 +17,8 @@ from mrigen.errors import CohortError, UsageError
 from mrigen.generation.images import Images
 from mrigen.imaging.figures import plot_contact_sheet
 from mrigen.imaging.volumes import (
-    Image,
     ImageLike,
+    Nifti1Image,
     Volume,
     make_image,
     read_grid,
@@ -92,13 +92,13 @@ class Segmentations(Images):
             self._newest = index, self._segmenter(self._images[index])
         return self._newest[1]
 
-    def make(self, index: int) -> Image:
+    def make(self, index: int) -> Nifti1Image:
         return make_image(self._mask(index), read_grid(self._images[index].image)[1])
 
     def _mask(self, index: int) -> np.ndarray:
         return (self.segmentation(index).brain > 0.5).astype(np.uint8)
 
-    def regions(self, index: int) -> Image:
+    def regions(self, index: int) -> Nifti1Image:
         """Returns the regions of an image (int32, the labels of the cohort's masks, 0 outside): at each voxel of the
         mask the likeliest label.
 

@@ -13,7 +13,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from mrigen.imaging.figures import plot_contact_sheet, save_figure
-from mrigen.imaging.volumes import Image, make_image, write_image
+from mrigen.imaging.volumes import Nifti1Image, make_image, write_image
 from mrigen.runs import Run
 from mrigen.runs.encoding import BATCH_SIZE, decode_batches
 from mrigen.system.files import refuse_taken
@@ -75,7 +75,7 @@ class Images(Sequence, abc.ABC):
         return self.run.load_model()
 
     @abc.abstractmethod
-    def make(self, index: int) -> Image:
+    def make(self, index: int) -> Nifti1Image:
         """Returns the image of a number from 0 on."""
 
     @abc.abstractmethod
@@ -194,10 +194,10 @@ class DecodedImages(Images):
         """Returns the (4, 4) affine of an image, mm."""
         return self.run.affine
 
-    def make(self, index: int) -> Image:
+    def make(self, index: int) -> Nifti1Image:
         return self._image(index, self.volume(index))
 
-    def _image(self, index: int, volume: np.ndarray) -> Image:
+    def _image(self, index: int, volume: np.ndarray) -> Nifti1Image:
         factor = np.float32(self.run.grid["median_scale"] if self.native_units else 1.0)
         return make_image(volume * factor, self.affine(index))
 
@@ -216,7 +216,7 @@ class DecodedImages(Images):
         """Returns the path of the picture that `write` makes."""
         return self.target(directory) / "contact_sheet.png"
 
-    def _files(self, directory: Path, index: int, volume: np.ndarray) -> Iterator[tuple[Path, Image]]:
+    def _files(self, directory: Path, index: int, volume: np.ndarray) -> Iterator[tuple[Path, Nifti1Image]]:
         """Yields the files of one image, and what is in them."""
         yield self.paths(directory)[index], self._image(index, volume)
 

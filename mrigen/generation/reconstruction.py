@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from mrigen.data.preprocess import resample
 from mrigen.generation.images import Decoder, Images
 from mrigen.imaging.figures import plot_contact_sheet, save_figure
-from mrigen.imaging.volumes import Image, ImageLike, Volume, from_canonical, make_image, read_grid, write_image
+from mrigen.imaging.volumes import ImageLike, Nifti1Image, Volume, from_canonical, make_image, read_grid, write_image
 from mrigen.runs import Run
 from mrigen.runs.encoding import encode_volumes
 from mrigen.runs.images import (
@@ -92,14 +92,14 @@ class Reconstructions(Images):
         """Returns the image on the model's own grid, (x, y, z) float32 in [0, 1]."""
         return self._prepared.prepared[index].array.astype(np.float32) / 255.0
 
-    def make(self, index: int) -> Image:
+    def make(self, index: int) -> Nifti1Image:
         return self._make_both(index)[0]
 
-    def residual(self, index: int) -> Image:
+    def residual(self, index: int) -> Nifti1Image:
         """Returns an image minus its reconstruction."""
         return self._make_both(index)[1]
 
-    def _make_both(self, index: int) -> tuple[Image, Image]:
+    def _make_both(self, index: int) -> tuple[Nifti1Image, Nifti1Image]:
         """Returns the reconstruction of an image, and what it leaves."""
         prepared, image = self._prepared.prepared[index], self._images[index]
         volume, (_, affine) = image.read(), read_grid(image.image)

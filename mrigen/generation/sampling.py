@@ -15,7 +15,7 @@ from mrigen.data.covariates import COLUMNS, Covariates, as_table, clean_given
 from mrigen.errors import UsageError
 from mrigen.generation.densities import choose_density
 from mrigen.generation.images import DecodedImages, Decoder
-from mrigen.imaging.volumes import Image, make_displacement, make_image
+from mrigen.imaging.volumes import Nifti1Image, make_displacement, make_image
 from mrigen.layers import jacobian_determinant
 from mrigen.runs import Run
 from mrigen.system.files import write_json, write_table
@@ -170,11 +170,11 @@ class Samples(DecodedImages):
         parts = ("reconstruction", "displacement") if self.fields else ("reconstruction",)
         return Decoder(self.model, *self.codes(), parts)
 
-    def displacement(self, index: int) -> Image:
+    def displacement(self, index: int) -> Nifti1Image:
         """Returns the displacement that leads from a sample into the template; see `make_displacement`."""
         return make_displacement(self._displacement(index), self.affine(index))
 
-    def log_jacobian(self, index: int) -> Image:
+    def log_jacobian(self, index: int) -> Nifti1Image:
         """Returns the logarithm of the Jacobian determinant of a sample's displacement at each voxel."""
         determinant = jacobian_determinant(self._displacement(index)[None]).numpy()[0]
         logarithm = np.log(np.maximum(determinant, np.float32(1e-6)))  # A fold has no logarithm.
@@ -249,7 +249,7 @@ class Samples(DecodedImages):
         """
         return super().write(directory, force)
 
-    def _files(self, directory: Path, index: int, volume: np.ndarray) -> Iterator[tuple[Path, Image]]:
+    def _files(self, directory: Path, index: int, volume: np.ndarray) -> Iterator[tuple[Path, Nifti1Image]]:
         name = self.names[index]
         folder = directory / name / "anat"
         yield folder / f"{name}_T1w.nii.gz", self._image(index, volume)

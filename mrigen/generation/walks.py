@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from mrigen.generation.images import MOST_ROWS, DecodedImages
 from mrigen.imaging.figures import plot_contact_sheet, save_figure
-from mrigen.imaging.volumes import Image, make_image, write_image
+from mrigen.imaging.volumes import Nifti1Image, make_image, write_image
 from mrigen.runs import Run
 from mrigen.system.files import refuse_taken
 
@@ -51,14 +51,14 @@ class Walk(DecodedImages):
         return self._codes
 
     @property
-    def image(self) -> Image:
+    def image(self) -> Nifti1Image:
         """All steps as one image (x, y, z, step), which viewers play as a film."""
         return self._sequence(self._volumes())
 
     def _volumes(self) -> list[np.ndarray]:
         return [self.volume(index) for index in range(len(self))]
 
-    def _sequence(self, volumes: list[np.ndarray]) -> Image:
+    def _sequence(self, volumes: list[np.ndarray]) -> Nifti1Image:
         return make_image(np.moveaxis(np.stack(volumes), 0, -1), self.run.affine)
 
     def plot(self) -> Figure:

@@ -28,17 +28,6 @@ def save_figure(figure: Figure, path: str | os.PathLike, **settings) -> None:
         figure.savefig(temporary, format="png", metadata={"Software": None}, **settings)
 
 
-def draw_contact_sheet(
-    volumes: Sequence[np.ndarray],
-    titles: Sequence[str],
-    path: str | os.PathLike,
-    zooms: Sequence[float] = (1.0, 1.0, 1.0),
-    columns: int = 5,
-) -> None:
-    """Writes the figure of `plot_contact_sheet` as a PNG to `path`."""
-    save_figure(plot_contact_sheet(volumes, titles, zooms, columns), path)
-
-
 def plot_contact_sheet(
     volumes: Sequence[np.ndarray],
     titles: Sequence[str],
@@ -184,13 +173,3 @@ def plot_maps(points: np.ndarray, colourings: Mapping[str, np.ndarray], axes: Se
 def _scatter_unknown(panel, points: np.ndarray) -> None:
     if len(points):
         panel.scatter(*points.T, color="0.75", s=10, linewidths=0)
-
-
-def draw_map(background, maps, path, zooms=(1.0, 1.0, 1.0)) -> None:
-    """Writes the figure of `plot_map` as a PNG to `path`."""
-    save_figure(plot_map(background, maps, zooms), path)
-
-
-def draw_diagnosis(path, *arguments) -> None:
-    """Writes the figure of `plot_diagnosis` as a PNG to `path`."""
-    save_figure(plot_diagnosis(*arguments), path)

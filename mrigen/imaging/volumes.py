@@ -8,12 +8,12 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
+from nibabel import Nifti1Image
 
 from mrigen.errors import CohortError
 from mrigen.system.files import atomic_path
 
 SUFFIXES = (".nii.gz", ".nii")
-Image = nibabel.Nifti1Image
 # What is taken wherever an image comes in: a file, or an image in memory.
 ImageLike = str | os.PathLike | nibabel.spatialimages.SpatialImage
 
@@ -166,15 +166,20 @@ def from_canonical(array: np.ndarray, affine: np.ndarray) -> np.ndarray:
     return nibabel.apply_orientation(array, nibabel.orientations.ornt_transform(canonical, stored))
 
 
-def make_image(array: np.ndarray, affine: np.ndarray) -> nibabel.Nifti1Image:
+def make_image(array: np.ndarray, affine: np.ndarray) -> Nifti1Image:
     """Returns a 3-D (or 4-D, last axis a sequence) `array` as a NIfTI-1 image in memory.
 
     The header carries `affine` as both sform and qform (code 1, scanner), zooms in mm, and the array's own type.
     """
-    return _in_mm(nibabel.Nifti1Image(np.asarray(array), affine), affine)
+    return _in_mm(Nifti1Image(np.asarray(array), affine), affine)
 
 
-def make_displacement(displacement: np.ndarray, affine: np.ndarray) -> nibabel.Nifti1Image:
+def array_of(image: Nifti1Image) -> np.ndarray:
+    """Returns the voxels of an image of `make_image`, as they were given, not copied."""
+    return np.asarray(image.dataobj)
+
+
+def make_displacement(displacement: np.ndarray, affine: np.ndarray) -> Nifti1Image:
     """Returns a displacement field as ITK and ANTs read it.
 
     For each voxel of the grid of `affine`, where to look in the moving image: NIfTI-1 of five axes (x, y, z, 1, 3) with
@@ -189,12 +194,12 @@ def make_displacement(displacement: np.ndarray, affine: np.ndarray) -> nibabel.N
     """
     world = np.asarray(displacement, dtype=np.float64) @ np.asarray(affine)[:3, :3].T
     field = (world * (-1.0, -1.0, 1.0)).astype(np.float32)[:, :, :, None, :]
-    image = nibabel.Nifti1Image(field, affine)
+    image = Nifti1Image(field, affine)
     image.header.set_intent("vector")
     return _in_mm(image, affine)
 
 
-def _in_mm(image: nibabel.Nifti1Image, affine: np.ndarray) -> nibabel.Nifti1Image:
+def _in_mm(image: Nifti1Image, affine: np.ndarray) -> Nifti1Image:
     image.header.set_xyzt_units("mm", "sec")
     image.set_sform(affine, code=1)
     image.set_qform(affine, code=1)
@@ -206,7 +211,7 @@ def write_volume(path: str | os.PathLike, array: np.ndarray, affine: np.ndarray)
     write_image(path, make_image(array, affine))
 
 
-def write_image(path: str | os.PathLike, image: nibabel.Nifti1Image) -> None:
+def write_image(path: str | os.PathLike, image: Nifti1Image) -> None:
     """Writes an image as NIfTI-1, whole or not at all.
 
     The bytes depend on the image only (the gzip header holds no time and no name).
