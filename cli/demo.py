@@ -16,11 +16,12 @@ def demo(overrides, run_directory):
 
     recipe = load_recipe("demo", overrides)
     load_tensorflow()
-    from mrigen_cli.fit import describe_metrics, new_run_directory
+    from mrigen_cli.fit import describe_metrics
     from mrigen_cli.probe import print_table
 
     from mrigen.generation.sampling import sample
     from mrigen.probing import probe
+    from mrigen.runs.naming import new_run_directory
     from mrigen.training import fit
 
     announce(f"1 of 3: fitting a small morphing VAE to {recipe.data.num_subjects} synthetic people (mrigen fit demo)")
