@@ -1,4 +1,4 @@
-"""The part of latents that tells a covariate, taken out in closed form."""
+"""The part of latents that predicts a covariate, erased in closed form."""
 
 import keras
 import numpy as np
@@ -10,7 +10,7 @@ TOLERANCE = 1e-6
 
 @keras.saving.register_keras_serializable(package="mrigen")
 class Erasure(keras.layers.Layer):
-    """Latents from which no linear model can tell a covariate, moved as little as that allows. Always float32.
+    """Latents from which no linear model can predict a covariate, moved as little as that allows. Always float32.
 
     One affine map, the identity until `learn`: nothing needs to be known of a person to apply it.
 
@@ -33,7 +33,7 @@ class Erasure(keras.layers.Layer):
         return tf.matmul(tf.cast(latents, tf.float32), self.matrix) + self.offset
 
     def learn(self, latents: np.ndarray, targets: np.ndarray) -> float:
-        """Makes the map that takes `targets` out of `latents`, and returns the share of their variance that it told.
+        """Makes the map that takes `targets` out of `latents`, and returns the share of their variance that was predictable.
 
         Args:
             latents: (n, latent), before the map.

@@ -1,4 +1,4 @@
-"""How much of a covariate latents tell, as something that training can reduce."""
+"""How well latents predict a covariate, as something that training can reduce."""
 
 import keras
 import tensorflow as tf

@@ -1,4 +1,4 @@
-"""What the devices of a training step have to know of each other: places in the global batch, means and rows of all.
+"""What the devices of a training step have to know of each other: positions in the global batch, means and rows of all.
 
 Outside a `tf.distribute` replica, or in the only one, every function returns what it is given.
 """
@@ -28,10 +28,10 @@ def rows_of_all(values, repeats: int = 1):
     if not are_several():
         return values
     context = tf.distribute.get_replica_context()
-    number, place = context.num_replicas_in_sync, context.replica_id_in_sync_group
+    number, index = context.num_replicas_in_sync, context.replica_id_in_sync_group
 
     def spread(rows):
-        own = tf.reshape(tf.one_hot(place, number, dtype=rows.dtype), [number] + [1] * rows.shape.rank)
+        own = tf.reshape(tf.one_hot(index, number, dtype=rows.dtype), [number] + [1] * rows.shape.rank)
         return own * rows[None]
 
     def join(spread):
@@ -45,8 +45,8 @@ def rows_of_all(values, repeats: int = 1):
     return tf.nest.pack_sequence_as(values, [join(rows) for rows in flat])
 
 
-def draw_in_place(draw, values, repeats: int = 1):
-    """Returns draw(values), (repeats * batch, ...), with the noise that each row has at its place in the global batch.
+def draw_at_position(draw, values, repeats: int = 1):
+    """Returns draw(values), (repeats * batch, ...), with the noise that each row has at its position in the global batch.
 
     Args:
         draw: from rows to draws, row by row, with noise that depends on the row's number and the seed.
@@ -55,9 +55,9 @@ def draw_in_place(draw, values, repeats: int = 1):
     if not are_several():
         return draw(values)
     context = tf.distribute.get_replica_context()
-    number, place = context.num_replicas_in_sync, context.replica_id_in_sync_group
+    number, index = context.num_replicas_in_sync, context.replica_id_in_sync_group
 
-    def widen(rows):  # Every replica's rows are its own: only the noise of its place is looked at.
+    def widen(rows):  # Every replica's rows are its own: only the noise of its position is used.
         shape = tf.shape(rows)
         split = tf.reshape(rows, tf.concat([[repeats, 1, shape[0] // repeats], shape[1:]], axis=0))
         wide = tf.tile(split, [1, number] + [1] * rows.shape.rank)
@@ -67,5 +67,5 @@ def draw_in_place(draw, values, repeats: int = 1):
     drawn = draw(tf.nest.map_structure(widen, values))
     shape = tf.shape(drawn)
     split = tf.reshape(drawn, tf.concat([[repeats, number, shape[0] // (repeats * number)], shape[1:]], axis=0))
-    own = tf.reshape(split[:, place], tf.concat([[shape[0] // number], shape[1:]], axis=0))
+    own = tf.reshape(split[:, index], tf.concat([[shape[0] // number], shape[1:]], axis=0))
     return tf.ensure_shape(own, [None, *drawn.shape[1:]])

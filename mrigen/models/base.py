@@ -34,7 +34,7 @@ class LatentModel(keras.Model, abc.ABC):
         patch: voxels along each side of the patches that the first block is given; 1 gives it every voxel.
         residual: whether the input of each pair of convolutions is added to its output.
         mean_image: whether a learned image, started at the training mean, is added to what is decoded.
-        condition_size: length of the vector of covariates that the decoder is told beside z; 0 for none.
+        condition_size: length of the vector of covariates that the decoder is given beside z; 0 for none.
         seed: seed of weights and noise.
         dtype: Keras dtype policy of the convolutions; latents, likelihood and losses are float32 under any.
 
@@ -116,7 +116,7 @@ class LatentModel(keras.Model, abc.ABC):
         Args:
             recipe: the block, of the family's own class of keys.
             volume_shape: (x, y, z) in voxels. precision: Keras dtype policy. seed: of weights and noise.
-            options: condition_size and invariant (columns of the covariates that latents should not tell), of a family
+            options: condition_size and invariant (columns of the covariates that latents should not predict), of a family
                 that is given covariates.
         """
 
@@ -330,7 +330,7 @@ class LatentModel(keras.Model, abc.ABC):
             args, kwargs: of `keras.Model.fit`.
 
         Raises:
-            ValueError: nobody called `adapt`, and `x` repeats without end, or nobody can tell whether it does.
+            ValueError: nobody called `adapt`, and `x` repeats without end, or it is not known whether it does.
         """
         if not adapt:
             return super().fit(x, *args, **kwargs)
@@ -340,6 +340,8 @@ class LatentModel(keras.Model, abc.ABC):
                 "x: got a dataset without end, or of unknown length, expected everyone once. Call adapt(dataset) "
                 "before fit, and adapt_inference(dataset) after it."
             )
+        if not self.built:
+            self.build((None, *self.volume_shape, 1))
         if not self.num_people:
             self.adapt(batches_of(x))
         history = super().fit(x, *args, **kwargs)
@@ -371,7 +373,7 @@ class LatentModel(keras.Model, abc.ABC):
         return []
 
     def describe(self) -> list[str]:
-        """Returns what a person should be told of the model before it is trained, in lines."""
+        """Returns lines for the log about the model before it is trained."""
         return []
 
     def record(self, **values) -> None:

@@ -106,7 +106,7 @@ def _is_default(family: ModelFamily, name: str, content) -> bool:
     return (type(content) is type(default) and content == default) or (default is None and content is None)
 
 
-# The `model` block of a recipe: the keys of one family, told by its `kind`.
+# The `model` block of a recipe: the keys of the family that `kind` names.
 if typing.TYPE_CHECKING:
     ModelBlock = ModelRecipe
 else:

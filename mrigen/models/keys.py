@@ -84,7 +84,7 @@ class ModelRecipe(Section):
 
     @property
     def invariant_covariates(self) -> tuple[str, ...]:
-        """Of these, those that latents should not tell."""
+        """Of these, those that latents should not predict."""
         return ()
 
     @property

@@ -1,4 +1,4 @@
-"""Recipes from and to text: shipped names, files, `--set` overrides, and faults in words."""
+"""Recipes from and to text: shipped names, files, overrides of keys, and faults in words."""
 
 import fnmatch
 import io
@@ -127,17 +127,17 @@ def load_recipe(recipe: str | os.PathLike, overrides: Sequence[str] = ()) -> Rec
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError:
         raise RecipeError(f"{path}: not a text file in UTF-8, expected YAML. Check the path.") from None
-    return parse_recipe(text, place=str(recipe), overrides=overrides)
+    return parse_recipe(text, origin=str(recipe), overrides=overrides)
 
 
-def parse_recipe(text: str, place: str = "recipe", overrides: Sequence[str] = ()) -> Recipe:
-    """Returns the validated recipe in `text`; `place` names it in faults. See `load_recipe`."""
-    content = parse_yaml(text, place)
+def parse_recipe(text: str, origin: str = "recipe", overrides: Sequence[str] = ()) -> Recipe:
+    """Returns the validated recipe in `text`; `origin` names it in faults. See `load_recipe`."""
+    content = parse_yaml(text, origin)
     if content is None:
         content = {}
     if not isinstance(content, dict):
         raise RecipeError(
-            f"{place}: got a {type(content).__name__}, expected a mapping with {', '.join(Recipe.model_fields)}. "
+            f"{origin}: got a {type(content).__name__}, expected a mapping with {', '.join(Recipe.model_fields)}. "
             "See mrigen recipe show vae."
         )
     faults: list[str] = []
@@ -145,13 +145,13 @@ def parse_recipe(text: str, place: str = "recipe", overrides: Sequence[str] = ()
     for override in overrides:
         try:
             dotted = _apply_override(content, override)
-            origins[dotted] = f"--set {override}"
+            origins[dotted] = f"`{override}`"
         except RecipeError as error:
             faults.extend(error.faults)
     try:
         recipe = Recipe.model_validate(content)
     except ValidationError as error:
-        faults.extend(_describe(error, place, origins))
+        faults.extend(_describe(error, origin, origins))
     if faults:
         raise RecipeError(faults)
     return recipe
@@ -179,11 +179,11 @@ def _yaml() -> YAML:
     return yaml
 
 
-def parse_yaml(text: str, place: str) -> Any:
+def parse_yaml(text: str, origin: str) -> Any:
     """Returns what YAML says, loaded safely.
 
     Raises:
-        RecipeError: it is no YAML; `place` says where.
+        RecipeError: it is no YAML; `origin` says where.
     """
     try:
         return _yaml().load(text)
@@ -191,15 +191,15 @@ def parse_yaml(text: str, place: str) -> Any:
         mark = getattr(error, "problem_mark", None)
         where = f" line {mark.line + 1}, column {mark.column + 1}:" if mark else ""
         problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise RecipeError(f"{place}:{where} not valid YAML ({problem}). Correct the line.") from None
+        raise RecipeError(f"{origin}:{where} not valid YAML ({problem}). Correct the line.") from None
 
 
 def _apply_override(content: dict, override: str) -> str:
     dotted, equals, text = override.partition("=")
     dotted = dotted.strip()
     if not equals or not dotted:
-        raise RecipeError(f"--set {override}: expected KEY=VALUE, for example --set training.epochs=20.")
-    value = parse_yaml(text, f"--set {override}")
+        raise RecipeError(f"{override}: expected KEY=VALUE, for example `training.epochs=20`.", "overrides")
+    value = parse_yaml(text, f"`{override}`")
     *parents, last = dotted.split(".")
     block = content
     for parent in parents:
@@ -208,21 +208,21 @@ def _apply_override(content: dict, override: str) -> str:
         block = block[parent]
         if not isinstance(block, dict):
             raise RecipeError(
-                f"--set {override}: {parent} holds {block!r}, expected a block of keys. "
+                f"`{override}`: {parent} holds {block!r}, expected a block of keys. "
                 "See mrigen recipe show for the layout."
             )
     block[last] = value
     return dotted
 
 
-def _describe(error: ValidationError, place: str, origins: dict[str, str]) -> list[str]:
+def _describe(error: ValidationError, origin: str, origins: dict[str, str]) -> list[str]:
     """Returns one line for each faulty key (a union reports a fault for each of its members)."""
     faults: dict[str, str] = {}
     for item in error.errors():
         is_kind = item["type"] == "union_tag_invalid"  # Of `model.kind`.
         dotted, owner, name, section = _locate((*item["loc"], "kind") if is_kind else item["loc"])
-        origin = next((text for key, text in origins.items() if (dotted + ".").startswith(key + ".")), place)
-        head = f"{origin}: {dotted}" if dotted else origin
+        own = next((text for key, text in origins.items() if (dotted + ".").startswith(key + ".")), origin)
+        head = f"{own}: {dotted}" if dotted else own
         if item["type"] in ("extra_forbidden", "invalid_key"):
             known = [] if section is None else sorted(section.model_fields)
             line = f"{head}: unknown key. Known keys: {', '.join(known)}.{nearest(str(item['loc'][-1]), known)}"
@@ -258,15 +258,16 @@ def _locate(loc: tuple) -> tuple[str, type[BaseModel], str, type[BaseModel] | No
         path.append(str(part))
         if part in section.model_fields:  # Else an index into a list of sections, or an unknown key.
             owner, name = section, part
-            section = _section_of(owner.model_fields[name].annotation)
+            section = section_of(owner.model_fields[name].annotation)
             if section is not None and issubclass(section, ModelRecipe):  # Which one, the next part says.
                 section = ModelRecipe
     return ".".join(path), owner, name, section
 
 
-def _section_of(annotation: Any) -> type[BaseModel] | None:
+def section_of(annotation: Any) -> type[BaseModel] | None:
+    """Returns the section that a field of this type holds, or a list of them; None for a plain value."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     if typing.get_origin(annotation) in (list, typing.Union, types.UnionType):
-        return next(filter(None, map(_section_of, typing.get_args(annotation))), None)
+        return next(filter(None, map(section_of, typing.get_args(annotation))), None)
     return None

@@ -81,7 +81,7 @@ class TrainingRecipe(Section):
     trackers: list[Literal["mlflow", "wandb"]] = key(
         [],
         "a list of mlflow, wandb",
-        "Trackers told every epoch's figures, beside the run's own files; each is an extra of the installation.",
+        "Trackers that get every epoch's figures, beside the run's own files; each is an extra of the installation.",
     )
     augment: AugmentRecipe | None = key(
         AugmentRecipe, "a block of keys, or null", "Random changes of training volumes; null for none."

@@ -72,7 +72,7 @@ def decode_latents(model: LatentModel, latents: np.ndarray, conditions: np.ndarr
     Batches have a constant size, so a latent gives the same volume whoever is decoded with it.
 
     Args:
-        conditions: covariates (n, condition), of a model that is told any; None where nothing is known.
+        conditions: covariates (n, condition), of a model that is given any; None where nothing is known.
     """
     return np.concatenate([parts["reconstruction"] for parts in decode_batches(model, latents, conditions)])[..., 0]
 

@@ -67,12 +67,12 @@ class Run:
 
     @property
     def covariates(self) -> Covariates | None:
-        """What the model of the run is told of people beside their latents; None where it is told nothing."""
+        """The covariates that the model of the run is given beside latents; None where it is given none."""
         names = self.recipe.model.covariates
         return Covariates.of(self.subjects, self.split, names) if names else None
 
     def conditions(self, scan_ids) -> np.ndarray | None:
-        """Returns what the model is told of the people of images, (images, condition) float32; None where nothing."""
+        """Returns the covariates of the people of images, (images, condition) float32; None where the model is given none."""
         if self.covariates is None:
             return None
         return self.covariates.encode(self.subjects.set_index("scan_id").loc[list(scan_ids)])

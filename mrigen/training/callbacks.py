@@ -232,7 +232,7 @@ def load_progress(directory: Path) -> Progress:
     needed = {weights_path(directory, progress.epoch, progress.step), *_best_weights(directory, progress)}
     for weights in sorted(needed):
         if not weights.is_file():
-            raise RunError(f"{weights}: no such file, expected what {path.name} tells of. Restore it, or fit again.")
+            raise RunError(f"{weights}: no such file, expected what {path.name} names. Restore it, or fit again.")
     return progress
 
 

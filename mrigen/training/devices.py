@@ -324,7 +324,7 @@ def check_precision(precision: str, placement: Placement) -> None:
 
 
 def lost(run: Any, error: Exception) -> PeerLost:
-    """Returns what is to be told when a peer is gone."""
+    """Returns the error of a peer that is gone."""
     return PeerLost(
         f"{run}: another worker is gone ({_first_line(error)}); the last checkpoint is kept. Start all workers again, "
         f"with `mrigen.resume('{run}')`."

@@ -1,7 +1,7 @@
 """Trackers of experiments beside the run's own files: MLflow and Weights & Biases, by their own Keras callbacks.
 
 Both are extras of the installation. What a tracker calls the run is kept in the run's `trackers.json`, so that a fit
-that goes on is one run there, too; an epoch that broke off after it was told may be there twice, at the same step.
+that goes on is one run there, too; an epoch that broke off after it was reported may be there twice, at the same step.
 """
 
 import contextlib
@@ -34,12 +34,12 @@ def check_trackers(names: Sequence[str]) -> None:
 
 @contextlib.contextmanager
 def tracked(names: Sequence[str], directory: Path, facts: dict[str, Any]) -> Iterator[list[keras.callbacks.Callback]]:
-    """Yields the callbacks of trackers, and tells them at the end whether the fit ended as it should.
+    """Yields the callbacks of trackers, and reports at the end whether the fit ended as it should.
 
     Args:
         names: of "mlflow", "wandb".
         directory: of the run.
-        facts: of the run; its settings are told once.
+        facts: of the run; its settings are reported once.
 
     Raises:
         TrainingError: a tracker cannot be reached, or refuses.

@@ -24,11 +24,11 @@ def check_start(recipe: Recipe, dataset: Dataset) -> pd.DataFrame | None:
     if recipe.training.start_from is None:
         return None
     run = open_run(recipe.training.start_from)
-    place = f"training.start_from: {run.directory}"
+    origin = f"training.start_from: {run.directory}"
     faults = []
     if run.recipe.model.kind != recipe.model.kind:
         faults.append(
-            f"{place}: got a run of the kind {run.recipe.model.kind}, expected {recipe.model.kind}. Name another run."
+            f"{origin}: got a run of the kind {run.recipe.model.kind}, expected {recipe.model.kind}. Name another run."
         )
     extents = [
         np.multiply(shape, zooms)
@@ -40,7 +40,7 @@ def check_start(recipe: Recipe, dataset: Dataset) -> pd.DataFrame | None:
     if not np.allclose(*extents, atol=0.5 * max(run.grid["zooms"])):
         theirs, own = (" x ".join(f"{side:g}" for side in extent) for extent in extents)
         faults.append(
-            f"{place}: got a field of view of {theirs} mm, expected {own} mm. Set preprocess.volume_shape and "
+            f"{origin}: got a field of view of {theirs} mm, expected {own} mm. Set preprocess.volume_shape and "
             "preprocess.zooms so that their products are those of the run."
         )
     seen = people_seen(run)
@@ -53,7 +53,7 @@ def check_start(recipe: Recipe, dataset: Dataset) -> pd.DataFrame | None:
         names += held.loc[known, "participant_id"].tolist()
     if names:
         faults.append(
-            f"{place}: got a run that has learned from {some(names)} "
+            f"{origin}: got a run that has learned from {some(names)} "
             f"({len(names)} validation or held-out people of this fit, or their relatives), expected none of them. Set "
             f"data.split.seed and data.split as in {run.directory / 'recipe.yaml'}, or leave these people out."
         )
@@ -82,5 +82,5 @@ def start_from(model: LatentModel, run: Run) -> None:
     try:
         copy_weights(model, run.load_model())
     except ValueError as error:
-        place = f"training.start_from: {run.directory}"
-        raise UsageError([f"{place}: {line}" for line in str(error).splitlines()]) from None
+        origin = f"training.start_from: {run.directory}"
+        raise UsageError([f"{origin}: {line}" for line in str(error).splitlines()]) from None

@@ -193,7 +193,8 @@ def test_a_moved_head_is_found_by_moving_the_template():
     model = morph(sides, decoder_sigma=0.1)
     model.start_at_mean(heads[1].astype("float32"))
     z = tf.constant([[3.0, 0, 0], [-3.0, 0, 0]])
-    weights = [*model.expand.trainable_weights, *model.refine.trainable_weights, *model.to_fields.trainable_weights]
+    layers = (model.expand, model.velocity_block, model.to_fields)
+    weights = [weight for layer in layers for weight in layer.trainable_weights]
 
     @tf.function
     def step():

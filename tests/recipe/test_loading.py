@@ -42,12 +42,10 @@ def test_five_faults_come_together_in_full_words():
             "BIDS folder, TSV or CSV table with a column of paths, or plain folder of NIfTI.",
             "my.yaml: model.latent_dim: got -3, expected an integer >= 1, or null. Set the number of latent "
             "variables, for example 64; null keeps the spatial latent of the last block.",
-            "my.yaml: model.knd: unknown key. Known keys: affine, appearance_modes, beta, blocks, capacity_nats, "
-            "channels, condition, decoder_sigma, detail_penalty, field_channels, field_spacing, free_bits, "
-            "integration_steps, invariance_weight, invariant_to, kind, latent_channels, latent_dim, likelihood, "
-            "likelihood_mask, linear_fields, mean_image, mmd_weight, num_draws, objective, patch, posterior, "
-            "posterior_rank, prior, prior_components, refinement_steps, residual, tc_weight, velocity_smoothness. "
-            "Did you mean 'kind'?",
+            "my.yaml: model.knd: unknown key. Known keys: beta, blocks, capacity_nats, channels, condition, "
+            "decoder_sigma, free_bits, invariance_weight, invariant_to, kind, latent_channels, latent_dim, likelihood, "
+            "likelihood_mask, mean_image, mmd_weight, num_draws, objective, patch, posterior, posterior_rank, prior, "
+            "prior_components, refinement_steps, residual, tc_weight. Did you mean 'kind'?",
             "my.yaml: training.epoch: unknown key. Known keys: augment, batch_size, clip_norm, devices, "
             "early_stopping_epochs, epochs, kl_cycles, kl_warmup_epochs, learning_rate, on_collapse, precision, "
             "schedule, seed, start_from, trackers, workers. Did you mean 'epochs'?",
@@ -137,7 +135,7 @@ def test_tags_build_no_objects(tmp_path, tag):
     assert not (tmp_path / "made").exists()
 
 
-# ---- --set
+# ---- overrides
 
 
 def test_overrides_are_yaml_and_win_in_order():
@@ -168,21 +166,21 @@ def test_a_fault_names_the_file_or_the_override_it_comes_from():
     )
     assert {fault.split(": got")[0] for fault in found} == {
         "my.yaml: training.epochs",
-        "--set model.beta=-1: model.beta",
-        "--set training.seed=x: training.seed",
-        "--set data=3: data",
+        "`model.beta=-1`: model.beta",
+        "`training.seed=x`: training.seed",
+        "`data=3`: data",
     }
 
 
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("training.epochs", "--set training.epochs: expected KEY=VALUE, for example --set training.epochs=20."),
-        ("=3", "--set =3: expected KEY=VALUE"),
-        ("training.epochs=[", "--set training.epochs=[: line 1, column 2: not valid YAML"),
-        ("training.epochs.more=3", "--set training.epochs.more=3: epochs holds 5, expected a block of keys."),
-        ("training.epoch=3", "--set training.epoch=3: training.epoch: unknown key."),
-        ("training.epochs=", "--set training.epochs=: training.epochs: got None, expected an integer >= 1."),
+        ("training.epochs", "overrides: training.epochs: expected KEY=VALUE, for example `training.epochs=20`."),
+        ("=3", "overrides: =3: expected KEY=VALUE"),
+        ("training.epochs=[", "`training.epochs=[`: line 1, column 2: not valid YAML"),
+        ("training.epochs.more=3", "`training.epochs.more=3`: epochs holds 5, expected a block of keys."),
+        ("training.epoch=3", "`training.epoch=3`: training.epoch: unknown key."),
+        ("training.epochs=", "`training.epochs=`: training.epochs: got None, expected an integer >= 1."),
     ],
 )
 def test_faults_of_an_override(override, message):

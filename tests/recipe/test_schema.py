@@ -1,22 +1,26 @@
 """The keys of a recipe: help for every one, ranges, rules between keys."""
 
 import itertools
+import json
 import re
 
 import pytest
 from pydantic import BaseModel
 
 from mrigen.errors import RecipeError
+from mrigen.models import families
 from mrigen.recipe import Recipe, parse_recipe
-from mrigen.recipe.loading import _section_of
+from mrigen.recipe.loading import section_of
 
 
 def fields(section=Recipe, path=()):
     """Every key of the schema: (dotted key, field)."""
     for name, field in section.model_fields.items():
         yield ".".join((*path, name)), field
-        below = _section_of(field.annotation)
-        if below is not None:
+        if (*path, name) == ("model",):
+            for family in families().values():
+                yield from fields(family.keys, (f"model({family.kind})",))
+        elif (below := section_of(field.annotation)) is not None:
             yield from fields(below, (*path, name))
 
 
@@ -41,6 +45,24 @@ def test_sections_are_frozen_and_defaults_are_not_shared():
     assert all(isinstance(getattr(recipe, name), BaseModel) for name in Recipe.model_fields)
     recipe.data.exclude.append("sub-1")
     assert Recipe().data.exclude == []
+
+
+def test_a_recipe_that_wrote_down_the_keys_of_all_kinds_loads_and_keeps_its_own():
+    """As the recipe.yaml of runs did once; what differs from the other kinds' defaults is refused."""
+    keys = {}
+    for family in families().values():
+        for name, field in family.keys.model_fields.items():
+            keys[name] = field.get_default(call_default_factory=True)
+    lines = "".join(f"  {name}: {json.dumps(value)}\n" for name, value in (keys | {"kind": "autoencoder"}).items())
+    recipe = parse_recipe(f"model:\n{lines}")
+    assert list(recipe.model.model_dump()) == list(families()["autoencoder"].keys.model_fields)
+    with pytest.raises(RecipeError, match="got beta for kind: autoencoder"):
+        parse_recipe(f"model:\n{lines.replace('beta: 1.0', 'beta: 2.0')}")
+
+
+def test_an_unknown_kind_is_told_beside_the_kinds_there_are():
+    with pytest.raises(RecipeError, match=r"^`model.kind=vea`: model.kind: got 'vea', .*morph. Did you mean 'vae'"):
+        parse_recipe("", overrides=["model.kind=vea"])
 
 
 def test_one_number_stands_for_three():
@@ -129,5 +151,5 @@ def test_what_keeps_the_rules_is_taken(text):
 def test_types_and_ranges_are_strict(key, value):
     with pytest.raises(RecipeError) as caught:
         parse_recipe("", overrides=[f"{key}={value}"])
-    assert caught.value.faults[0].startswith(f"--set {key}={value}: {key}: got ")
+    assert caught.value.faults[0].startswith(f"`{key}={value}`: {key}: got ")
     assert ", expected " in caught.value.faults[0]

@@ -46,7 +46,7 @@ def test_a_loss_that_is_no_number_stops_the_fit_and_names_the_step(tmp_path):
 
 
 def test_a_run_is_not_overwritten_without_force(run_copy):
-    with pytest.raises(UsageError, match=r"a run is there already.*--force"):
+    with pytest.raises(UsageError, match=r"a run is there already.*force=True"):
         fit(load_recipe("smoke"), run_copy.directory)
 
 

@@ -14,7 +14,7 @@ from mrigen.models import VariationalAutoencoder
 from mrigen.recipe import load_recipe
 from mrigen.runs import Run
 from mrigen.system.stopping import StopNow, StopRequest
-from mrigen.training import callbacks, fit, fitting, resume
+from mrigen.training import callbacks, epochs, fit, resume
 from mrigen.training.callbacks import Checkpoint, Progress, load_progress, restore, save_weights
 
 # Four steps an epoch. Unlearning sex looks back at people of earlier steps.
@@ -49,7 +49,7 @@ def broken(tmp_path_factory, cache_directory):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "replace", watch)
-        patch.setattr(fitting, "CHECKPOINT_SECONDS", 0.0)
+        patch.setattr(epochs, "CHECKPOINT_SECONDS", 0.0)
         run = fit(load_recipe("smoke", SETTINGS), base / "run", "smoke")
     assert all((base / moment).is_dir() for moment in MOMENTS)
     return run, base
@@ -110,7 +110,9 @@ def test_a_fit_that_is_asked_to_stop_saves_and_goes_on(broken, tmp_path, monkeyp
     stop, directory = StopRequest(), tmp_path / "run"
     seen = stop_after(steps, stop, monkeypatch)
     within = " and 2 of 4 steps" if step else ""
-    with pytest.raises(Interrupted, match=rf"after {epoch} of 3 epochs{within}; all .*--resume {directory}") as error:
+    with pytest.raises(
+        Interrupted, match=rf"after {epoch} of 3 epochs{within}; all .*mrigen\.resume\(\'{directory}\'\)"
+    ) as error:
         fit(load_recipe("smoke", SETTINGS), directory, "smoke", stop=stop)
     assert error.value.exit_status == 75
     assert len(seen) <= steps + 1
@@ -173,7 +175,7 @@ def test_a_fit_that_stopped_by_itself_is_done(tmp_path):
     checkpoint.set_model(model)
     model.stop_training = True  # As LatentWatch says it.
     checkpoint.on_epoch_end(0, {"loss": 1.0})
-    assert fitting._is_done(load_progress(tmp_path), load_recipe("smoke").training)
+    assert load_progress(tmp_path).done
 
 
 def test_a_checkpoint_that_is_damaged_is_told(tmp_path):

@@ -87,7 +87,7 @@ def test_a_run_that_learned_from_held_out_people_or_sees_another_field_is_refuse
 
 def test_the_run_that_a_fit_starts_from_is_not_replaced(run_copy):
     recipe = load_recipe("smoke", [f"training.start_from={run_copy.directory}"])
-    with pytest.raises(UsageError, match="which --force would replace"):
+    with pytest.raises(UsageError, match="which `force=True` would replace"):
         fit(recipe, run_copy.directory, force=True)
     assert run_copy.is_complete
 

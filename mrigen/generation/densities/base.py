@@ -50,7 +50,7 @@ class Density(abc.ABC):
 
 
 class PriorDensity(Density):
-    """The prior of a VAE: of people with these covariates, where it was told any."""
+    """The prior of a VAE: of people with these covariates, where it is conditional."""
 
     name = "prior"
 

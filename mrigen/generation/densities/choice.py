@@ -34,10 +34,10 @@ def choose_density(
             VAE over the latents).
         seed: of fits and draws.
         covariates: what is going to be known of the people to draw: a fitted density is then that of people with them
-            (what they add to the latents is found by ridge regression), and so is the prior of a model that was told.
+            (what they add to the latents is found by ridge regression), and so is the prior of a conditional model.
 
     Raises:
-        UsageError: no such density, or a prior of a model without one, or (with covariates) of one that was not told.
+        UsageError: no such density, or a prior of a model without one, or (with covariates) of one that is not conditional on them.
     """
     has_prior = model.prior is not None
     is_conditional = covariates is None or (has_prior and model.condition_size == covariates.size)

@@ -67,7 +67,7 @@ def _learn_curvature(model, curvature: np.ndarray) -> None:
 
 
 def _erase(model, dataset: Iterable) -> None:
-    """Takes what latents still tell, linearly, of the covariates that they should not out of the posterior means."""
+    """Erases from the posterior means what they still predict, linearly, of the covariates that they should not."""
     if model.erasure is None:
         return
     targets = np.concatenate([np.asarray(split_inputs(batch)[1])[:, list(model.invariant)] for batch in dataset])

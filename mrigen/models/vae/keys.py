@@ -75,17 +75,17 @@ class VAERecipe(ModelRecipe):
     condition: list[Literal["sex", "age", "head_size", "site"]] = key(
         [],
         "a list of sex, age, head_size, site",
-        "vae: covariates that prior and decoder are told, so that samples can be asked for with them (--given) and "
+        "vae: covariates that prior and decoder are given, so that samples can be asked for with them (given) and "
         "latents need not hold them. They may be missing for some people.",
     )
     invariant_to: list[Literal["sex", "age", "head_size", "site"]] = key(
         [],
         "a list of sex, age, head_size, site",
-        "vae: covariates that latents should tell nothing about, such as site; name them in condition as well, so "
+        "vae: covariates that latents should not predict, such as site; name them in condition as well, so "
         "that the decoder can do without.",
     )
     invariance_weight: float = key(
-        100.0, "nats >= 0", "vae: weight of what latents still tell about invariant_to (0 to 1).", ge=0
+        100.0, "nats >= 0", "vae: weight of how well latents predict invariant_to (0 to 1).", ge=0
     )
     refinement_steps: Annotated[int, Field(ge=0, le=100)] | Literal["auto"] = key(
         0,
@@ -103,7 +103,7 @@ class VAERecipe(ModelRecipe):
         if missing:
             raise fault(
                 f"got invariant_to: {missing[0]} without condition: {missing[0]}, expected both: the decoder has to be "
-                f"told what latents leave out. Add {missing[0]} to condition."
+                f"given what latents leave out. Add {missing[0]} to condition."
             )
         steps = 0 if self.refinement_steps == "auto" else self.refinement_steps
         found = find_conflict(**{**dict(self), "refinement_steps": steps}, given=", ".join(self.condition))
@@ -184,7 +184,7 @@ def find_conflict(
     if refinement_steps and given:
         return (
             f"got refinement_steps: {refinement_steps} with condition: {given}, expected 0: latents are to be found "
-            "from the image alone, and the decoder, by which they are refined, is told more. Set refinement_steps=0."
+            "from the image alone, and the decoder, by which they are refined, is given more. Set refinement_steps=0."
         )
     if refinement_steps and latent_dim is None:
         return (

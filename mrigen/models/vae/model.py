@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from mrigen.distributions import LIKELIHOODS, POSTERIORS, PRIORS, NormalPrior, VampPrior, has_closed_form, kl_nats
 from mrigen.layers import Erasure, Predictability
-from mrigen.layers.replicas import draw_in_place, rows_of_all
+from mrigen.layers.replicas import draw_at_position, rows_of_all
 from mrigen.models.base import LatentModel, choose_patch
 from mrigen.models.batches import split_inputs
 from mrigen.models.vae import adaptation
@@ -47,7 +47,7 @@ class VariationalAutoencoder(LatentModel):
         likelihood: "gaussian", "laplace" or "student"; decoder_sigma: its `sigma`; masked: see `Likelihood`.
         posterior: "diagonal" or "low_rank", with `posterior_rank` directions.
         prior: "normal", "mixture" or "vamp", of `prior_components`, or "flow".
-        invariant: columns of the covariates that latents should not tell; invariance_weight: nats that telling all
+        invariant: columns of the covariates that latents should not predict; invariance_weight: nats that predicting all
             of them costs a subject (see `Predictability`); what is left, `erasure` takes out after training.
         refinement_steps: by which inference improves on the encoder's guess, after training; see `Refinement`.
         See `LatentModel` for the others and for shapes. The output also holds "scale" and "z" (and "factor" with a
@@ -235,12 +235,12 @@ class VariationalAutoencoder(LatentModel):
         seed = tf.stack([tf.constant(self.seed), step])
         if condition is not None and training:
             own_seed = self._noise_seed(1)
-            draws = draw_in_place(
+            draws = draw_at_position(
                 lambda rows: tf.random.stateless_uniform([tf.shape(rows)[0], 1], own_seed), condition, num_draws
             )
             condition = tf.where(draws >= WITHHELD_SHARE, tf.cast(condition, tf.float32), 0.0)
         if training:
-            z = draw_in_place(lambda rows: self.to_posterior.draw(rows, seed), posterior, num_draws)
+            z = draw_at_position(lambda rows: self.to_posterior.draw(rows, seed), posterior, num_draws)
         else:
             z = self.to_posterior.draw(posterior, seed)
         outputs = {**posterior, "z": z, **self.decode_parts(z, training, condition)}
@@ -313,7 +313,7 @@ class VariationalAutoencoder(LatentModel):
         if self.predictability is None:
             return loss
         targets = tf.gather(tf.cast(x["condition"], tf.float32), self.invariant, axis=1)
-        # The means, not the draws: what is used of a person is the mean, which tells even what noise hides in a draw.
+        # The means, not the draws: what is used of a person is the mean, which shows even what noise hides in a draw.
         # With several draws the rows come again and again; once each is enough.
         seen = (posterior["loc"][: tf.shape(targets)[0]], targets)
         known = self.predictability(*(rows_of_all(seen) if training else seen), training=training)

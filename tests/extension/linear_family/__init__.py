@@ -1,0 +1,1 @@
+"""A model family outside mrigen: what somebody else's package looks like."""
