@@ -33,7 +33,7 @@ class Erasure(keras.layers.Layer):
         return tf.matmul(tf.cast(latents, tf.float32), self.matrix) + self.offset
 
     def learn(self, latents: np.ndarray, targets: np.ndarray) -> float:
-        """Makes the map that takes `targets` out of `latents`, and returns the share of their variance that was predictable.
+        """Makes the map that takes `targets` out of `latents`, and returns the share of variance that they predict.
 
         Args:
             latents: (n, latent), before the map.

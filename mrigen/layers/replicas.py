@@ -46,7 +46,7 @@ def rows_of_all(values, repeats: int = 1):
 
 
 def draw_at_position(draw, values, repeats: int = 1):
-    """Returns draw(values), (repeats * batch, ...), with the noise that each row has at its position in the global batch.
+    """Returns draw(values), (repeats * batch, ...), with the noise of each row's position in the global batch.
 
     Args:
         draw: from rows to draws, row by row, with noise that depends on the row's number and the seed.

@@ -116,8 +116,8 @@ class LatentModel(keras.Model, abc.ABC):
         Args:
             recipe: the block, of the family's own class of keys.
             volume_shape: (x, y, z) in voxels. precision: Keras dtype policy. seed: of weights and noise.
-            options: condition_size and invariant (columns of the covariates that latents should not predict), of a family
-                that is given covariates.
+            options: of a family that is given covariates: condition_size, and invariant (columns of the covariates
+                that latents should not predict).
         """
 
     @property

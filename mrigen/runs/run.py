@@ -72,7 +72,7 @@ class Run:
         return Covariates.of(self.subjects, self.split, names) if names else None
 
     def conditions(self, scan_ids) -> np.ndarray | None:
-        """Returns the covariates of the people of images, (images, condition) float32; None where the model is given none."""
+        """Returns the covariates of the people of images, (images, condition) float32; None if the model has none."""
         if self.covariates is None:
             return None
         return self.covariates.encode(self.subjects.set_index("scan_id").loc[list(scan_ids)])

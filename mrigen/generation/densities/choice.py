@@ -37,7 +37,8 @@ def choose_density(
             (what they add to the latents is found by ridge regression), and so is the prior of a conditional model.
 
     Raises:
-        UsageError: no such density, or a prior of a model without one, or (with covariates) of one that is not conditional on them.
+        UsageError: no such density, or a prior of a model without one, or (with covariates) of one that is not
+            conditional on them.
     """
     has_prior = model.prior is not None
     is_conditional = covariates is None or (has_prior and model.condition_size == covariates.size)

@@ -72,7 +72,7 @@ def _erase(model, dataset: Iterable) -> None:
         return
     targets = np.concatenate([np.asarray(split_inputs(batch)[1])[:, list(model.invariant)] for batch in dataset])
     share = model.erasure.learn(encode_batches(model, _volumes(dataset))["loc"], targets)
-    logger.info("Invariance: latents told %.1f %% of the covariate's variance; taken out", 100.0 * share)
+    logger.info("Invariance: latents predicted %.1f %% of the covariate's variance; erased", 100.0 * share)
 
 
 def _calibrate(model, dataset: Iterable) -> None:

@@ -47,8 +47,8 @@ class VariationalAutoencoder(LatentModel):
         likelihood: "gaussian", "laplace" or "student"; decoder_sigma: its `sigma`; masked: see `Likelihood`.
         posterior: "diagonal" or "low_rank", with `posterior_rank` directions.
         prior: "normal", "mixture" or "vamp", of `prior_components`, or "flow".
-        invariant: columns of the covariates that latents should not predict; invariance_weight: nats that predicting all
-            of them costs a subject (see `Predictability`); what is left, `erasure` takes out after training.
+        invariant: columns of the covariates that latents should not predict; invariance_weight: nats that predicting
+            all of them costs a subject (see `Predictability`); what is left, `erasure` takes out after training.
         refinement_steps: by which inference improves on the encoder's guess, after training; see `Refinement`.
         See `LatentModel` for the others and for shapes. The output also holds "scale" and "z" (and "factor" with a
         low-rank posterior). With a `condition_size`, the input is {"volumes", "condition": (batch, condition_size)}.
