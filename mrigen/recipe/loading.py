@@ -127,17 +127,17 @@ def load_recipe(recipe: str | os.PathLike, overrides: Sequence[str] = ()) -> Rec
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError:
         raise RecipeError(f"{path}: not a text file in UTF-8, expected YAML. Check the path.") from None
-    return parse_recipe(text, origin=str(recipe), overrides=overrides)
+    return parse_recipe(text, place=str(recipe), overrides=overrides)
 
 
-def parse_recipe(text: str, origin: str = "recipe", overrides: Sequence[str] = ()) -> Recipe:
-    """Returns the validated recipe in `text`; `origin` names it in faults. See `load_recipe`."""
-    content = parse_yaml(text, origin)
+def parse_recipe(text: str, place: str = "recipe", overrides: Sequence[str] = ()) -> Recipe:
+    """Returns the validated recipe in `text`; `place` names it in faults. See `load_recipe`."""
+    content = parse_yaml(text, place)
     if content is None:
         content = {}
     if not isinstance(content, dict):
         raise RecipeError(
-            f"{origin}: got a {type(content).__name__}, expected a mapping with {', '.join(Recipe.model_fields)}. "
+            f"{place}: got a {type(content).__name__}, expected a mapping with {', '.join(Recipe.model_fields)}. "
             "See mrigen recipe show vae."
         )
     faults: list[str] = []
@@ -151,7 +151,7 @@ def parse_recipe(text: str, origin: str = "recipe", overrides: Sequence[str] = (
     try:
         recipe = Recipe.model_validate(content)
     except ValidationError as error:
-        faults.extend(_describe(error, origin, origins))
+        faults.extend(_describe(error, place, origins))
     if faults:
         raise RecipeError(faults)
     return recipe
@@ -179,11 +179,11 @@ def _yaml() -> YAML:
     return yaml
 
 
-def parse_yaml(text: str, origin: str) -> Any:
+def parse_yaml(text: str, place: str) -> Any:
     """Returns what YAML says, loaded safely.
 
     Raises:
-        RecipeError: it is no YAML; `origin` says where.
+        RecipeError: it is no YAML; `place` says where.
     """
     try:
         return _yaml().load(text)
@@ -191,7 +191,7 @@ def parse_yaml(text: str, origin: str) -> Any:
         mark = getattr(error, "problem_mark", None)
         where = f" line {mark.line + 1}, column {mark.column + 1}:" if mark else ""
         problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise RecipeError(f"{origin}:{where} not valid YAML ({problem}). Correct the line.") from None
+        raise RecipeError(f"{place}:{where} not valid YAML ({problem}). Correct the line.") from None
 
 
 def _apply_override(content: dict, override: str) -> str:
@@ -215,14 +215,14 @@ def _apply_override(content: dict, override: str) -> str:
     return dotted
 
 
-def _describe(error: ValidationError, origin: str, origins: dict[str, str]) -> list[str]:
+def _describe(error: ValidationError, place: str, origins: dict[str, str]) -> list[str]:
     """Returns one line for each faulty key (a union reports a fault for each of its members)."""
     faults: dict[str, str] = {}
     for item in error.errors():
         is_kind = item["type"] == "union_tag_invalid"  # Of `model.kind`.
         dotted, owner, name, section = _locate((*item["loc"], "kind") if is_kind else item["loc"])
-        own = next((text for key, text in origins.items() if (dotted + ".").startswith(key + ".")), origin)
-        head = f"{own}: {dotted}" if dotted else own
+        origin = next((text for key, text in origins.items() if (dotted + ".").startswith(key + ".")), place)
+        head = f"{origin}: {dotted}" if dotted else origin
         if item["type"] in ("extra_forbidden", "invalid_key"):
             known = [] if section is None else sorted(section.model_fields)
             line = f"{head}: unknown key. Known keys: {', '.join(known)}.{nearest(str(item['loc'][-1]), known)}"
