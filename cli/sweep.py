@@ -85,7 +85,7 @@ def probe_all(runs) -> None:
             continue
         announce(f"{run.directory}: telling sex from the latents")
         try:
-            probe(run)
+            probe(run).write()
         except MrigenError as error:
             announce(f"{run.directory}: not probed: {error.faults[0]}")
 

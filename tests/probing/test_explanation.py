@@ -12,20 +12,20 @@ from mrigen.system.files import read_json
 
 def people(effect, num_people=400, seed=0):
     generator = np.random.default_rng(seed)
-    target = np.arange(num_people) % 2
+    targets = np.arange(num_people) % 2
     latents = generator.normal(size=(num_people, 4))
     latents[:, 1] += latents[:, 0]  # Latents that go together, as real ones do.
-    latents[:, 0] += effect * (target - 0.5)
-    return latents, target, np.arange(num_people).astype(str)
+    latents[:, 0] += effect * (targets - 0.5)
+    return latents, targets, np.arange(num_people).astype(str)
 
 
 def test_the_direction_is_what_people_differ_in_and_not_the_weights():
-    latents, target, groups = people(3.0)
-    direction = fit_direction(latents, target, groups)
+    latents, targets, groups = people(3.0)
+    direction = fit_direction(latents, targets, groups)
     # The probe subtracts latent 1, which only adds noise; no person changes like that.
     assert direction.weights[1] < -0.2 * direction.weights[0]
     ends = direction.at(direction.ends)
-    means = np.stack([latents[target == label].mean(axis=0) for label in (0, 1)])
+    means = np.stack([latents[targets == label].mean(axis=0) for label in (0, 1)])
     np.testing.assert_allclose(ends, means, atol=0.3)
     np.testing.assert_allclose(direction.scores(ends), direction.ends, atol=1e-9)
 

@@ -4,10 +4,10 @@ import dataclasses
 
 import numpy as np
 import pytest
+from mrigen.probing.of_run import tell_site
 
 from mrigen.errors import CohortError
 from mrigen.probing.harmonise import SiteHarmonizer, harmonised
-from mrigen.probing.of_run import tell_site
 from mrigen.probing.plan import ProbePlan
 from mrigen.probing.protocol import run_probe
 
@@ -58,7 +58,7 @@ def test_test_people_are_not_learned_from_and_unknown_sites_stay(latents):
 def test_harmonised_latents_no_longer_tell_the_site_and_still_tell_sex(make_inputs, latents):
     inputs = make_inputs(num_people=NUM_PEOPLE, site=SITE, latents_draw=None, brain_volume=None)
     latents = latents.copy()
-    latents[:, 0] += 1.0 * (2 * inputs.target - 1)
+    latents[:, 0] += 1.0 * (2 * inputs.targets - 1)
     inputs = dataclasses.replace(inputs, latents=latents, volumes=inputs.volumes[:, :9])
     quick = {"num_folds": 4, "num_repeats": 1, "num_bootstrap": 50}
     told = {row["predictor"]: row for row in tell_site(inputs, **quick).rows() if row["protocol"] == "transductive"}

@@ -20,14 +20,14 @@ PLAN = PLANS["sex"]
 
 
 @pytest.mark.parametrize("target", PLANS)
-def test_scores_do_not_change_with_the_values_of_others_who_are_tested(make_inputs, target):
+def test_scores_do_not_change_with_the_values_of_others_who_are_tested(make_inputs, targets):
     generator = np.random.default_rng(1)
     inputs = make_inputs(
         num_people=50, signal=0.5, confounds=generator.normal(size=(50, 2)), site=np.resize(["a", "b"], 50)
     )
-    if target == "age":
-        ages = 40.0 + 10.0 * inputs.target + generator.normal(size=50)
-        inputs = dataclasses.replace(inputs, target=ages, meaning=Target("age", None))
+    if targets == "age":
+        ages = 40.0 + 10.0 * inputs.targets + generator.normal(size=50)
+        inputs = dataclasses.replace(inputs, targets=ages, target=Target("age", None))
     train, test = np.arange(40), np.arange(40, 50)
     strange = {}
     for name in ("latents", "latents_draw", "volumes", "head_volume", "brain_volume", "confounds"):
@@ -36,12 +36,12 @@ def test_scores_do_not_change_with_the_values_of_others_who_are_tested(make_inpu
     scores = [
         {
             name: row.fit_score(part.target, part.groups, train, test, 0).score[:9]
-            for name, row in build_rows(part, PLANS[target]).items()
+            for name, row in build_rows(part, PLANS[targets]).items()
         }
         for part in (inputs, dataclasses.replace(inputs, **strange))
     ]
     wanted = {"pca", "latents_deconfounded", "latents_harmonised"}
-    assert wanted | ({"voxel_svm_rbf"} if target == "sex" else set()) <= set(scores[0])
+    assert wanted | ({"voxel_svm_rbf"} if targets == "sex" else set()) <= set(scores[0])
     for name, values in scores[0].items():
         np.testing.assert_allclose(scores[1][name], values, rtol=1e-3, atol=1e-3, err_msg=name)
 
@@ -49,10 +49,10 @@ def test_scores_do_not_change_with_the_values_of_others_who_are_tested(make_inpu
 def test_scores_do_not_change_with_the_labels_of_those_who_are_tested(make_inputs):
     inputs = make_inputs(num_people=50, signal=0.5, site=np.resize(["a", "b"], 50))
     train, test = np.arange(40), np.arange(40, 50)
-    turned = inputs.target.copy()
+    turned = inputs.targets.copy()
     turned[test] = 1 - turned[test]
     for name, row in build_rows(inputs, PLAN).items():
-        first, second = (row.fit_score(target, inputs.groups, train, test, 0) for target in (inputs.target, turned))
+        first, second = (row.fit_score(targets, inputs.groups, train, test, 0) for targets in (inputs.targets, turned))
         np.testing.assert_array_equal(first.score, second.score, err_msg=name)
 
 

@@ -17,11 +17,11 @@ class Watch:
     def __init__(self):
         self.taught = {}
 
-    def fit_score(self, target, groups, train, test, seed):
+    def fit_score(self, targets, groups, train, test, seed):
         from mrigen.probing.predictors import FoldScores
 
         self.taught.setdefault(test.tobytes(), []).append(set(train.tolist()))
-        return FoldScores(target[test] + 0.0, target[test], "")
+        return FoldScores(targets[test] + 0.0, targets[test], "")
 
 
 def test_parts_are_nested_keep_families_and_end_with_everyone(make_inputs, tmp_path):

@@ -4,10 +4,10 @@ import json
 
 import numpy as np
 import pytest
+from mrigen.probing.of_run import gather_inputs, output_path
 
 from mrigen.errors import UsageError
 from mrigen.probing import ProbePlan, probe
-from mrigen.probing.of_run import gather_inputs, output_path
 
 pytestmark = pytest.mark.usefixtures("small_grids")
 
@@ -35,7 +35,7 @@ def test_everything_of_a_plan_reaches_probe_json(run_copy):
 
 def test_the_probe_of_another_target_leaves_that_of_sex_alone(run_copy):
     before = sorted(path.name for path in run_copy.directory.glob("probe*"))
-    result = probe(run_copy, plan=ProbePlan(target="age", confounds=("head_size",)))
+    result = probe(run_copy, plan=ProbePlan(targets="age", confounds=("head_size",)))
     content = json.loads((run_copy.directory / "probe_age.json").read_text())
     assert (content["target"], content["classes"]) == ("age", None)
     assert content["rows"] == result.rows()
@@ -46,9 +46,9 @@ def test_the_probe_of_another_target_leaves_that_of_sex_alone(run_copy):
 
 def test_inputs_of_a_plan(finished_run):
     dataset = finished_run.open_dataset()
-    inputs = gather_inputs(finished_run, dataset, plan=ProbePlan(target="age", untrained=True))
+    inputs = gather_inputs(finished_run, dataset, plan=ProbePlan(targets="age", untrained=True))
     ages = finished_run.subjects.set_index("participant_id").loc[inputs.participant_ids]["age"]
-    np.testing.assert_allclose(inputs.target, ages)
+    np.testing.assert_allclose(inputs.targets, ages)
     assert inputs.latents_untrained.shape == inputs.latents.shape
     assert np.abs(inputs.latents_untrained - inputs.latents).max() > 1e-3
     assert np.ptp(inputs.latents_untrained, axis=0).max() > 0

@@ -12,11 +12,11 @@ from mrigen.probing.roc import draw_roc, roc_curve
 @pytest.mark.parametrize("decimals", [6, 0], ids=["no ties", "ties"])
 def test_area_under_the_curve_is_the_metric(decimals):
     generator = np.random.default_rng(0)
-    target = np.arange(41) % 2
-    scores = np.round(generator.normal(size=41) + target, decimals)
-    false_positive, true_positive = roc_curve(target, scores)
+    targets = np.arange(41) % 2
+    scores = np.round(generator.normal(size=41) + targets, decimals)
+    false_positive, true_positive = roc_curve(targets, scores)
     assert (false_positive[0], true_positive[0], false_positive[-1], true_positive[-1]) == (0.0, 0.0, 1.0, 1.0)
-    assert auc(false_positive, true_positive) == pytest.approx(roc_auc_score(target, scores))
+    assert auc(false_positive, true_positive) == pytest.approx(roc_auc_score(targets, scores))
 
 
 def test_picture_is_a_png_and_always_the_same(make_inputs, small_grids, tmp_path):

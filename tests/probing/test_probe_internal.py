@@ -4,11 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from mrigen.probing.of_run import gather_inputs
 
 from mrigen.data.dataset import open_dataset
 from mrigen.errors import CohortError, RunError
 from mrigen.probing import probe
-from mrigen.probing.of_run import gather_inputs
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +19,7 @@ def dataset(finished_run):
 def test_inputs_belong_to_the_people_they_stand_beside(finished_run, dataset):
     inputs = gather_inputs(finished_run, dataset)
     subjects = finished_run.subjects.set_index("participant_id").loc[inputs.participant_ids]
-    np.testing.assert_array_equal(inputs.target, (subjects["sex"] == "M").astype(int))
+    np.testing.assert_array_equal(inputs.targets, (subjects["sex"] == "M").astype(int))
     np.testing.assert_allclose(inputs.head_volume, subjects["head_volume_ml"])
     # The synthetic cohort knows the truth of what the masks measure.
     np.testing.assert_allclose(inputs.brain_volume, subjects["brain_volume_true_ml"], rtol=0.03)
