@@ -22,7 +22,7 @@ setup(
     python_requires=">=3.11,<3.14",
     packages=[*PACKAGES, "mrigen_cli", "mrigen_recipes"],
     package_dir={"mrigen_cli": "cli", "mrigen_recipes": "recipes"},
-    package_data={"mrigen_recipes": ["*.yaml", "*/*.yaml"]},
+    package_data={"mrigen": ["py.typed"], "mrigen_recipes": ["*.yaml", "*/*.yaml"]},
     install_requires=[
         "click>=8.1",
         "h5py>=3.11",
@@ -34,6 +34,7 @@ setup(
         "numpy>=1.26",
         "optuna>=4.2,<7",
         "pandas>=2.2",
+        "platformdirs>=4.2",
         "pydantic>=2.8",
         "rich>=13.7",
         "ruamel.yaml>=0.18",
@@ -51,7 +52,8 @@ setup(
         "mlflow": ["mlflow>=3"],
         "wandb": ["wandb>=0.19"],
         "umap": ["umap-learn>=0.5.6"],
-        "test": ["import-linter>=2.3", "pytest>=8", "pytest-xdist>=3.5", "ruff>=0.9"],
+        "docs": ["furo>=2024.8", "myst-parser>=4", "sphinx>=8", "sphinx-copybutton>=0.5", "sphinx-gallery>=0.18"],
+        "test": ["import-linter>=2.3", "mypy>=1.13", "pytest>=8", "pytest-xdist>=3.5", "ruff>=0.9"],
     },
     entry_points={"console_scripts": ["mrigen = mrigen_cli.main:main"]},
     classifiers=[
@@ -61,6 +63,7 @@ setup(
         "Programming Language :: Python :: 3.11",
         "Programming Language :: Python :: 3.12",
         "Programming Language :: Python :: 3.13",
+        "Typing :: Typed",
         "Topic :: Scientific/Engineering :: Medical Science Apps.",
     ],
 )

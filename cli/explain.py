@@ -10,7 +10,12 @@ from mrigen_cli.common import common_options, find_run, load_tensorflow, run_opt
 @click.option("--participant", "participants", multiple=True, help="Show this person as the other sex; repeatable.")
 @click.option("--steps", "num_steps", type=int, default=7, show_default=True, help="Heads from women to men.")
 @click.option(
-    "--bootstrap", "num_bootstrap", type=int, default=100, show_default=True, help="Refits of the probe, for the z maps."
+    "--bootstrap",
+    "num_bootstrap",
+    type=int,
+    default=100,
+    show_default=True,
+    help="Refits of the probe, for the z maps.",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the refits.")
 @click.option("-o", "--out", type=click.Path(), help="Folder to write to.  [default: RUN/explanation]")

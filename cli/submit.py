@@ -43,29 +43,18 @@ def fit(recipe, overrides, resume, resources, dry_run):
 
     The job survives its time limit, preemption, kills and failures of nodes: it goes on from its last checkpoint.
     """
-    from pathlib import Path
-
-    from mrigen.cluster import job_script, mrigen_command, new_job_folder
-    from mrigen.cluster import submit as send
-    from mrigen.recipe import TrainingRecipe, load_recipe, recipe_name
+    from mrigen.cluster import fit_job
+    from mrigen.recipe import recipe_name
     from mrigen.runs.naming import new_run_directory
 
-    settings = list(overrides)
-    if resources.nodes > 1 and "workers" in TrainingRecipe.model_fields:
-        settings.append(f"training.workers={resources.nodes}")
-    load_recipe(recipe, settings)
-    name = recipe_name(recipe)
-    run = Path(resume) if resume else new_run_directory(name)
-    folder = new_job_folder(name)
-    options = [part for setting in settings for part in ("--set", setting)]
-    command = [*mrigen_command(), "fit", recipe, *options, "--resume", str(run)]
-    script = job_script(f"mrigen-{name}", command, resources, f"{folder}/log-%j.txt")
+    run = resume or new_run_directory(recipe_name(recipe))
+    job = fit_job(recipe, run, overrides, resources)
     if dry_run:
-        click.echo(script, nl=False)
+        click.echo(job.script, nl=False)
         return
-    job = send(folder, script, {"name": f"fit {name}", "run": str(run)})
-    announce(f"{folder}/job.sh makes {run}; mrigen jobs tells how it goes")
-    click.echo(job)
+    number = job.submit()
+    announce(f"{job.folder}/job.sh makes {run}; mrigen jobs tells how it goes")
+    click.echo(number)
 
 
 @submit.command("sweep")
@@ -92,8 +81,7 @@ def sweep(
     """
     from mrigen_cli.sweep import plan_from_options
 
-    from mrigen.cluster import job_script, mrigen_command, new_job_folder
-    from mrigen.cluster import submit as send
+    from mrigen.cluster import sweep_job
     from mrigen.sweeps import Sweep, new_sweep_folder
 
     if resume is not None:
@@ -102,16 +90,12 @@ def sweep(
     else:
         plan = plan_from_options(recipes, overrides, over, space, search, trials, objective, seed, prune)
         folder, tasks = out or new_sweep_folder(plan.name), plan.num_trials
-    job_folder = new_job_folder(f"sweep-{plan.name}")
-    command = [*mrigen_command(), "sweep", "--resume", str(folder), "--take", "1"]
-    script = job_script(
-        f"mrigen-sweep-{plan.name}", command, resources, f"{job_folder}/log-%A_%a.txt", max(tasks, 1), at_once
-    )
+    job = sweep_job(plan.name, folder, tasks, resources, at_once)
     if dry_run:
-        click.echo(script, nl=False)
+        click.echo(job.script, nl=False)
         return
     if resume is None:
         Sweep.begin(folder, plan)
-    job = send(job_folder, script, {"name": f"sweep {plan.name}", "sweep": str(folder)})
-    announce(f"{job_folder}/job.sh runs {tasks} trials of {folder}; mrigen jobs tells how they go")
-    click.echo(job)
+    number = job.submit()
+    announce(f"{job.folder}/job.sh runs {tasks} trials of {folder}; mrigen jobs tells how they go")
+    click.echo(number)

@@ -46,7 +46,7 @@ def sweep(recipes, over, space, overrides, search, trials, objective, seed, prun
         work = Sweep.begin(out or new_sweep_folder(plan.name), plan)
         announce(f"{plan.num_trials} trials in {work.directory}, by {plan.search}")
     with stoppable() as stop, stop.heard():
-        work.work(jobs, take, tell=announce, should_stop=lambda: stop.asked)
+        work.work(jobs, take, should_stop=lambda: stop.asked)
     left = len(work.waiting())
     if left:
         announce(f"{left} trials are left; mrigen sweep --resume {work.directory} goes on")
@@ -92,21 +92,13 @@ def probe_all(runs) -> None:
 
 def plan_from_options(recipes, overrides, over, space, search, trials, objective, seed, prune):
     """Returns the checked plan of a sweep; nothing is written."""
-    from mrigen.recipe import expand_recipes, load_recipe, recipe_name
-    from mrigen.sweeps import make_plan, parse_space
+    from mrigen.sweeps import plan_sweep
 
     if not recipes:
         raise click.UsageError(
             "give a RECIPE, or --resume FOLDER. Example: mrigen sweep vae --over model.latent_dim=16,32"
         )
-    expanded = expand_recipes(recipes)
-    names = {recipe_name(recipe): recipe for recipe in expanded}
-    if len(names) < len(expanded):
-        raise click.UsageError("two recipes have the same name, which their runs are told apart by: rename one file.")
-    loaded = {name: load_recipe(recipe, overrides) for name, recipe in names.items()}
-    several = len(loaded) > 1
-    spans = {} if several and not over and space is None else parse_space(over, space)
-    name = "recipes" if several else next(iter(loaded))
-    return make_plan(
-        name, next(iter(loaded.values())), spans, search, trials, objective, seed, prune, loaded if several else None
-    )
+    return plan_sweep(
+        recipes, over, space=space, overrides=overrides, search=search, trials=trials, objective=objective, seed=seed,
+        prune=prune,
+    )  # fmt: skip

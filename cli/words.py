@@ -14,8 +14,12 @@ ALIASES = {
 }
 # Functions of the library -> the command that does the same; `{}` is the first argument.
 COMMANDS = {"resume": "mrigen fit --resume {}", "resume_sweep": "mrigen sweep --resume {}"}
+# What Python has as an attribute -> how the command line shows it.
+ATTRIBUTES = {"Job.script": "mrigen submit ... --dry-run"}
 _CALL = re.compile(r"`mrigen\.(\w+)\(([^`]*)\)`")
 _PARAMETER = re.compile(r"`([A-Za-z_][\w.]*)(?:=([^`]*))?`")
+# What a fault is about: a parameter, one item of it, or a value that it was given.
+_ABOUT = re.compile(r"(\w+)(?:\[(.*)\]|=(.*))?", re.DOTALL)
 
 
 def flags_of(command: click.Command | None) -> dict[str, click.Parameter]:
@@ -38,6 +42,8 @@ def translate(text: str, command: click.Command | None = None) -> str:
 
     def say_parameter(match: re.Match) -> str:
         name, value = match.groups()
+        if name in ATTRIBUTES:
+            return ATTRIBUTES[name]
         if name in flags:
             return _flag(flags[name], value)
         if value is None:
@@ -48,21 +54,43 @@ def translate(text: str, command: click.Command | None = None) -> str:
 
 
 def translate_fault(fault, command: click.Command | None) -> str:
-    """Returns a fault as the command line says it."""
+    """Returns a fault as the command line says it.
+
+    `over[model.beta]: got ...` is `--over model.beta: got ...` there, and `column='x': ...` is `--sort x: ...`.
+    """
     text, flags = translate(fault.text, command), flags_of(command)
     if fault.parameter is None:
         return text
-    parameter = flags.get(fault.parameter)
-    return f"{fault.parameter if parameter is None else _flag(parameter)}: {text}"
+    about = _ABOUT.fullmatch(fault.parameter)
+    if about is None or about[1] not in flags:
+        return f"{fault.parameter}: {text}"
+    if about[2] is not None:  # An item is said as it was given.
+        return f"{_flag(flags[about[1]])} {about[2]}: {text}"
+    return f"{_flag(flags[about[1]], about[3])}: {text}"
 
 
 def _flag(parameter: click.Parameter, value: str | None = None) -> str:
     if isinstance(parameter, click.Argument):
-        return parameter.human_readable_name if value is None else value.strip("'\"")
+        return parameter.human_readable_name if value is None else _say_value(value)
     flag = max(parameter.opts, key=len)
     if value is None or getattr(parameter, "is_flag", False):
         return flag
-    return f"{flag} {value.strip(chr(39) + chr(34))}"
+    return f"{flag} {_say_value(value)}"
+
+
+def _say_value(text: str) -> str:
+    """Returns a Python value as one types it: a dictionary is KEY=VALUE, a list has commas."""
+    try:
+        value = ast.literal_eval(text)
+    except (SyntaxError, ValueError):
+        return text.strip("'\"")
+    if isinstance(value, dict):
+        return ",".join(f"{name}={_say_item(item)}" for name, item in value.items())
+    return _say_item(value) if isinstance(value, (list, tuple)) else text.strip("'\"")
+
+
+def _say_item(value) -> str:
+    return ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
 
 
 def _say_call(match: re.Match) -> str:

@@ -11,7 +11,7 @@ from mrigen_cli.main import VERBS, mrigen
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from mrigen.models import families
+from mrigen.models.family import BUILT_IN
 from mrigen.models.keys import ModelRecipe
 from mrigen.recipe import Recipe, list_recipes
 from mrigen.recipe.loading import section_of
@@ -74,55 +74,46 @@ def render_recipes() -> str:
     return "\n".join(lines) + "\n"
 
 
-def _render_section(section: type[BaseModel], prefix: str) -> list[str]:
+def _render_section(section: type[BaseModel], prefix: str, known: type[BaseModel] | None = None) -> list[str]:
+    """Returns the tables of a section's keys, without those that `known` has."""
     rows, blocks = [], []
     for name, field in section.model_fields.items():
-        if section is ModelRecipe and name == "kind":
-            kinds = ", ".join(families())
-            rows.append(f"| `{prefix}kind` | `vae` | one of {kinds} | The model family, whose keys follow below. |")
+        if name == "kind" or (known is not None and name in known.model_fields):
             continue
         inner = section_of(field.annotation)
         expected = field.json_schema_extra["expected"]
-        if inner is not None and issubclass(inner, ModelRecipe):
-            blocks.append((f"{prefix}{name}.", ModelRecipe, field.description))
-            continue
         if inner is not None:
             many = typing.get_origin(field.annotation) is list
             blocks.append((f"{prefix}{name}{'.0' if many else ''}.", inner, field.description))
             if not many and expected == "a block of keys":
                 continue
-        rows.append(_render_key(prefix, name, field))
+        default = "required" if field.default is PydanticUndefined and not field.default_factory else field.get_default(
+            call_default_factory=True
+        )  # fmt: skip
+        rows.append(f"| `{prefix}{name}` | {_show(default)} | {expected} | {field.description} |")
     lines = ["| key | default | expected | what it does |", "|---|---|---|---|", *rows] if rows else []
-    if section is ModelRecipe:
-        lines += _render_families(prefix)
     for inner_prefix, inner, description in blocks:
+        if issubclass(inner, ModelRecipe):
+            lines += _render_families(inner_prefix, description)
+            continue
         lines += ["", f"### {inner_prefix.rstrip('.')}", "", description, "", *_render_section(inner, inner_prefix)]
     return lines
 
 
-def _render_families(prefix: str) -> list[str]:
-    """Returns the keys that only some families have, under the families that have them."""
-    having: dict[str, list[str]] = {}
-    for kind, family in families().items():
-        for name in family.keys.model_fields:
-            if name not in ModelRecipe.model_fields:
-                having.setdefault(name, []).append(kind)
-    lines = []
-    for kinds in dict.fromkeys(map(tuple, having.values())):
-        keys = families()[kinds[-1]].keys
-        own = [name for name in keys.model_fields if tuple(having.get(name, ())) == kinds]
-        lines += ["", f"#### With `{prefix}kind` {' or '.join(f'`{kind}`' for kind in kinds)}", ""]
-        lines += ["| key | default | expected | what it does |", "|---|---|---|---|"]
-        lines += [_render_key(prefix, name, keys.model_fields[name]) for name in own]
+def _render_families(prefix: str, description: str) -> list[str]:
+    """Returns the tables of the `model` block: the keys of all families, and those that each adds to its parent's."""
+    kinds = [family.kind for family in BUILT_IN]
+    table = _render_section(ModelRecipe, prefix)
+    kind = f"| `{prefix}kind` | `{Recipe().model.kind}` | one of {', '.join(kinds)} | The model family. |"
+    lines = ["", f"### {prefix.rstrip('.')}", "", description, "", *table[:2], kind, *table[2:]]
+    for family in BUILT_IN:
+        parent = next(base for base in family.keys.__mro__[1:] if issubclass(base, BaseModel))
+        own = _render_section(family.keys, prefix, parent)
+        of = next((other.kind for other in BUILT_IN if other.keys is parent), None)
+        if own:
+            beside = f"Beside the keys of `kind: {of}`." if of else "Beside those of all."
+            lines += ["", f"### {prefix}kind: {family.kind}", "", beside, "", *own]
     return lines
-
-
-def _render_key(prefix: str, name: str, field) -> str:
-    default = "required"
-    if field.default is not PydanticUndefined or field.default_factory:
-        default = field.get_default(call_default_factory=True)
-    expected = field.json_schema_extra["expected"]
-    return f"| `{prefix}{name}` | {_show(default)} | {expected} | {field.description} |"
 
 
 def _show(default: object) -> str:

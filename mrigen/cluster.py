@@ -1,4 +1,9 @@
-"""Jobs on a SLURM cluster: plain batch scripts, handed to SLURM's own commands, and what became of them."""
+"""Jobs on a SLURM cluster: plain batch scripts, handed to SLURM's own commands, and what became of them.
+
+Why not submitit, dask-jobqueue or Parsl: they pickle a function and start it anew, and what is to be kept here is a
+command line in a script of some ten lines, which a person can read, change and hand to sbatch herself, and which puts
+itself into the queue again from inside (`scontrol requeue`) when its time is up or a step was killed.
+"""
 
 import dataclasses
 import datetime
@@ -10,7 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mrigen.errors import MrigenError, UsageError
+from mrigen.errors import Fault, MrigenError, UsageError
+from mrigen.recipe import load_recipe, recipe_name
 from mrigen.system.files import read_json, write_json, write_text
 
 # Seconds before the time is up at which SLURM asks the steps of a job to save.
@@ -50,17 +56,20 @@ class Resources:
             UsageError: one is malformed.
         """
         faults = [
-            f"--sbatch {other!r}: expected an option of sbatch with two dashes, such as --sbatch=--constraint=a100."
+            Fault(
+                "expected an option of sbatch with two dashes, such as `others='--constraint=a100'`.",
+                f"others[{other!r}]",
+            )
             for other in self.others
             if not other.startswith("--") or "\n" in other
         ]
         faults += [
-            f"--{name.replace('_', '-')}: got {value}, expected a number >= 1. Correct it, or leave it out."
+            Fault(f"got {value}, expected a number >= 1. Correct it, or leave it out.", name)
             for name, value in (("nodes", self.nodes), ("cpus_per_task", self.cpus_per_task))
             if value is not None and value < 1
         ]
         faults += [
-            f"--{name}: got {value!r}, expected one word as SLURM takes it. See man sbatch."
+            Fault(f"got {value!r}, expected one word as SLURM takes it. See man sbatch.", name)
             for name, value in (("partition", self.partition), ("time", self.time), ("mem", self.mem))
             if value is not None and (not value or value.split() != [value])
         ]
@@ -119,6 +128,79 @@ if [ $status -eq 75 ] || {{ [ $status -gt 128 ] && [ "${{SLURM_RESTART_COUNT:-0}
 fi
 exit $status
 """
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """A job that may be looked at, and sent.
+
+    Attributes:
+        folder: where its script and its log will lie.
+        script: what SLURM is given.
+        about: what to remember of it, such as the run.
+    """
+
+    folder: Path
+    script: str
+    about: dict[str, Any]
+
+    def submit(self) -> str:
+        """Sends it, and returns its number; see `submit`."""
+        return submit(self.folder, self.script, self.about)
+
+
+def fit_job(
+    recipe: str | os.PathLike,
+    run: str | os.PathLike,
+    overrides: Sequence[str] = (),
+    resources: Resources = Resources(),
+) -> Job:
+    """Returns the job of a fit, which begins `run`, or goes on with it; nothing is written or sent.
+
+    Args:
+        recipe: a file, or the name of a shipped one.
+        run: folder of the run.
+        overrides: strings `key=value`.
+        resources: what to ask for; each of its nodes runs one process.
+
+    Raises:
+        RecipeError, UsageError: the recipe is not valid, or an option is malformed.
+    """
+    settings = list(overrides)
+    if resources.nodes > 1:
+        settings.append(f"training.workers={resources.nodes}")
+    load_recipe(recipe, settings)
+    name = recipe_name(recipe)
+    folder = new_job_folder(name)
+    options = [part for setting in settings for part in ("--set", setting)]
+    command = [*mrigen_command(), "fit", str(recipe), *options, "--resume", str(run)]
+    script = job_script(f"mrigen-{name}", command, resources, f"{folder}/log-%j.txt")
+    return Job(folder, script, {"name": f"fit {name}", "run": str(run)})
+
+
+def sweep_job(
+    name: str,
+    directory: str | os.PathLike,
+    trials: int,
+    resources: Resources = Resources(),
+    at_once: int = 4,
+) -> Job:
+    """Returns the job array of a sweep, a trial a task; nothing is written or sent.
+
+    Args:
+        name: of the sweep.
+        directory: its folder, which is to be there when the job begins.
+        trials: to be made.
+        resources: what each trial asks for.
+        at_once: trials at one time.
+
+    Raises:
+        UsageError: an option is malformed.
+    """
+    folder = new_job_folder(f"sweep-{name}")
+    command = [*mrigen_command(), "sweep", "--resume", str(directory), "--take", "1"]
+    script = job_script(f"mrigen-sweep-{name}", command, resources, f"{folder}/log-%A_%a.txt", max(trials, 1), at_once)
+    return Job(folder, script, {"name": f"sweep {name}", "sweep": str(directory)})
 
 
 def new_job_folder(name: str, root: str | os.PathLike = JOBS) -> Path:
@@ -224,11 +306,9 @@ def _ask(command: list[str]) -> str:
     except FileNotFoundError:
         raise ClusterError(
             f"{command[0]}: no such command, expected SLURM. Run this on a login node of the cluster, or see the "
-            "script with mrigen submit ... --dry-run."
+            "script with `Job.script`."
         ) from None
     if ended.returncode:
         reason = " ".join(ended.stderr.split()) or f"exit status {ended.returncode}"
-        raise ClusterError(
-            f"{command[0]} refused: {reason}. Correct the options; mrigen submit ... --dry-run shows all."
-        )
+        raise ClusterError(f"{command[0]} refused: {reason}. Correct the options; `Job.script` shows all.")
     return ended.stdout

@@ -14,7 +14,7 @@ from pydantic_core import PydanticCustomError
 
 def key(default: Any, expected: str, help: str, **constraints: Any) -> Any:
     """Returns a pydantic field with what its error message needs: what was `expected`, and what to do (`help`)."""
-    extra = {"expected": expected}
+    extra: dict[str, Any] = {"expected": expected}
     if isinstance(default, type) and issubclass(default, BaseModel):
         return Field(default_factory=default, description=help, json_schema_extra=extra, **constraints)
     return Field(default, description=help, json_schema_extra=extra, **constraints)
@@ -57,7 +57,8 @@ def describe_fault(section: type[BaseModel], name: str, item: Mapping[str, Any])
         return item["msg"]
     field, value = section.model_fields[name], item["input"]
     got = "nothing" if item["type"] == "missing" and isinstance(value, dict) else short(value)
-    return f"got {got}, expected {field.json_schema_extra['expected']}. {field.description}"
+    extra: Any = field.json_schema_extra  # Of `key`.
+    return f"got {got}, expected {extra['expected']}. {field.description}"
 
 
 def short(value: Any) -> str:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import platformdirs
 import tensorflow as tf
 import threadpoolctl
 
@@ -66,7 +67,7 @@ def default_cache_directory() -> Path:
     """Returns the folder of caches: $MRIGEN_CACHE, or mrigen/ in the user's cache folder."""
     if os.environ.get("MRIGEN_CACHE"):
         return Path(os.environ["MRIGEN_CACHE"])
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mrigen"
+    return platformdirs.user_cache_path("mrigen", appauthor=False)
 
 
 def open_cache(

@@ -107,10 +107,13 @@ def _is_default(family: ModelFamily, name: str, content) -> bool:
 
 
 # The `model` block of a recipe: the keys of the family that `kind` names.
-ModelBlock = Annotated[
-    Annotated[Union[tuple(family.keys for family in families().values())], Discriminator("kind")],  # noqa: UP007
-    BeforeValidator(complete_model_block),
-]
+if typing.TYPE_CHECKING:
+    ModelBlock = ModelRecipe
+else:
+    ModelBlock = Annotated[
+        Annotated[Union[tuple(family.keys for family in families().values())], Discriminator("kind")],  # noqa: UP007
+        BeforeValidator(complete_model_block),
+    ]
 
 
 def model_recipe(kind: str = "vae", **keys) -> ModelRecipe:

@@ -1,6 +1,5 @@
 """Recipes from and to text: shipped names, files, overrides of keys, and faults in words."""
 
-import difflib
 import fnmatch
 import io
 import json
@@ -22,7 +21,7 @@ from mrigen.models.keys import ModelRecipe
 from mrigen.recipe.schema import Recipe
 from mrigen.schema import describe_fault, short
 from mrigen.system.files import write_text
-from mrigen.system.wording import nearest
+from mrigen.system.wording import closest, nearest
 
 
 def list_recipes() -> dict[str, str]:
@@ -73,7 +72,7 @@ def resolve_recipe_path(recipe: str | os.PathLike) -> Path:
     if name in shipped:
         return Path(str(resources.files("mrigen_recipes") / f"{name}.yaml"))
     close = _closest(name, shipped)
-    hint = f" Did you mean '{close}'?" if close else ""
+    hint = "" if close is None else nearest(close, [close])
     folders = dict.fromkeys(f"{known.partition('/')[0]}/..." if "/" in known else known for known in shipped)
     raise RecipeError(
         f"{recipe}: no such file and no shipped recipe. "
@@ -91,14 +90,14 @@ def _shipped_name(path: Path) -> str:
 
 def _closest(name: str, shipped: Iterable[str]) -> str | None:
     """Returns the shipped name that was probably meant: one like the whole name, or else like its last part."""
-    close = difflib.get_close_matches(name, shipped, n=1, cutoff=0.75)
-    if close:
-        return close[0]
+    close = closest(name, shipped, cutoff=0.75)
+    if close is not None:
+        return close
     last_parts: dict[str, str] = {}
     for known in shipped:
         last_parts.setdefault(known.rpartition("/")[2], known)
-    close = difflib.get_close_matches(name.rpartition("/")[2], last_parts, n=1)
-    return last_parts[close[0]] if close else None
+    last = closest(name.rpartition("/")[2], last_parts)
+    return None if last is None else last_parts[last]
 
 
 def recipe_name(recipe: str | os.PathLike) -> str:
@@ -175,7 +174,7 @@ def json_schema() -> str:
 def _yaml() -> YAML:
     yaml = YAML(typ="safe", pure=True)  # Safe: no objects are built. Pure: YAML 1.2, where `no` is a word.
     yaml.default_flow_style = False
-    yaml.sort_base_mapping_type_on_output = False
+    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
     yaml.width = 110
     return yaml
 
@@ -225,8 +224,8 @@ def _describe(error: ValidationError, place: str, origins: dict[str, str]) -> li
         origin = next((text for key, text in origins.items() if (dotted + ".").startswith(key + ".")), place)
         head = f"{origin}: {dotted}" if dotted else origin
         if item["type"] in ("extra_forbidden", "invalid_key"):
-            known = sorted(section.model_fields)
-            line = f"{head}: unknown key. Known keys: {', '.join(known)}.{nearest(item['loc'][-1], known)}"
+            known = [] if section is None else sorted(section.model_fields)
+            line = f"{head}: unknown key. Known keys: {', '.join(known)}.{nearest(str(item['loc'][-1]), known)}"
         elif is_kind:
             kind = item["input"]["kind"]
             line = f"{head}: got {short(kind)}, expected one of {', '.join(families())}."

@@ -1,6 +1,6 @@
 """One table of finished runs: what each model is, how well it does, and what it took."""
 
-import difflib
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -9,30 +9,33 @@ import h5py
 import pandas as pd
 
 from mrigen.errors import MrigenError, RunError, UsageError
-from mrigen.recipe import ModelRecipe
+from mrigen.recipe import ModelRecipe, load_recipe
 from mrigen.runs import Run
+from mrigen.system.wording import nearest
 
 # What stands for a figure that a run does not have.
 MISSING = "n/a"
 FORMATS = ("text", "markdown", "csv")
-# What the term paper found with its own networks, on other people and another scale of intensities: block channels ->
-# (MSE, accuracy) of its autoencoders; then (validation MSE, accuracy) of its VAE.
-_PAPER_AUTOENCODERS = {
-    (16,): (0.00245, 0.922),
-    (32,): (0.00237, 0.927),
-    (64,): (0.00231, 0.931),
-    (16, 16): (0.00475, 0.907),
-    (32, 32): (0.00451, 0.910),
-    (64, 64): (0.00396, 0.914),
-    (16, 16, 16): (0.01706, 0.902),
-    (32, 32, 32): (0.01424, 0.902),
-    (64, 64, 64): (0.01398, 0.913),
-    (16, 16, 16, 16): (0.05423, 0.876),
-    (32, 32, 32, 32): (0.05376, 0.883),
-    (64, 64, 64, 64): (0.05243, 0.885),
-    (16, 32, 32): (0.017, 0.909),
+# What the term paper found with its own networks, on other people and another scale of intensities: shipped recipe ->
+# channels of its blocks, MSE (of the VAE: of validation people), accuracy.
+_PAPER = {
+    "paper/ae-1x16": ((16,), 0.00245, 0.922),
+    "paper/ae-1x32": ((32,), 0.00237, 0.927),
+    "paper/ae-1x64": ((64,), 0.00231, 0.931),
+    "paper/ae-2x16": ((16, 16), 0.00475, 0.907),
+    "paper/ae-2x32": ((32, 32), 0.00451, 0.910),
+    "paper/ae-2x64": ((64, 64), 0.00396, 0.914),
+    "paper/ae-3x16": ((16, 16, 16), 0.01706, 0.902),
+    "paper/ae-3x32": ((32, 32, 32), 0.01424, 0.902),
+    "paper/ae-3x64": ((64, 64, 64), 0.01398, 0.913),
+    "paper/ae-4x16": ((16, 16, 16, 16), 0.05423, 0.876),
+    "paper/ae-4x32": ((32, 32, 32, 32), 0.05376, 0.883),
+    "paper/ae-4x64": ((64, 64, 64, 64), 0.05243, 0.885),
+    "paper/ae-16-32": ((16, 32, 32), 0.017, 0.909),
+    "paper/vae": ((32, 32, 32), 0.079, 0.542),
 }
-_PAPER_VAE = (0.079, 0.542)
+# Keys that make a model one of these networks; others, such as the patch, are how it is computed.
+_NETWORK = ("kind", "latent_dim", "latent_channels", "mean_image", "objective")
 _INTEGERS = ("blocks", "latents", "active_units", "parameters")
 _DECIMALS = (
     "compression",
@@ -97,11 +100,10 @@ def sort_table(table: pd.DataFrame, column: str) -> pd.DataFrame:
     """
     name = column.removeprefix("-")
     if name not in table:
-        close = difflib.get_close_matches(name, table.columns, n=1)
-        hint = f" Did you mean '{close[0]}'?" if close else ""
         raise UsageError(
-            f"--sort {column}: no such column. Name one of {', '.join(table.columns)}; "
-            f"with a minus before it, the largest comes first.{hint}"
+            f"no such column. Name one of {', '.join(table.columns)}; with a minus before it, the largest comes first."
+            f"{nearest(name, table.columns)}",
+            parameter=f"column={column!r}",
         )
     return table.sort_values(name, ascending=not column.startswith("-"), kind="stable", na_position="last")
 
@@ -190,7 +192,7 @@ def _fault(run: Run) -> str | None:
     if not run.is_complete:
         return (
             f"{run.directory}: got an unfinished run, expected a finished one. "
-            f"Finish it with mrigen fit --resume {run.directory}, or leave it out."
+            f"Finish it with `mrigen.resume({str(run.directory)!r})`, or leave it out."
         )
     return None
 
@@ -203,7 +205,7 @@ def _row(run: Run) -> dict[str, Any]:
     return {
         "run": str(run.directory),
         "model": recipe.kind,
-        "objective": "squared error" if recipe.kind == "autoencoder" else recipe.objective,
+        "objective": recipe.objective_name,
         "channels": "-".join(map(str, channels if len(set(channels)) > 1 else channels[:1])),
         "blocks": recipe.blocks,
         "latents": latents,
@@ -220,23 +222,28 @@ def _row(run: Run) -> dict[str, Any]:
     }
 
 
-def _paper_figures(recipe: ModelRecipe) -> tuple[float | None, float | None]:
-    channels = tuple(recipe.block_channels)
-    if recipe.kind == "autoencoder" and (recipe.latent_dim, recipe.latent_channels, recipe.mean_image) == (
-        None,
-        16,
-        False,
-    ):
-        return _PAPER_AUTOENCODERS.get(channels, (None, None))
-    if (recipe.kind, recipe.objective, recipe.latent_dim, channels) == ("vae", "paper", 3360, (32, 32, 32)):
-        return _PAPER_VAE
+def _paper_figures(model: ModelRecipe) -> tuple[float | None, float | None]:
+    channels = tuple(model.block_channels)
+    for name, (of_paper, mse, accuracy) in _PAPER.items():
+        if of_paper == channels and _network(model) == _network(_shipped_model(name)):
+            return mse, accuracy
     return None, None
+
+
+@functools.cache
+def _shipped_model(name: str) -> ModelRecipe:
+    return load_recipe(name).model
+
+
+def _network(model: ModelRecipe) -> list:
+    return [getattr(model, key, None) for key in _NETWORK]
 
 
 def _probe_figures(run: Run) -> dict[str, float | None]:
     rows = (run.probe_results or {}).get("rows", [])
     by_predictor = {row["predictor"]: row for row in rows if row["protocol"] == "transductive"}
-    latents, figures = by_predictor.get("latents", {}), {}
+    latents: dict[str, Any] = by_predictor.get("latents", {})
+    figures: dict[str, float | None] = {}
     for name, metric in (("accuracy", "accuracy"), ("auc", "roc_auc")):
         low, high = latents.get(f"{metric}_ci", (None, None))
         figures |= {name: latents.get(metric), f"{name}_low": low, f"{name}_high": high}

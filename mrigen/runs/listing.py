@@ -57,7 +57,8 @@ def describe_run(run: Run) -> dict[str, Any]:
     Raises:
         MrigenError: a file of it is damaged.
     """
-    history, progress = read_history(run.directory), {}
+    history = read_history(run.directory)
+    progress: dict[str, Any] = {}
     metrics = run.metrics if run.is_complete else {}
     path = run.directory / "checkpoint" / "progress.json"
     state = "finished"
@@ -69,8 +70,8 @@ def describe_run(run: Run) -> dict[str, Any]:
             progress = {}
     figures = validation_figures(run, progress.get("best_epoch", -1))
     last = history[-1] if history else {}
-    is_vae = run.recipe.model.kind != "autoencoder"
-    active = metrics.get("active_units", last.get("active_units")) if is_vae else None
+    can_collapse = run.recipe.model.has_likelihood
+    active = metrics.get("active_units", last.get("active_units")) if can_collapse else None
     latents = metrics.get("latent_dim", run.recipe.model.latent_dim)
     collapse = None
     if active is not None and latents:
@@ -103,7 +104,9 @@ def validation_figures(run: Run, best_epoch: int = -1) -> dict[str, float | None
         run: a run.
         best_epoch: of a fit that goes on, from 0.
     """
-    metrics = run.metrics if (run.directory / "metrics.json").is_file() else {"best_epoch": best_epoch + 1}
+    metrics: dict[str, Any] = {"best_epoch": best_epoch + 1}
+    if (run.directory / "metrics.json").is_file():
+        metrics = run.metrics
     if "validation" in metrics:
         return metrics["validation"]
     rows = (row for row in read_history(run.directory) if row["epoch"] == metrics["best_epoch"] - 1)

@@ -165,7 +165,7 @@ class Run:
     def save_latents(self, latents: dict[str, np.ndarray]) -> None:
         """Writes latents.npz; see `load_latents`."""
         with atomic_path(self.directory / "latents.npz") as temporary, open(temporary, "wb") as file:
-            np.savez(file, **latents)
+            np.savez(file, **latents)  # type: ignore[arg-type]
 
     def _file(self, name: str) -> Path:
         path = self.directory / name

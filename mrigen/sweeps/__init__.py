@@ -5,8 +5,9 @@ A sweep is a folder. `sweep.json` says what is tried; `journal.log` is Optuna's;
 in a process of its own; `claims/` says which worker is at which trial.
 """
 
-from mrigen.sweeps.space import Plan, Span, make_plan, parse_space
-from mrigen.sweeps.sweep import Sweep, new_sweep_folder
+from mrigen.sweeps.searching import resume_sweep, sweep
+from mrigen.sweeps.space import Plan, Span, make_plan, parse_space, plan_sweep
+from mrigen.sweeps.study import Sweep, new_sweep_folder
 from mrigen.sweeps.workers import STALE_SECONDS, Claim, share_machine
 
 __all__ = [
@@ -18,5 +19,8 @@ __all__ = [
     "make_plan",
     "new_sweep_folder",
     "parse_space",
+    "plan_sweep",
+    "resume_sweep",
     "share_machine",
+    "sweep",
 ]

@@ -1,4 +1,8 @@
-"""Where a fit runs: one device, several, or several processes ("workers") that meet on the network."""
+"""Where a fit runs: one device, several, or several processes ("workers") that meet on the network.
+
+Why not TensorFlow's SlurmClusterResolver: it fails on nodes without GPUs, and sorts names of hosts as text, so that of
+node2 and node10 (tasks 0 and 1) each gets the other's address; its ports are the same for all jobs of a node.
+"""
 
 import dataclasses
 import json

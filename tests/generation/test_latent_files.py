@@ -6,9 +6,9 @@ import nibabel
 import numpy as np
 import pandas as pd
 import pytest
+from mrigen.generation.latent_files import decode, encode, encode_people, read_latents
 
 from mrigen.errors import CohortError, MrigenError, UsageError
-from mrigen.generation.latent_files import decode, encode, encode_people, read_latents
 from mrigen.runs import Run
 from mrigen.runs.encoding import decode_latents, latent_names
 

@@ -21,7 +21,8 @@ def test_true_probabilities_lie_on_the_diagonal_and_exaggerated_ones_do_not():
     np.testing.assert_allclose(curve["predicted"], curve["observed"], atol=0.05)
     assert (curve["low"] < curve["observed"]).all() and (curve["observed"] < curve["high"]).all()
     assert (
-        np.abs(np.subtract(*calibration_curve(targets, 4.0 * log_odds)[["predicted", "observed"]].T.values)).max() > 0.15
+        np.abs(np.subtract(*calibration_curve(targets, 4.0 * log_odds)[["predicted", "observed"]].T.values)).max()
+        > 0.15
     )
 
 

@@ -4,10 +4,10 @@ import dataclasses
 
 import numpy as np
 import pytest
+from mrigen.probing.of_run import tell_site
 
 from mrigen.errors import CohortError
 from mrigen.probing.harmonise import SiteHarmonizer, harmonised
-from mrigen.probing.of_run import tell_site
 from mrigen.probing.plan import ProbePlan
 from mrigen.probing.protocol import run_probe
 

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from mrigen.probing.of_run import gather_inputs
 
 from mrigen.data.dataset import open_dataset
 from mrigen.errors import CohortError, RunError
 from mrigen.probing import probe
-from mrigen.probing.of_run import gather_inputs
 
 
 @pytest.fixture(scope="module")

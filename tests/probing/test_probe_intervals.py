@@ -74,7 +74,9 @@ def test_interval_covers_the_true_area_about_as_often_as_it_says():
     for _ in range(60):
         scores = generator.normal(size=(1, 80)) + targets  # true AUC: Phi(1 / sqrt 2) = 0.760
         low, high = percentile_interval(
-            metric_samples(targets, scores, (scores > 0.5).astype(int), bootstrap_counts(targets, 300, seed=0))["roc_auc"]
+            metric_samples(targets, scores, (scores > 0.5).astype(int), bootstrap_counts(targets, 300, seed=0))[
+                "roc_auc"
+            ]
         )
         covered += low < 0.760 < high
     assert 51 <= covered < 60

@@ -4,10 +4,10 @@ import json
 
 import numpy as np
 import pytest
+from mrigen.probing.of_run import gather_inputs, output_path
 
 from mrigen.errors import UsageError
 from mrigen.probing import ProbePlan, probe
-from mrigen.probing.of_run import gather_inputs, output_path
 
 pytestmark = pytest.mark.usefixtures("small_grids")
 

@@ -127,7 +127,7 @@ def test_all_faults_come_together(make_run, tmp_path):
         compare(runs)
     lines = caught.value.faults
     assert len(lines) == 3
-    assert "unfinished: got an unfinished run" in lines[0] and f"--resume {unfinished.directory}" in lines[0]
+    assert "unfinished: got an unfinished run" in lines[0] and f"resume('{unfinished.directory}')" in lines[0]
     assert "folder: no recipe.yaml" in lines[1]
     assert "missing: no such folder" in lines[2]
 
@@ -157,7 +157,7 @@ def test_rows_are_sorted_and_those_without_the_figure_come_last(make_run):
     assert order("auc") == ["low", "high", "none"]
     assert order("-auc") == ["high", "low", "none"]
     assert order("blocks") == ["none", "low", "high"]
-    with pytest.raises(UsageError, match=r"--sort -auk: no such column.*Did you mean 'auc'"):
+    with pytest.raises(UsageError, match=r"column='-auk': no such column.*Did you mean 'auc'"):
         sort_table(table, "-auk")
 
 

@@ -8,7 +8,18 @@ import pytest
 
 from mrigen.errors import MrigenError, RecipeError, UsageError
 from mrigen.recipe import load_recipe
-from mrigen.sweeps import STALE_SECONDS, Claim, Span, Sweep, make_plan, parse_space, share_machine
+from mrigen.sweeps import (
+    STALE_SECONDS,
+    Claim,
+    Span,
+    Sweep,
+    make_plan,
+    parse_space,
+    plan_sweep,
+    resume_sweep,
+    share_machine,
+    sweep,
+)
 
 # Latent variables 4 win by their figure, but collapse; the first attempt at 6 is killed; 7 fails.
 STUB = """
@@ -39,7 +50,7 @@ def begin(tmp_path):
 
 
 def work(sweep, **options):
-    sweep.work(program=(sys.executable, "-c", STUB), tell=lambda line: None, **options)
+    sweep.work(program=(sys.executable, "-c", STUB), **options)
 
 
 def test_a_grid_is_made_and_a_collapsed_trial_cannot_win(begin):
@@ -122,7 +133,7 @@ def test_all_faults_of_a_plan_come_together():
     with pytest.raises(RecipeError) as caught:
         make_plan("smoke", load_recipe("smoke"), space, "grid")
     text = str(caught.value)
-    assert "model.beta: got a span" in text and "got -4" in text and "Did you mean 'epochs'" in text
+    assert "over[model.beta]: got a span" in text and "got -4" in text and "Did you mean 'epochs'" in text
 
 
 def test_a_space_is_read_from_yaml(tmp_path):
@@ -147,3 +158,71 @@ def test_several_recipes_are_trials_of_one_sweep(tmp_path):
     assert load_recipe(sweep.recipe_path(trial)) == recipes["autoencoder"] and sweep.overrides(trial) == []
     with pytest.raises(RecipeError, match="autoencoder: model: got beta"):
         make_plan("recipes", recipes["smoke"], parse_space(["model.beta=1,2"]), recipes=recipes)
+
+
+def test_a_sweep_in_python_is_a_table_and_a_best_run(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr("mrigen.sweeps.study.FIT", (sys.executable, "-c", STUB))
+    with caplog.at_level("INFO", "mrigen"):
+        study = sweep("smoke", {"model.latent_dim": [8, 5, 4]}, directory=tmp_path / "sweep", take=2)
+    assert "trial 0: model.latent_dim=8" in caplog.messages and len(study.waiting()) == 1
+    study = resume_sweep(tmp_path / "sweep")
+    assert study.table()["model.latent_dim"].tolist() == ["5", "8", "4"]
+    assert study.best().directory == study.run_directory(1)
+    assert repr(study).endswith(f"3 trials, by grid for the best elbo, best {study.run_directory(1)}")
+    assert "<td>complete</td>" in study._repr_html_()
+    assert not (tmp_path / "sweep" / "trials.csv").exists()
+
+
+def test_recipes_are_taken_as_names_dictionaries_and_objects():
+    recipes = ["smoke", {"model": {"kind": "vae"}}, load_recipe("vae")]
+    plan = plan_sweep([*recipes, "smo*"], overrides={"training.epochs": 3})
+    assert list(plan.recipes) == ["smoke", "recipe-2", "recipe-3"]
+    assert all(recipe.training.epochs == 3 for recipe in plan.recipes.values())
+    assert plan_sweep("smoke", {"model.beta": "1..2", "model.latent_dim": [4, 8]}).search == "tpe"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"over": {"model.beta": 3}}, r"over\[model.beta\]: got 3, expected a list of values"),
+        ({"over": {"model.beta": []}}, r"over\[model.beta\]: got no values"),
+        ({"over": {"model.beta": [1]}, "search": "random"}, "search: got 'random', expected one of grid, tpe"),
+        ({"over": {"model.beta": [1]}, "objective": "auc"}, "objective: got 'auc', expected one of elbo, mse"),
+        ({"over": {"model.beta": "1..2"}, "trials": 0}, "trials: got 0"),
+        ({}, r"expected at least one: `over=\{'model.latent_dim': \[16, 32\]\}`"),
+        ({"recipes": []}, "recipes: got none"),
+        ({"recipes": ["smoke", "recipes/smoke.yaml"], "over": {"model.beta": [1]}}, "two recipes have the same name"),
+        ({"recipes": [{}, "recipe-1"]}, "no such file and no shipped recipe"),
+    ],
+)
+def test_what_cannot_be_swept_is_told(options, message):
+    options = {"recipes": "smoke"} | options
+    with pytest.raises(MrigenError, match=message):
+        plan_sweep(**options)
+
+
+def test_the_command_line_says_it_with_flags():
+    from mrigen_cli.main import mrigen
+    from mrigen_cli.words import translate_fault
+
+    with pytest.raises(RecipeError) as caught:
+        plan_sweep("smoke", {"model.beta": "1..2", "model.latent_dim": [-4]}, search="grid", trials=7)
+    said = [translate_fault(fault, mrigen.get_command(None, "sweep")) for fault in caught.value.faults]
+    assert said[0].startswith("--over model.beta: got a span") and said[0].endswith("Or --search tpe.")
+    assert said[1] == "--trials: got 7, and the grid has 1. Leave it out, or use --search tpe."
+    assert said[2].startswith("--over model.latent_dim=-4: model.latent_dim: got -4, expected an integer")
+    with pytest.raises(RecipeError) as caught:
+        plan_sweep("smoke")
+    assert translate_fault(caught.value.faults[0], mrigen.get_command(None, "sweep")) == (
+        "sweep: got no keys to search over, expected at least one: --over model.latent_dim=16,32, or --space FILE."
+    )
+
+
+def test_a_worker_that_comes_too_late_for_the_last_trial_goes_without(begin, monkeypatch):
+    study = begin("model.beta=1..2", trials=1)
+    before = study._study.get_trials()
+    assert study._claim_next("first") is not None
+    now, seen = study.trials, iter([before, before])
+    monkeypatch.setattr(study, "trials", lambda: next(seen, None) or now())
+    assert study._claim_next("second") is None
+    assert [trial.state.name for trial in now()] == ["RUNNING", "FAIL"]

@@ -3,7 +3,9 @@
 import contextlib
 import dataclasses
 import datetime
+import html
 import json
+import logging
 import math
 import os
 import signal
@@ -20,13 +22,17 @@ import pandas as pd
 from mrigen.errors import Interrupted, MrigenError, UsageError
 from mrigen.recipe import dump_recipe, load_recipe
 from mrigen.runs import Run
-from mrigen.runs.comparison import compare, show_figure
+from mrigen.runs.comparison import MISSING, compare, show_figure
 from mrigen.runs.comparison import render_table as render_comparison
 from mrigen.runs.listing import read_history, validation_figures
 from mrigen.statistics.collapse import COLLAPSED_SHARE
+from mrigen.sweeps.importance import plot_importances
 from mrigen.sweeps.space import RECIPE, Plan, Span
 from mrigen.sweeps.workers import STALE_SECONDS, Claim, TrialFit, share_machine, worker_name
 from mrigen.system.files import atomic_path, read_json, write_json, write_text
+from mrigen.system.wording import counted
+
+logger = logging.getLogger(__name__)
 
 FIT = (sys.executable, "-c", "from mrigen_cli.main import main; main()", "fit")
 POLL_SECONDS = 0.5
@@ -42,7 +48,7 @@ def new_sweep_folder(name: str) -> Path:
 
 
 class Sweep:
-    """A sweep folder.
+    """A sweep folder: its plan, its trials and, once they are made, the table of them and the best run.
 
     Args:
         directory: of a sweep that `begin` made.
@@ -59,7 +65,7 @@ class Sweep:
         self.directory = Path(directory)
         path = self.directory / "sweep.json"
         if not path.is_file():
-            raise UsageError(f"{directory}: no sweep.json, expected a folder made by mrigen sweep. Check --resume.")
+            raise UsageError(f"{directory}: no sweep.json, expected a folder made by mrigen sweep. Check the path.")
         content = read_json(path)
         space = {key: Span(**{**span, "values": tuple(span["values"])}) for key, span in content.pop("space").items()}
         several = space[RECIPE].values if RECIPE in space else ()
@@ -67,9 +73,11 @@ class Sweep:
         first = next(iter(recipes.values()))
         self.plan = Plan(recipe=first, space=space, recipes=recipes if several else {}, **content)
         self._storage = optuna.storages.JournalStorage(JournalFileBackend(str(self.directory / "journal.log")))
-        direction = "maximize" if self.plan.objective == "elbo" else "minimize"
         self._study = optuna.create_study(
-            storage=self._storage, study_name="sweep", direction=direction, load_if_exists=True
+            storage=self._storage,
+            study_name="sweep",
+            direction="maximize" if self.plan.objective == "elbo" else "minimize",
+            load_if_exists=True,
         )
 
     @classmethod
@@ -82,8 +90,8 @@ class Sweep:
         directory = Path(directory)
         if directory.exists():
             raise UsageError(
-                f"{directory}: is there already, expected a new folder. Name another with --out, or go on with mrigen "
-                f"sweep --resume {directory}."
+                f"{directory}: is there already, expected a new folder. Name another with `directory`, or go on with "
+                f"`mrigen.resume_sweep({str(directory)!r})`."
             )
         for name in ("trials", "claims", "logs"):
             (directory / name).mkdir(parents=True)
@@ -137,8 +145,7 @@ class Sweep:
         self,
         jobs: int = 1,
         take: int | None = None,
-        program: Sequence[str] = FIT,
-        tell: Callable[[str], None] = print,
+        program: Sequence[str] | None = None,
         should_stop: Callable[[], bool] = lambda: False,
     ) -> None:
         """Makes trials until none waits; trials of other workers are left to them, those of dead ones taken over.
@@ -146,8 +153,7 @@ class Sweep:
         Args:
             jobs: fits at a time; each has its share of the cores and of the GPUs.
             take: trials to make at most.
-            program: the command line of `mrigen fit`.
-            tell: is given a line when a trial begins or ends.
+            program: the command line of `mrigen fit`; this environment's.
             should_stop: asks to end; fits at work save first.
 
         Raises:
@@ -161,11 +167,11 @@ class Sweep:
                 # Before its fits are looked after: who asks this worker may have asked them as well.
                 if should_stop():
                     raise Interrupted(
-                        f"{self.directory}: stopped as asked; all of it is saved. Go on with mrigen sweep --resume "
-                        f"{self.directory}."
+                        f"{self.directory}: stopped as asked; all of it is saved. Go on with "
+                        f"`mrigen.resume_sweep({str(self.directory)!r})`."
                     )
                 for index, fit in list(slots.items()):
-                    if self._look_after(fit, tell):
+                    if self._look_after(fit):
                         del slots[index]
                 while len(slots) < jobs and (take is None or taken < take):
                     claimed = self._claim_next(owner)
@@ -173,10 +179,10 @@ class Sweep:
                         break
                     trial, claim = claimed
                     index = min(set(range(jobs)) - set(slots))
-                    slots[index] = self._begin_fit(trial, claim, program, shares[index])
+                    slots[index] = self._begin_fit(trial, claim, program or FIT, shares[index])
                     taken += 1
                     named = [self.recipe_path(trial).stem] if RECIPE in self.plan.space else []
-                    tell(f"trial {trial.number}: {', '.join([*named, *self.overrides(trial)])}")
+                    logger.info(f"trial {trial.number}: {', '.join([*named, *self.overrides(trial)])}")
                 if not slots:
                     return
                 time.sleep(POLL_SECONDS)
@@ -215,7 +221,7 @@ class Sweep:
             return None
         self._study.sampler = self._sampler(owner)
         trial = self._study.ask()
-        if trial.number >= self.plan.num_trials and not trial.system_attrs.get("fixed_params") is not None:
+        if trial.number >= self.plan.num_trials and "fixed_params" not in self.trials()[trial.number].system_attrs:
             self._study.tell(trial, state=TrialState.FAIL)  # Another worker had the last one.
             return None
         for key, span in self.plan.space.items():
@@ -238,7 +244,7 @@ class Sweep:
                 constraints_func=lambda trial: [trial.user_attrs.get("too_few_active", 0.0)],
             )
 
-    def _look_after(self, fit: TrialFit, tell) -> bool:
+    def _look_after(self, fit: TrialFit) -> bool:
         """Returns whether a trial needs no more looking after, having said in the journal what became of it."""
         from optuna.trial import TrialState
 
@@ -265,7 +271,7 @@ class Sweep:
             except MrigenError as error:
                 said = error.faults[0]
         elif (status == _REQUEUE or status < 0 or status > 128) and fit.attempts < MOST_ATTEMPTS:
-            tell(f"trial {number}: its fit ended with {status}; going on")
+            logger.info(f"trial {number}: its fit ended with {status}; going on")
             fit.start()
             return False
         else:
@@ -273,7 +279,7 @@ class Sweep:
             self._storage.set_trial_user_attr(fit.trial._trial_id, "fault", said)
         self._study.tell(number, value, state=state)
         fit.claim.release()
-        tell(f"trial {number}: {said}")
+        logger.info(f"trial {number}: {said}")
         return True
 
     def _figures(self, run: Run) -> tuple[float, float]:
@@ -323,6 +329,20 @@ class Sweep:
             rows.append(((row["state"] != "complete", collapsed, figure, trial.number), row))
         return pd.DataFrame([row for _, row in sorted(rows, key=lambda item: item[0])])
 
+    def __repr__(self) -> str:
+        return f"Sweep({str(self.directory)!r}): {self._summary()}"
+
+    def _repr_html_(self) -> str:
+        table = self.table().drop(columns="fault").to_html(index=False, na_rep=MISSING, border=0)
+        return f"<p>{html.escape(repr(self))}</p>{table}"
+
+    def _summary(self) -> str:
+        trials, best = self.trials(), self.best()
+        waiting = sum(not trial.state.is_finished() for trial in trials)
+        said = [counted(len(trials), "trial", "trials"), f"by {self.plan.search} for the best {self.plan.objective}"]
+        said += [f"{waiting} to be made"] if waiting else []
+        return ", ".join([*said, "none is best" if best is None else f"best {best.directory}"])
+
     def render(self, format: str = "text") -> str:
         """Returns the table as "text", "markdown" or "csv"."""
         names = ["trial", *self.plan.space, "state", self.plan.objective, "collapse", "run", "fault"]
@@ -355,7 +375,9 @@ class Sweep:
             importances = self._importances()
             if importances:
                 paths.append(self.directory / "importance.png")
-                _draw_importances(importances, self.plan.objective, paths[-1])
+                figure = plot_importances(importances, self.plan.objective)
+                with atomic_path(paths[-1]) as temporary:
+                    figure.savefig(temporary, format="png", metadata={"Software": None})
         return paths
 
     def _importances(self) -> dict[str, float]:
@@ -369,19 +391,3 @@ class Sweep:
             return optuna.importance.get_param_importances(self._study, evaluator=evaluator)
         except (ValueError, RuntimeError, ZeroDivisionError):  # Too few trials to tell.
             return {}
-
-
-def _draw_importances(importances: Mapping[str, float], objective: str, path: Path) -> None:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    from mrigen.imaging.figures import COLOURS
-
-    figure = Figure(figsize=(6.4, 1.2 + 0.4 * len(importances)), dpi=110, layout="constrained")
-    FigureCanvasAgg(figure)
-    axis = figure.subplots()
-    names = list(importances)[::-1]
-    axis.barh(names, [importances[name] for name in names], color=COLOURS[0])
-    axis.set(xlabel=f"share of the variance of the validation {objective}", xlim=(0, 1), title="Importance (fANOVA)")
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, format="png", metadata={"Software": None})

@@ -1,0 +1,64 @@
+"""
+People one asks for
+===================
+
+A conditional model: samples of one sex, and the same head as another scanner would show it.
+"""
+
+# %%
+# A model with conditions
+# -----------------------
+# ``condition`` names what prior and decoder are given of a person beside the latents;
+# ``invariant_to`` what the latents are not to tell.
+
+import matplotlib.pyplot as plt
+import mrigen
+import numpy as np
+
+run = mrigen.fit(
+    "smoke",
+    directory="runs/conditions",
+    force=True,
+    num_subjects=48,
+    epochs=12,
+    learning_rate=5e-3,
+    condition=["sex", "site", "head_size"],
+    invariant_to=["site"],
+)
+
+# %%
+# Samples of one sex
+# ------------------
+# What is not asked for is that of training people who are like that, so that it goes together: a
+# woman has a woman's head size.
+
+women = run.sample(20, given={"sex": "F"}, seed=0)
+men = run.sample(20, given={"sex": "M"}, seed=0)
+women.to_frame().head(3)
+
+# %%
+figure, axes = plt.subplots(figsize=(5, 3))
+for name, samples in {"women": women, "men": men}.items():
+    brightness = [float((np.asanyarray(image.dataobj) > 0.2).sum()) * 0.512 for image in samples]
+    axes.hist(brightness, bins=8, alpha=0.6, label=name)
+axes.set(xlabel="voxels of brain in a sample (ml)", ylabel="samples")
+axes.legend()
+
+# %%
+# As another scanner would show it
+# --------------------------------
+# People's own latents, decoded under another site. ``keep_detail`` adds again what the model does
+# not reconstruct of the person's own image, so that only what the site changes is changed.
+
+site = sorted(run.subjects["site"].unique())[-1]
+moved = run.transfer({"site": site}, keep_detail=True)
+figure = moved.plot()
+
+# %%
+# Do the latents still tell the site?
+# -----------------------------------
+# After training, what the latents still tell of the site linearly is taken out by one affine map,
+# which new people need no covariate for. ``told_by_unseen`` is of people by whom nothing was
+# fitted; 0.5 is chance.
+
+run.metrics["told_by_unseen"]
