@@ -161,9 +161,9 @@ class Run(runs.Run):
         """
         return mrigen.probe(self, target=target, confounds=confounds, **options)
 
-    def probe_nested(self, *args: Any, **options: Any):
+    def probe_nested(self, num_folds: int = 5, **options: Any):
         """Returns a probe whose folds fit the encoder anew; see `mrigen.probe_nested`."""
-        return mrigen.probe_nested(self, *args, **options)
+        return mrigen.probe_nested(self, num_folds, **options)
 
     def probe_external(self, data: str | os.PathLike, **options: Any):
         """Returns a probe that is fitted here and scored on another cohort; see `mrigen.probe_external`."""
