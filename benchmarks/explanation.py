@@ -33,7 +33,7 @@ def main() -> None:
     planted = planted_region(points)[head]
     folder = run.directory / "explanation"
     if not (folder / "explanation.json").is_file():
-        explain(run)
+        explain(run).write()
     print(f"{planted.sum()} of {planted.size} voxels are planted: chance {planted.mean():.3f}")
     for path in sorted(folder.glob("*.nii.gz")):
         values = nibabel.load(path).get_fdata()

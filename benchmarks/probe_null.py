@@ -11,10 +11,9 @@ import joblib
 import numpy as np
 from scipy import stats
 
-from mrigen.probing.inputs import ProbeInputs
+from mrigen.probing import ProbeInputs, run_probe
 from mrigen.probing.permutation import permutation_test
 from mrigen.probing.predictors import LogisticPredictor
-from mrigen.probing.protocol import run_probe
 from mrigen.probing.targets import SEX
 from mrigen.runs import open_run
 
@@ -36,15 +35,15 @@ def main() -> None:
 def one_seed(latents: np.ndarray, seed: int, num_permutations: int) -> tuple[float, list[float]]:
     """Returns p-value and interval of the AUC for classes drawn with `seed`."""
     count = len(latents)
-    target = np.random.default_rng([seed, 5]).permutation(np.arange(count) % 2)
+    targets = np.random.default_rng([seed, 5]).permutation(np.arange(count) % 2)
     names = np.arange(count).astype(str)
     predictor = LogisticPredictor(latents)
     inputs = ProbeInputs(
-        participant_ids=names, target=target, groups=names, site=names, split=np.full(count, "train"), latents=latents,
-        latents_draw=None, volumes=latents, head_volume=np.ones(count),
+        participant_ids=names, targets=targets, groups=names, site=names, split=np.full(count, "train"),
+        latents=latents, latents_draw=None, volumes=latents, head_volume=np.ones(count),
     )  # fmt: skip
     row = run_probe(inputs, seed=seed, num_repeats=1, predictors={"latents": predictor}).rows()[0]
-    test = permutation_test(predictor, target, names, SEX, num_permutations, seed=seed, jobs=1, num_repeats=1)
+    test = permutation_test(predictor, targets, names, SEX, num_permutations, seed=seed, jobs=1, num_repeats=1)
     return test.p_value, row["roc_auc_ci"]
 
 

@@ -14,9 +14,12 @@ def check(recipe, overrides, as_json):
 
     For a VAE the images of up to 200 training people are read, to forecast how many latent variables can stay active.
     """
+    from mrigen.data.cohort import check_cohort
     from mrigen.recipe import load_recipe
 
     resolved = load_recipe(recipe, overrides)
+    if resolved.data.root or resolved.data.cohorts:  # Without a cohort the rest of the plan is said all the same.
+        check_cohort(resolved.data)
     load_tensorflow()
     import dataclasses
 

@@ -1,6 +1,5 @@
 """What the verbs share: their common options, and how a command speaks."""
 
-import contextlib
 import functools
 import logging
 import os
@@ -80,28 +79,11 @@ def set_up_logging(quiet: bool, debug: bool) -> None:
         os.environ["MRIGEN_QUIET"] = "1"
 
 
-@contextlib.contextmanager
-def _silent_stderr():
-    """Discards what C++ writes to stderr: TensorFlow's greeting passes by every setting of its own."""
-    sys.stderr.flush()
-    kept = os.dup(2)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
-
-
 def load_tensorflow() -> None:
     """Imports TensorFlow and finds the devices, without its greeting unless --debug asks for it."""
-    debug = logging.getLogger("mrigen").level == logging.DEBUG
-    with contextlib.nullcontext() if debug else _silent_stderr():
-        import tensorflow
+    from mrigen.system import backend
 
-        tensorflow.config.list_physical_devices()
+    backend.load_tensorflow(quiet=logging.getLogger("mrigen").level != logging.DEBUG)
 
 
 def announce(text: str) -> None:

@@ -16,24 +16,28 @@ def demo(overrides, run_directory):
 
     recipe = load_recipe("demo", overrides)
     load_tensorflow()
-    from mrigen_cli.fit import describe_metrics, new_run_directory
+    from mrigen_cli.fit import describe_metrics
     from mrigen_cli.probe import print_table
 
     from mrigen.generation.sampling import sample
     from mrigen.probing import probe
+    from mrigen.runs.naming import new_run_directory
     from mrigen.training import fit
 
     announce(f"1 of 3: fitting a small morphing VAE to {recipe.data.num_subjects} synthetic people (mrigen fit demo)")
     run = fit(recipe, Path(run_directory) if run_directory else new_run_directory("demo"), "demo")
     announce(describe_metrics(run.metrics))
     announce("2 of 3: ten synthetic heads (mrigen sample -n 10)")
-    paths = sample(run, 10)
+    samples = sample(run, 10)
+    samples.write()
     announce("3 of 3: sex from the latents, beside baselines (mrigen probe)")
-    print_table(probe(run))
+    result = probe(run)
+    result.write()
+    print_table(result)
     announce("\nLook at:")
     for path in (
         run.directory / "metrics.json",
-        paths[0].parents[2] / "contact_sheet.png",
+        samples.picture_path(),
         run.directory / "probe_roc.png",
     ):
         announce(f"  {path}")

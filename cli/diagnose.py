@@ -1,7 +1,10 @@
 """`mrigen diagnose`."""
 
+import dataclasses
+
 import click
 from mrigen_cli.common import common_options, find_run, load_tensorflow, run_option
+from mrigen_cli.words import translate
 
 
 @click.command()
@@ -17,7 +20,10 @@ def diagnose(run_directory, num_draws, seed, out):
     """
     run = find_run(run_directory)
     load_tensorflow()
-    from mrigen.analysis.diagnosis import diagnose as explain
+    from mrigen.analysis import diagnose as explain
 
-    for line in explain(run, num_draws, seed, out).findings:
+    diagnosis = explain(run, num_draws=num_draws, seed=seed)
+    diagnosis = dataclasses.replace(diagnosis, findings=tuple(map(translate, diagnosis.findings)))
+    diagnosis.write(out)
+    for line in diagnosis.findings:
         click.echo(line)

@@ -49,9 +49,13 @@ def fit(recipe, overrides, run_directory, resume, force):
 
 
 def _begin(recipe: str, overrides, directory: str | None, force: bool, stop: StopRequest):
+    from mrigen.data.cohort import check_cohort
     from mrigen.recipe import load_recipe, recipe_name
+    from mrigen.runs.naming import new_run_directory
 
-    resolved = load_recipe(recipe, overrides)  # Faults of the recipe are told before TensorFlow is loaded.
+    # Faults of the recipe and of the cohort are said before TensorFlow is loaded.
+    resolved = load_recipe(recipe, overrides)
+    check_cohort(resolved.data)
     name = recipe_name(recipe)
     load_tensorflow()
     from mrigen.training import fit as train
@@ -85,18 +89,6 @@ def stoppable() -> Iterator[StopRequest]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def new_run_directory(name: str) -> Path:
-    """Returns runs/<name>-<time>, a folder that does not exist."""
-    import datetime
-
-    stem = f"{name}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
-    path, count = Path("runs") / stem, 1
-    while path.exists():
-        count += 1
-        path = Path("runs") / f"{stem}-{count}"
-    return path
 
 
 def describe_metrics(metrics: dict) -> str:

@@ -50,6 +50,7 @@ _SHORT = {"roc_auc": "AUC"}
 )
 @click.option(
     "--nested",
+    "num_folds",
     type=click.IntRange(min=2),
     is_flag=False,
     flag_value=5,
@@ -69,6 +70,7 @@ _SHORT = {"roc_auc": "AUC"}
 @click.option("--jobs", type=int, default=-1, show_default=True, help="Processes for permutations; -1: one a core.")
 @click.option(
     "--cohort",
+    "data",
     type=click.Path(),
     metavar="DATA",
     help="Score people of another dataset instead: a BIDS folder, a table, or a folder of NIfTI. Nothing is refitted.",
@@ -84,47 +86,37 @@ _SHORT = {"roc_auc": "AUC"}
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of folds and intervals.")
 @click.option("--json", "as_json", is_flag=True, help="Print the rows as JSON.")
 @common_options
-def probe(run_directory, seed, as_json, confounds, classifiers, nested, cohort, mask, overrides, **options):
+def probe(run_directory, seed, as_json, confounds, classifiers, num_folds, data, mask, overrides, **options):
     """Predict sex, or another column, from the latents of a run, cross-validated, beside baselines in the same
     folds."""  # fmt: skip
     from mrigen.probing import ProbePlan
 
-    if cohort is None and (mask or overrides):
+    if data is None and (mask or overrides):
         raise click.UsageError("--mask and --set are of the people of --cohort: name it, or leave them out.")
-    if cohort is not None and nested:
+    if data is not None and num_folds:
         raise click.UsageError("--nested is of the run's own people. Leave out --nested or --cohort.")
     plan = ProbePlan(confounds=_listed(confounds), classifiers=_listed(classifiers), **options)
     run = find_run(run_directory)
     load_tensorflow()
-    from mrigen.probing import probe as predict
-    from mrigen.probing import probe_external
-    from mrigen.probing.external import cohort_name
-    from mrigen.probing.of_run import output_path
+    import mrigen.probing
 
-    if cohort is None and nested:
+    if data is not None:
+        result = mrigen.probing.probe_external(run, data, mask=mask, overrides=overrides, plan=plan, seed=seed)
+    elif num_folds:
         from mrigen_cli.fit import stoppable
 
-        from mrigen.probing.nested import probe_nested
-
         with stoppable() as stop:
-            result, name = probe_nested(run, nested, seed, plan, stop), None
-    elif cohort is None:
-        result, name = predict(run, seed, plan), None
+            result = mrigen.probing.probe_nested(run, num_folds, plan=plan, seed=seed, stop=stop)
     else:
-        result, name = probe_external(run, cohort, mask, overrides, seed, plan), cohort_name(cohort)
+        result = mrigen.probing.probe(run, plan=plan, seed=seed)
+    written = result.write()
     if as_json:
         import json
 
         click.echo(json.dumps(result.rows(), indent=2))
     else:
         print_table(result)
-    endings = [".json"]
-    if result.meaning.kind == "binary":
-        endings += ["_roc.png", "_calibration.png"]
-    if result.learning_curve is not None:
-        endings.append("_learning_curve.png")
-    written = [str(output_path(run.directory, plan.target, ending, name)) for ending in endings]
-    announce(f"Written: {', '.join(written)}")
+    announce(f"Written: {', '.join(str(path) for path in written if path.suffix != '.tsv')}")
 
 
 def _listed(text: str | None) -> tuple[str, ...]:
@@ -137,7 +129,7 @@ def print_table(result) -> None:
 
     console = Console(width=None if Console().is_terminal else 100)
     _print_rows(console, result, result.protocols)
-    first = result.meaning.compared[0]
+    first = result.target.compared[0]
     for row in result.comparisons():
         if row["metric"] == first and row["difference"] is not None and row["baseline"] != "dummy":
             low, high = row["ci"]
@@ -155,15 +147,15 @@ def print_table(result) -> None:
         )
     if result.learning_curve is not None:
         _print_curve(console, result)
-    if result.telling_site is not None:
-        _print_rows(console, result.telling_site, {"transductive": "how well sites can be told from latents"})
+    if result.site_prediction is not None:
+        _print_rows(console, result.site_prediction, {"transductive": "how well sites can be told from latents"})
 
 
 def _print_rows(console, result, protocols) -> None:
     from rich.table import Table
 
-    name, metrics = result.meaning.name, result.meaning.metrics
-    if result.meaning.classes:
+    name, metrics = result.target.name, result.target.metrics
+    if result.target.classes:
         metrics = ("balanced_accuracy", "accuracy", "roc_auc")
     for protocol, label in protocols.items():
         rows = [row for row in result.rows() if row["protocol"] == protocol]
@@ -175,7 +167,7 @@ def _print_rows(console, result, protocols) -> None:
             table.add_column(f"{_FIGURES[metric]} [95 %]", justify="right")
         for row in rows:
             few = "" if row["num_subjects"] == total else f" (n = {row['num_subjects']})"
-            digits = 3 if result.meaning.classes else 2
+            digits = 3 if result.target.classes else 2
             figures = [_figure(row[metric], row[f"{metric}_ci"], digits) for metric in metrics]
             table.add_row(row["predictor"] + few, *figures)
         console.print(table)
@@ -184,7 +176,7 @@ def _print_rows(console, result, protocols) -> None:
 def _print_curve(console, result) -> None:
     from rich.table import Table
 
-    rows, metric = result.learning_curve.rows, result.meaning.compared[0]
+    rows, metric = result.learning_curve.rows, result.target.compared[0]
     names = list(dict.fromkeys(row["predictor"] for row in rows))
     table = Table(title="Learning curve", title_justify="left", caption=f"{_FIGURES[metric]} [95 %], transductive")
     table.add_column("people learned from", justify="right")

@@ -43,10 +43,9 @@ def fit(recipe, overrides, resume, resources, dry_run):
 
     The job survives its time limit, preemption, kills and failures of nodes: it goes on from its last checkpoint.
     """
-    from mrigen_cli.fit import new_run_directory
-
     from mrigen.cluster import fit_job
     from mrigen.recipe import recipe_name
+    from mrigen.runs.naming import new_run_directory
 
     run = resume or new_run_directory(recipe_name(recipe))
     job = fit_job(recipe, run, overrides, resources)

@@ -5,36 +5,69 @@
 
 import importlib
 
+from mrigen.system.notices import warn_of_warnings
+
 __version__ = "0.1.0"
 
-_LAZY = {
+# Public name -> module that it lives in. Those that load without TensorFlow:
+_LIGHT = {
+    "CohortError": "mrigen.errors",
+    "Interrupted": "mrigen.errors",
+    "MrigenEncoder": "mrigen.api.encoder",
     "MrigenError": "mrigen.errors",
+    "MrigenWarning": "mrigen.errors",
+    "ProbePlan": "mrigen.probing",
     "Recipe": "mrigen.recipe",
-    "Run": "mrigen.runs",
+    "RecipeError": "mrigen.errors",
+    "Run": "mrigen.api.run",
+    "RunError": "mrigen.errors",
+    "TrainingError": "mrigen.errors",
+    "UsageError": "mrigen.errors",
     "compare": "mrigen.runs.comparison",
-    "decode": "mrigen.generation.latent_files",
-    "encode": "mrigen.generation.latent_files",
-    "fit": "mrigen.training",
-    "interpolate": "mrigen.generation.interpolation",
+    "fit": "mrigen.api.fitting",
+    "list_recipes": "mrigen.recipe",
     "list_runs": "mrigen.runs.listing",
     "load_recipe": "mrigen.recipe",
-    "open_run": "mrigen.runs",
+    "open_run": "mrigen.api.run",
+    "plan_fit": "mrigen.api.fitting",
+    "resume": "mrigen.api.fitting",
+    "sweep": "mrigen.sweeps",
+    "write_phantom_cohort": "mrigen.data.phantom",
+}
+# And those that need it:
+_HEAVY = {
+    "check_samples": "mrigen.probing",
+    "decode": "mrigen.generation.decoding",
+    "diagnose": "mrigen.analysis.diagnosis",
+    "encode": "mrigen.generation.encoding",
+    "explain": "mrigen.probing",
+    "interpolate": "mrigen.generation.interpolation",
+    "map_latents": "mrigen.analysis.latent_maps",
     "probe": "mrigen.probing",
-    "probe_nested": "mrigen.probing.nested",
-    "read_latents": "mrigen.generation.latent_files",
+    "probe_external": "mrigen.probing",
+    "probe_nested": "mrigen.probing",
+    "read_latents": "mrigen.runs.latents",
     "reconstruct": "mrigen.generation.reconstruction",
     "sample": "mrigen.generation.sampling",
-    "write_latent_maps": "mrigen.analysis.latent_maps",
-    "write_phantom_cohort": "mrigen.data.phantom",
-    "write_templates": "mrigen.generation.templates",
+    "segment": "mrigen.analysis.segmentation",
+    "template": "mrigen.generation.templates",
+    "transfer": "mrigen.generation.transfer",
+    "traverse": "mrigen.generation.traversals",
 }
 
-__all__ = ["__version__", *sorted(_LAZY)]
+__all__ = ["__version__", *sorted(_LIGHT | _HEAVY)]
+
+warn_of_warnings()
 
 
 def __getattr__(name: str):
-    if name in _LAZY:
-        return getattr(importlib.import_module(_LAZY[name]), name)
+    if name in _HEAVY:
+        from mrigen.system.backend import load_tensorflow
+
+        load_tensorflow()
+        return getattr(importlib.import_module(_HEAVY[name]), name)
+    if name in _LIGHT:
+        return getattr(importlib.import_module(_LIGHT[name]), name)
     raise AttributeError(f"module 'mrigen' has no attribute '{name}'")
 
 

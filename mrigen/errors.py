@@ -82,3 +82,7 @@ class Interrupted(MrigenError):
     """A fit was asked to stop; what it did is saved, and it can go on."""
 
     exit_status = 75  # EX_TEMPFAIL of sysexits.h: a batch script takes it as "put me in the queue again".
+
+
+class MrigenWarning(UserWarning):
+    """What somebody should know of a result that was made all the same, such as latents that hardly carry anything."""

@@ -2,6 +2,7 @@
 is, and what to do about it."""
 
 import dataclasses
+import html
 import math
 import os
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import tensorflow as tf
+from matplotlib.figure import Figure
 from scipy import special
 
 from mrigen.data.dataset import Dataset
@@ -17,8 +19,8 @@ from mrigen.data.pipeline import choose_rows, inference_dataset, read_volumes
 from mrigen.distributions import DiagonalGaussianPosterior
 from mrigen.errors import UsageError
 from mrigen.generation.densities import MOST_LATENTS, choose_density
-from mrigen.imaging.figures import draw_diagnosis
-from mrigen.models import VariationalAutoencoder
+from mrigen.imaging.figures import plot_diagnosis, save_figure
+from mrigen.models import LatentModel
 from mrigen.models.batches import BATCH_SIZE
 from mrigen.recipe import ModelRecipe
 from mrigen.runs import Run
@@ -33,7 +35,7 @@ SPECTRUM_BYTES = 2**30
 NUM_DRAWS = 64
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Diagnosis:
     """What was found.
 
@@ -47,6 +49,10 @@ class Diagnosis:
         density_gain: mean log-density of posterior draws of held-out people under the Gaussian of the aggregate
             posterior, minus that under the model's prior, nats; None without people or with too many latents.
         findings: up to ten lines for the eye, a verdict last.
+        variances: of the data along its principal directions, largest first; sums over voxels.
+        threshold: the variance below which a direction does not pay for its KL.
+        history: "ELBO" and "KL" -> nats of each epoch, as far as the run has them.
+        directory: where `write` puts the files unless told otherwise.
     """
 
     metrics: dict[str, Any]
@@ -56,34 +62,68 @@ class Diagnosis:
     num_draws: int
     density_gain: float | None
     findings: tuple[str, ...]
+    variances: np.ndarray
+    threshold: float
+    history: dict[str, np.ndarray]
+    directory: Path
+
+    def __repr__(self) -> str:
+        return "\n".join(self.findings)
+
+    def _repr_html_(self) -> str:
+        return "".join(f"<p>{html.escape(line)}</p>" for line in self.findings)
+
+    def plot(self) -> Figure:
+        """Returns a figure: the KL of each latent variable, the spectrum of the data, and the course of the fit."""
+        return plot_diagnosis(self.kl_per_dimension, self.variances, self.threshold, self.history)
+
+    def write(self, directory: str | os.PathLike | None = None) -> list[Path]:
+        """Writes diagnosis.json and diagnosis.png, in place of earlier ones, and returns the paths.
+
+        Args:
+            directory: the folder; that of the run by default.
+        """
+        directory = self.directory if directory is None else Path(directory)
+        directory.mkdir(parents=True, exist_ok=True)
+        paths = [directory / "diagnosis.json", directory / "diagnosis.png"]
+        write_json(
+            paths[0],
+            {
+                "metrics": self.metrics,
+                "kl_per_dimension": [round(float(value), 6) for value in self.kl_per_dimension],
+                "forecast": dataclasses.asdict(self.forecast),
+                "log_likelihood": self.log_likelihood,
+                "num_draws": self.num_draws,
+                "density_gain": self.density_gain,
+                "findings": list(self.findings),
+            },
+        )
+        save_figure(self.plot(), paths[1])
+        return paths
 
 
-def diagnose(
-    run: Run, num_draws: int = NUM_DRAWS, seed: int = 0, directory: str | os.PathLike | None = None
-) -> Diagnosis:
-    """Explains a finished run, and writes diagnosis.json and diagnosis.png.
+def diagnose(run: Run, *, num_draws: int = NUM_DRAWS, seed: int = 0) -> Diagnosis:
+    """Explains a finished run; nothing is written.
 
     Args:
         run: a finished run of a VAE.
         num_draws: draws from each held-out person's posterior in the importance-weighted likelihood.
         seed: of the draws.
-        directory: where to write; the run's folder by default.
 
     Raises:
-        UsageError: the run is of an autoencoder, or `num_draws` < 1.
+        UsageError: the run has no likelihood, as that of an autoencoder, or `num_draws` < 1.
         CohortError: the cohort is not that of the run.
 
     References:
         Burda et al. 2016, Importance weighted autoencoders, equation 8.
     """
-    if run.recipe.model.kind == "autoencoder":
+    if not run.recipe.model.has_likelihood:
         raise UsageError(
-            f"{run.directory}: got a run of kind autoencoder, expected a VAE: an autoencoder has neither KL nor "
-            "likelihood. Name another run with --run."
+            f"{run.directory}: got a run of kind {run.recipe.model.kind}, expected a VAE: an autoencoder has neither "
+            "KL nor likelihood. Name another run with `run`."
         )
     if num_draws < 1:
-        raise UsageError(f"--iw: got {num_draws}, expected an integer >= 1. Set 64 for a start.")
-    directory = Path(directory) if directory is not None else run.directory
+        raise UsageError(f"got {num_draws}, expected an integer >= 1. Set 64 for a start.", parameter="num_draws")
     dataset, model, latents = run.open_dataset(), run.load_model(), run.load_latents()
     train, heldout = dataset.rows("train"), dataset.rows("heldout")
     kl = _kl_per_dimension(
@@ -104,20 +144,12 @@ def diagnose(
         num_draws=num_draws,
         density_gain=_density_gain(run, model, latents, dataset, seed),
         findings=(),
+        variances=variances,
+        threshold=recipe.beta * forecast.decoder_variance,
+        history=_history(run),
+        directory=run.directory,
     )
-    diagnosis = dataclasses.replace(diagnosis, findings=tuple(_findings(run, diagnosis)))
-    content = dataclasses.asdict(diagnosis)
-    content["kl_per_dimension"] = [round(float(value), 6) for value in diagnosis.kl_per_dimension]
-    directory.mkdir(parents=True, exist_ok=True)
-    write_json(directory / "diagnosis.json", content)
-    draw_diagnosis(
-        directory / "diagnosis.png",
-        diagnosis.kl_per_dimension,
-        variances,
-        recipe.beta * forecast.decoder_variance,
-        _history(run),
-    )
-    return diagnosis
+    return dataclasses.replace(diagnosis, findings=tuple(_findings(run, diagnosis)))
 
 
 def forecast_of(
@@ -134,22 +166,22 @@ def forecast_of(
         volumes: (people, x, y, z), some of the training people.
         latent_size: latent variables.
         counted: (x, y, z) bool, the voxels that the likelihood counts; all by default.
-        conditions: (people, condition), what the model is told of them: what follows from it, linearly, takes no
+        conditions: (people, condition), what the model is conditioned on: what follows from it, linearly, takes no
             latents.
     """
     matrix = volumes.reshape(len(volumes), -1)
     if counted is not None and not counted.all():
         matrix = matrix[:, counted.ravel()]
     if conditions is not None:
-        told = conditions - conditions.mean(axis=0)
-        matrix = matrix - told @ (np.linalg.pinv(told) @ matrix).astype(np.float32)
+        design = conditions - conditions.mean(axis=0)
+        matrix = matrix - design @ (np.linalg.pinv(design) @ matrix).astype(np.float32)
     variances = spectrum(matrix)
     options = (recipe.objective, recipe.decoder_sigma, 1.0 if recipe.objective == "capacity" else recipe.beta)
     return forecast_active(variances, *matrix.shape, latent_size, *options), variances
 
 
 def importance_weighted(
-    model: VariationalAutoencoder, dataset: Dataset, rows: np.ndarray, num_draws: int, seed: int = 0
+    model: LatentModel, dataset: Dataset, rows: np.ndarray, num_draws: int, seed: int = 0
 ) -> np.ndarray:
     """Returns log p(x) of each person of `rows`, estimated from below with draws of the posterior, (rows,) nats.
 
@@ -184,7 +216,7 @@ def importance_weighted(
     return np.array(estimates)
 
 
-def _kl_per_dimension(model: VariationalAutoencoder, posterior: dict, condition) -> np.ndarray:
+def _kl_per_dimension(model: LatentModel, posterior: dict, condition) -> np.ndarray:
     kl = model.kl_per_dimension(posterior, condition)
     if kl is None:
         loc, scale = posterior["loc"], posterior["scale"]
@@ -193,7 +225,7 @@ def _kl_per_dimension(model: VariationalAutoencoder, posterior: dict, condition)
     return kl.numpy().mean(axis=0)
 
 
-def _density_gain(run: Run, model: VariationalAutoencoder, latents: dict, dataset: Dataset, seed: int) -> float | None:
+def _density_gain(run: Run, model: LatentModel, latents: dict, dataset: Dataset, seed: int) -> float | None:
     heldout = dataset.rows("heldout")
     if not len(heldout) or model.latent_size > MOST_LATENTS:
         return None
@@ -241,7 +273,7 @@ def _findings(run: Run, diagnosis: Diagnosis) -> list[str]:
         better = "gaussian" if diagnosis.density_gain > 0 else "prior"
         lines.append(
             f"Sampling: held-out latents are {abs(diagnosis.density_gain):.4g} nats likelier under the {better}: "
-            f"mrigen sample --density {better}"
+            f"`mrigen.sample(density={better!r})`"
         )
     return [*lines, f"Verdict: {_verdict(run, diagnosis)}"]
 

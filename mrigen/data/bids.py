@@ -103,7 +103,7 @@ def bare_session(session_id: str) -> str:
 
 
 def name_person(stem: str, suffix: str) -> tuple[str, str | None]:
-    """Returns the participant and session that a file name tells (`sub-` and `ses-`, or else the whole name).
+    """Returns the participant and session that a file name says (`sub-` and `ses-`, or else the whole name).
 
     Example:
         >>> name_person("sub-01_ses-2_T1w", "T1w"), name_person("IXI012-HH-1211-T1", "T1w")

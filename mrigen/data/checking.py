@@ -166,7 +166,7 @@ def file_digest(path: str | os.PathLike) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class FileStamp:
-    """What tells that a file is unchanged without reading it: size in bytes and time of change in ns."""
+    """By what a file counts as unchanged without being read: size in bytes and time of change in ns."""
 
     size: int
     mtime_ns: int

@@ -117,11 +117,21 @@ def index_cohort(data: DataRecipe) -> Cohort:
     return Cohort(table.sort_values("scan_id").reset_index(drop=True), tuple(notes + column_notes))
 
 
+def check_cohort(data: DataRecipe) -> None:
+    """Refuses a cohort of files that cannot be used, before TensorFlow is loaded for it; opens no image.
+
+    Raises:
+        CohortError: see `index_cohort`.
+    """
+    if data.source == "files":
+        index_cohort(data)
+
+
 def _short_form(data: DataRecipe) -> list[CohortRecipe]:
     if not data.root:
         raise CohortError(
-            "data.root: not set, expected a BIDS folder, a table with a column of paths or a folder of NIfTI. "
-            "Set data.root=FOLDER, or data.source=phantom for the built-in synthetic cohort."
+            "data.root: got null, expected a cohort. Name a folder (`data.root=/data/my-bids`), "
+            "or use the synthetic cohort (`data.source=phantom`)."
         )
     root = Path(os.path.abspath(os.path.expanduser(data.root)))
     name = root.stem if root.suffix.lower() in tables.TABLE_SUFFIXES else root.name
@@ -243,10 +253,10 @@ def _scan_ids(images: pd.DataFrame) -> pd.Series:
         keys = _key(several)
         runs = pd.Series([bids.parse_stem(stem)[0].get("run", "") for stem in several["stem"]], index=several.index)
         # The runs' own numbers where they tell the images of a session apart; otherwise their order.
-        untold = (keys + "\t" + runs).duplicated(keep=False) | (runs == "")
-        untold = untold.groupby(keys).transform("any")
+        ambiguous = (keys + "\t" + runs).duplicated(keep=False) | (runs == "")
+        ambiguous = ambiguous.groupby(keys).transform("any")
         order = (keys.groupby(keys).cumcount() + 1).astype(str)
-        run_parts = ("_run-" + runs.where(~untold, order)).where(keys.duplicated(keep=False), "")
+        run_parts = ("_run-" + runs.where(~ambiguous, order)).where(keys.duplicated(keep=False), "")
         session_parts = [f"_ses-{bids.bare_session(name)}" if name else "" for name in several["session_id"]]
         ids[several.index] = several["participant_id"] + session_parts + run_parts
     safe = [re.sub(r"[^\w.+-]|^[.-]", "-", scan_id) for scan_id in ids]

@@ -30,7 +30,7 @@ class Dataset:
         cache: the prepared volumes; `cache.table` has one row an image.
         split: columns participant_id and split, one row a person.
         notes: lines about what was left out of the cohort.
-        covariates: those that the recipe's model is told, None where it is told none.
+        covariates: those that the recipe's model is conditioned on, None where there are none.
     """
 
     cache: VolumeCache
@@ -43,7 +43,7 @@ class Dataset:
         return None if self.covariates is None else self.covariates.encode(self.cache.table)
 
     def conditions(self, rows) -> np.ndarray | None:
-        """Returns what the model is told of the people of `rows`, (rows, condition) float32, or None."""
+        """Returns the conditions of the people of `rows`, (rows, condition) float32, or None."""
         return None if self._conditions is None else self._conditions[np.asarray(rows)]
 
     def rows(self, *splits: str) -> np.ndarray:
@@ -80,11 +80,6 @@ def open_cohort(data: DataRecipe, directory: Path | None = None) -> Cohort:
         CohortError: see `index_cohort`; or no source is named.
     """
     if data.source == "files":
-        if data.root is None and not data.cohorts:
-            raise CohortError(
-                "data.root: got null, expected a cohort. Name a folder (--set data.root=/data/my-bids), "
-                "or use the synthetic cohort (--set data.source=phantom)."
-            )
         return index_cohort(data)
     from mrigen.data.phantom import PHANTOM_VERSION, PhantomSettings, write_phantom_cohort
 

@@ -115,7 +115,7 @@ def inference_dataset(cache: VolumeCache, rows: np.ndarray, batch_size: int) -> 
     records = _records(tf.data.Dataset.from_tensor_slices([str(path) for path in cache.shards]), cache, rows, cycle=1)
     records = records.map(lambda row, volume: (row, tf.cast(volume, tf.float32)[..., None] / 255.0))
     batches = records.batch(batch_size).prefetch(2)
-    # Keras warns of data whose end it meets without having been told.
+    # Keras warns of data whose end it meets without notice.
     return _untuned(batches.apply(tf.data.experimental.assert_cardinality(-(-len(rows) // batch_size))))
 
 

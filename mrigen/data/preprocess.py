@@ -129,9 +129,9 @@ def resampling_matrix(num_native: int, num_grid: int, step: float, offset: float
         >>> resampling_matrix(3, 4, 0.5, 0.5, 0.0).tolist()
         [[0.5, 0.5, 0.0], [0.0, 1.0, 0.0], [0.0, 0.5, 0.5], [0.0, 0.0, 1.0]]
     """
-    places = offset + step * np.arange(num_grid)
-    interpolation = np.maximum(1.0 - np.abs(places[:, None] - np.arange(num_native)), 0.0)
-    interpolation[(places < -1e-6) | (places > num_native - 1 + 1e-6)] = 0.0
+    positions = offset + step * np.arange(num_grid)
+    interpolation = np.maximum(1.0 - np.abs(positions[:, None] - np.arange(num_native)), 0.0)
+    interpolation[(positions < -1e-6) | (positions > num_native - 1 + 1e-6)] = 0.0
     smoothing = ndimage.gaussian_filter(np.eye(num_native), (sigma, 0.0), **SMOOTHING)
     return (interpolation @ smoothing).astype(np.float32)
 

@@ -1,4 +1,4 @@
-"""Pictures as PNG. Nothing here knows what the volumes and numbers mean."""
+"""Figures, and PNGs of them. Nothing here knows what the volumes and numbers mean."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -16,20 +16,30 @@ MARKERS = ("o", "^", "s", "D", "v", "P", "X", "*")
 MOST_NAMED = 24
 
 
-def draw_contact_sheet(
+def save_figure(figure: Figure, path: str | os.PathLike, **settings) -> None:
+    """Writes a figure as a PNG, whole or not at all; the same figure gives the same bytes.
+
+    Args:
+        figure: of this module or another.
+        path: of the PNG.
+        settings: of `Figure.savefig`.
+    """
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, format="png", metadata={"Software": None}, **settings)
+
+
+def plot_contact_sheet(
     volumes: Sequence[np.ndarray],
     titles: Sequence[str],
-    path: str | os.PathLike,
     zooms: Sequence[float] = (1.0, 1.0, 1.0),
     columns: int = 5,
-) -> None:
-    """Writes the three middle slices of each volume as one PNG; the same volumes give the same bytes.
+) -> Figure:
+    """Returns a figure of the three middle slices of each volume.
 
     Args:
         volumes: (x, y, z) each, RAS+ axes, intensities in [0, 1].
         titles: one a volume.
-        path: of the PNG.
-        zooms: voxel size in mm, so that heads keep their proportions.
+        zooms: voxel size in mm, so that images keep their proportions.
         columns: volumes side by side.
     """
     columns = min(columns, len(volumes))
@@ -46,8 +56,7 @@ def draw_contact_sheet(
             axis.imshow(picture, cmap="gray", vmin=0.0, vmax=1.0, aspect=aspect, interpolation="bilinear")
             if view == 0:
                 axis.set_title(title, color="white", fontsize=8)
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, format="png", metadata={"Software": None})
+    return figure
 
 
 def _middle_slices(volume: np.ndarray, zooms: Sequence[float]) -> list[tuple[np.ndarray, float]]:
@@ -60,18 +69,14 @@ def _middle_slices(volume: np.ndarray, zooms: Sequence[float]) -> list[tuple[np.
     ]
 
 
-def draw_map(
-    background: np.ndarray,
-    maps: Mapping[str, np.ndarray],
-    path: str | os.PathLike,
-    zooms: Sequence[float] = (1.0, 1.0, 1.0),
-) -> None:
-    """Writes the middle slices of maps of both signs, laid over a head, as one PNG, each with its scale.
+def plot_map(
+    background: np.ndarray, maps: Mapping[str, np.ndarray], zooms: Sequence[float] = (1.0, 1.0, 1.0)
+) -> Figure:
+    """Returns a figure of the middle slices of maps of both signs, laid over an image, each with its scale.
 
     Args:
         background: (x, y, z), RAS+ axes, intensities in [0, 1].
         maps: title -> (x, y, z); orange is positive, purple negative, and what is small is transparent.
-        path: of the PNG.
         zooms: voxel size in mm.
     """
     figure = Figure(figsize=(8.4, 2.9 * len(maps)), dpi=110, facecolor="black", layout="constrained")
@@ -91,21 +96,18 @@ def draw_map(
         bar = figure.colorbar(shown, ax=list(axes), shrink=0.8)
         bar.solids.set_alpha(1.0)
         bar.ax.tick_params(colors="white", labelsize=8)
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, format="png", metadata={"Software": None})
+    return figure
 
 
-def draw_diagnosis(
-    path: str | os.PathLike,
+def plot_diagnosis(
     kl_per_dimension: np.ndarray,
     variances: np.ndarray,
     threshold: float,
     history: Mapping[str, np.ndarray],
-) -> None:
-    """Writes the KL of each latent variable, the spectrum of the data, and the course of a fit as one PNG.
+) -> Figure:
+    """Returns a figure of the KL of each latent variable, the spectrum of the data, and the course of a fit.
 
     Args:
-        path: of the PNG.
         kl_per_dimension: (latent,) nats, largest first.
         variances: of the data along its principal directions, largest first.
         threshold: the variance below which a direction does not pay for its KL.
@@ -123,23 +125,16 @@ def draw_diagnosis(
     for axis, (name, values) in zip(courses, history.items(), strict=True):
         axis.plot(np.arange(1, len(values) + 1), values)
         axis.set(title=name, xlabel="epoch", ylabel="nats")
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, format="png", metadata={"Software": None})
+    return figure
 
 
-def draw_maps(
-    path: str | os.PathLike,
-    points: np.ndarray,
-    colourings: Mapping[str, np.ndarray],
-    axes: Sequence[str],
-) -> None:
-    """Writes one scatter of the same points for each colouring, side by side, as one PNG.
+def plot_maps(points: np.ndarray, colourings: Mapping[str, np.ndarray], axes: Sequence[str]) -> Figure:
+    """Returns a figure of one scatter of the same points for each colouring, side by side.
 
     Numbers are shown from dark to light, groups by colour and marker, so that neither needs colour vision; whatever
     is missing is grey.
 
     Args:
-        path: of the PNG.
         points: (n, 2).
         colourings: title -> (n,) numbers or texts; without any, all points are grey.
         axes: names of the two axes.
@@ -172,8 +167,7 @@ def draw_maps(
             panel.legend(fontsize=7, ncols=1 + len(groups) // 10)
     if not colourings:
         _scatter_unknown(panels[0], points)
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, format="png", metadata={"Software": None})
+    return figure
 
 
 def _scatter_unknown(panel, points: np.ndarray) -> None:

@@ -6,16 +6,22 @@ Names load on first use: what permutes labels in other processes needs no Tensor
 import importlib
 
 _MODULES = {
+    "Direction": "mrigen.probing.direction",
+    "Explanation": "mrigen.probing.explanation",
+    "LearningCurve": "mrigen.probing.curves",
+    "PermutationTest": "mrigen.probing.permutation",
     "ProbeInputs": "mrigen.probing.inputs",
     "ProbePlan": "mrigen.probing.plan",
     "ProbeResult": "mrigen.probing.result",
-    "Realisation": "mrigen.probing.realisation",
+    "SampleCheck": "mrigen.probing.sample_checks",
+    "SampleChecks": "mrigen.probing.sample_checks",
     "Target": "mrigen.probing.targets",
-    "check_samples": "mrigen.probing.realisation",
+    "check_samples": "mrigen.probing.sample_checks",
     "explain": "mrigen.probing.explanation",
     "paired_difference": "mrigen.probing.result",
-    "probe": "mrigen.probing.of_run",
+    "probe": "mrigen.probing.internal",
     "probe_external": "mrigen.probing.external",
+    "probe_nested": "mrigen.probing.nested",
     "run_probe": "mrigen.probing.protocol",
 }
 __all__ = sorted(_MODULES)

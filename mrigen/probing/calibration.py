@@ -1,6 +1,6 @@
 """Whether the probabilities of a probe can be believed."""
 
-import os
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -10,32 +10,31 @@ from scipy.special import expit
 
 from mrigen.errors import UsageError
 from mrigen.probing.intervals import people_by_repeats
-from mrigen.probing.result import ProbeResult
-from mrigen.system.files import atomic_path
+from mrigen.probing.targets import SEX, Target
 
 _Z = 1.959964  # of a 95 % interval
 MOST_BINS = 10
 PEOPLE_PER_BIN = 10
 
 
-def calibration_curve(target: np.ndarray, log_odds: np.ndarray) -> pd.DataFrame:
+def calibration_curve(targets: np.ndarray, log_odds: np.ndarray) -> pd.DataFrame:
     """Returns predicted and observed shares of class 1 in bins of equally many people.
 
     Both classes weigh the same, as in the fit.
 
     Args:
-        target: (n,) int, 0 or 1; both present.
+        targets: (n,) int, 0 or 1; both present.
         log_odds: (n,).
 
     Returns:
         Columns predicted, observed, low, high (Wilson's 95 % interval), num_subjects; one row a bin.
     """
-    weights = len(target) / (2.0 * np.bincount(target, minlength=2))[target]
+    weights = len(targets) / (2.0 * np.bincount(targets, minlength=2))[targets]
     probability, order = expit(log_odds), np.argsort(log_odds, kind="stable")
     rows = []
-    for members in np.array_split(order, max(1, min(MOST_BINS, len(target) // PEOPLE_PER_BIN))):
+    for members in np.array_split(order, max(1, min(MOST_BINS, len(targets) // PEOPLE_PER_BIN))):
         weight = weights[members]
-        share = float(weight @ target[members] / weight.sum())
+        share = float(weight @ targets[members] / weight.sum())
         count = weight.sum() ** 2 / (weight**2).sum()
         centre = (share + _Z**2 / (2 * count)) / (1 + _Z**2 / count)
         half = _Z / (1 + _Z**2 / count) * np.sqrt(share * (1 - share) / count + _Z**2 / (4 * count**2))
@@ -44,39 +43,43 @@ def calibration_curve(target: np.ndarray, log_odds: np.ndarray) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["predicted", "observed", "low", "high", "num_subjects"])
 
 
-def draw_calibration(result: ProbeResult, path: str | os.PathLike, predictor: str = "latents") -> None:
-    """Writes the calibration curves of one logistic predictor as a PNG, one panel a protocol.
+def plot_calibration(
+    scores: pd.DataFrame, protocols: Sequence[str], predictor: str = "latents", target: Target = SEX
+) -> Figure:
+    """Returns a figure of the calibration curves of one logistic predictor, one panel a protocol.
 
-    A person's log-odds are the mean over repeats. The same result gives the same bytes.
+    A person's log-odds are the mean over repeats.
+
+    Args:
+        scores: `ProbeResult.scores`.
+        protocols: of these.
+        predictor: whose scores are log-odds.
+        target: what the scores are of, two classes.
 
     Raises:
-        UsageError: the target has not two classes, or no protocol was run.
+        UsageError: no protocol has scores of it, of people of both classes.
     """
-    if result.meaning.kind != "binary":
-        raise UsageError(
-            f"draw_calibration: got the target {result.meaning.name}, expected one of two classes. Leave it out."
-        )
-    scores = result.scores[result.scores["predictor"] == predictor]
-    tables = [(name, scores[scores["protocol"] == name]) for name in result.protocols]
+    scores = scores[scores["predictor"] == predictor]
+    tables = [(name, scores[scores["protocol"] == name]) for name in protocols]
     tables = [(name, table) for name, table in tables if table["target"].nunique() == 2]
     if not tables:
         raise UsageError(
-            f"draw_calibration: got no scores of {predictor}, expected scores of people of both classes. "
-            "Give the result of a probe that could be run."
+            f"got no scores of {predictor}, expected scores of people of both classes. Give another predictor, or the "
+            "result of a probe that could be run.",
+            parameter="predictor",
         )
     figure = Figure(figsize=(4.6 * len(tables), 4.6), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
     for axes, (protocol, table) in zip(figure.subplots(1, len(tables), squeeze=False)[0], tables, strict=True):
-        target, log_odds, _ = people_by_repeats(table)
-        curve = calibration_curve(target, log_odds.mean(axis=0))
+        targets, log_odds, _ = people_by_repeats(table)
+        curve = calibration_curve(targets, log_odds.mean(axis=0))
         axes.plot([0, 1], [0, 1], color="#999999", linewidth=0.8)
         errors = np.abs(np.stack([curve["observed"] - curve["low"], curve["high"] - curve["observed"]]))
         axes.errorbar(curve["predicted"], curve["observed"], errors, color="#000000", marker="o", capsize=3)
         gap = float(np.average(np.abs(curve["predicted"] - curve["observed"]), weights=curve["num_subjects"]))
-        axes.set_title(f"{protocol} ({len(target)} people): mean gap {gap:.3f}", fontsize=10)
+        axes.set_title(f"{protocol} ({len(targets)} people): mean gap {gap:.3f}", fontsize=10)
         axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
-        axes.set_xlabel(f"predicted probability of {result.meaning.classes[1]} ({predictor})")
+        axes.set_xlabel(f"predicted probability of {target.classes[1]} ({predictor})")
         axes.set_ylabel("observed share [95 %], classes weighing the same")
         axes.spines[["top", "right"]].set_visible(False)
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, format="png", metadata={"Software": None})
+    return figure

@@ -1,4 +1,4 @@
-"""A small convolutional network that is taught the target itself: what supervision makes of the same people."""
+"""A small convolutional network that is fitted to the target itself: what supervision makes of the same people."""
 
 import keras
 import numpy as np
@@ -17,7 +17,7 @@ PATIENCE = 10
 BATCH_SIZE = 8
 LEARNING_RATE = 1e-3
 DROPOUT = 0.3
-# Patches along the longest side: heads of 4 mm are taken in by patches of four voxels, so that a fold takes a minute.
+# Patches along the longest side: images of 4 mm are divided into patches of four voxels, so a fold takes a minute.
 MOST_PATCHES = 16
 
 
@@ -26,7 +26,7 @@ def build_network(volume_shape, num_outputs: int, seed: int, channels=CHANNELS) 
 
     Args:
         volume_shape: (x, y, z) in voxels.
-        num_outputs: numbers it says of a person.
+        num_outputs: numbers it predicts of a person.
         seed: of weights and dropout.
         channels: of the blocks.
 
@@ -59,95 +59,95 @@ class CNNPredictor:
         volumes: (n, D) float32, flattened, in [0, 1].
         volume_shape: (x, y, z) in voxels.
         zooms: voxel size in mm.
-        meaning: of the target.
+        target: what is predicted.
     """
 
     num_repeats = 1
 
-    def __init__(self, volumes: np.ndarray, volume_shape, zooms, meaning: Target):
-        self._volumes, self._shape, self._meaning = volumes, tuple(volume_shape), meaning
+    def __init__(self, volumes: np.ndarray, volume_shape, zooms, target: Target):
+        self._volumes, self._shape, self._target = volumes, tuple(volume_shape), target
         self._augment = Augmenter(AugmentRecipe(), self._shape, zooms)
-        self._known: dict[tuple, FoldScores] = {}
+        self._fits: dict[tuple, FoldScores] = {}
 
-    def fit_score(self, target, groups, train, test, seed) -> FoldScores:
-        key = (target[train].tobytes(), train.tobytes(), test.tobytes(), seed)
-        if key not in self._known:
-            self._known[key] = self._fit_score(target, groups, train, test, seed)
-        return self._known[key]
+    def fit_score(self, targets, groups, train, test, seed) -> FoldScores:
+        key = (targets[train].tobytes(), train.tobytes(), test.tobytes(), seed)
+        if key not in self._fits:
+            self._fits[key] = self._fit_score(targets, groups, train, test, seed)
+        return self._fits[key]
 
-    def _fit_score(self, target, groups, train, test, seed) -> FoldScores:
-        strata = self._meaning.strata(target[train])
+    def _fit_score(self, targets, groups, train, test, seed) -> FoldScores:
+        strata = self._target.strata(targets[train])
         folds = stratified_group_folds(strata, groups[train], predictors.NUM_INNER_FOLDS, seed)
-        taught, watched = (train[folds[0][0]], train[folds[0][1]]) if folds else (train, train[:0])
+        fitted, validation = (train[folds[0][0]], train[folds[0][1]]) if folds else (train, train[:0])
         seed %= 2**31 - 100  # TensorFlow's seeds are signed
-        wanted, weight, middle, spread = self._wanted(target, train)
-        network = build_network(self._shape, wanted.shape[1], seed)
-        epochs = self._fit(network, wanted, weight, taught, watched, seed)
+        expected, weight, middle, spread = self._encode_targets(targets, train)
+        network = build_network(self._shape, expected.shape[1], seed)
+        epochs = self._fit(network, expected, weight, fitted, validation, seed)
         outputs = self._outputs(network, test).astype(np.float64)
         setting = f"epochs={epochs}"
-        if self._meaning.kind == "numbers":
+        if self._target.task == "regression":
             predicted = middle + spread * outputs[:, 0]
             return FoldScores(predicted, predicted, setting)
-        if self._meaning.kind == "binary":
+        if self._target.task == "binary":
             return FoldScores(outputs[:, 0], (outputs[:, 0] > 0.0).astype(int), setting)
         scores = outputs - np.logaddexp.reduce(outputs, axis=1, keepdims=True)
         return FoldScores(scores, scores.argmax(axis=1), setting)
 
-    def _wanted(self, target, train) -> tuple[np.ndarray, np.ndarray, float, float]:
-        """Returns what the network should say (n, outputs), the weights (n,), and mean and deviation of numbers.
+    def _encode_targets(self, targets, train) -> tuple[np.ndarray, np.ndarray, float, float]:
+        """Returns what the network should return (n, outputs), the weights (n,), and mean and deviation of numbers.
 
         What stands there for people other than `train` is not used.
         """
-        if self._meaning.kind == "numbers":
-            middle, spread = float(target[train].mean()), float(target[train].std()) or 1.0
+        if self._target.task == "regression":
+            middle, spread = float(targets[train].mean()), float(targets[train].std()) or 1.0
             return (
-                ((target - middle) / spread)[:, None].astype(np.float32),
-                np.ones(len(target), np.float32),
+                ((targets - middle) / spread)[:, None].astype(np.float32),
+                np.ones(len(targets), np.float32),
                 middle,
                 spread,
             )
-        num_classes = len(self._meaning.classes)
-        counts = np.maximum(1, np.bincount(target[train], minlength=num_classes))
-        weight = (len(train) / (num_classes * counts))[target].astype(np.float32)
+        num_classes = len(self._target.classes)
+        counts = np.maximum(1, np.bincount(targets[train], minlength=num_classes))
+        weight = (len(train) / (num_classes * counts))[targets].astype(np.float32)
         if num_classes == 2:
-            return target[:, None].astype(np.float32), weight, 0.0, 1.0
-        return np.eye(num_classes, dtype=np.float32)[target], weight, 0.0, 1.0
+            return targets[:, None].astype(np.float32), weight, 0.0, 1.0
+        return np.eye(num_classes, dtype=np.float32)[targets], weight, 0.0, 1.0
 
-    def _loss(self, wanted, said):
+    def _loss(self, expected, outputs):
         """Returns the loss of each person (batch,)."""
-        if self._meaning.kind == "numbers":
-            return tf.square(said - wanted)[:, 0]
-        if self._meaning.kind == "binary":
-            return tf.nn.sigmoid_cross_entropy_with_logits(wanted, said)[:, 0]
-        return tf.nn.softmax_cross_entropy_with_logits(wanted, said)
+        if self._target.task == "regression":
+            return tf.square(outputs - expected)[:, 0]
+        if self._target.task == "binary":
+            return tf.nn.sigmoid_cross_entropy_with_logits(expected, outputs)[:, 0]
+        return tf.nn.softmax_cross_entropy_with_logits(expected, outputs)
 
-    def _fit(self, network, wanted, weight, taught, watched, seed) -> int:
-        """Fits `network` and returns after how many epochs it was best for the watched people."""
+    def _fit(self, network, expected, weight, fitted, validation, seed) -> int:
+        """Fits `network` and returns after how many epochs it was best for the validation people."""
         optimizer = keras.optimizers.Adam(LEARNING_RATE)
         optimizer.build(network.trainable_variables)
 
         @tf.function(autograph=False)
-        def step(volumes, wanted, weight, seeds):
+        def step(volumes, expected, weight, seeds):
             changed = tf.map_fn(
                 lambda pair: self._augment(pair[0], pair[1]), (volumes, seeds), fn_output_signature=tf.float32
             )
             with tf.GradientTape() as tape:
-                loss = tf.reduce_mean(weight * self._loss(wanted, network(changed[..., None], training=True)))
+                loss = tf.reduce_mean(weight * self._loss(expected, network(changed[..., None], training=True)))
             optimizer.apply(tape.gradient(loss, network.trainable_variables), network.trainable_variables)
 
         generator = np.random.default_rng(seed)
         best, best_epoch, weights = np.inf, EPOCHS, None
-        size = min(BATCH_SIZE, len(taught))
+        size = min(BATCH_SIZE, len(fitted))
         for epoch in range(EPOCHS):
-            order = generator.permutation(taught)
+            order = generator.permutation(fitted)
             for start in range(0, len(order) - size + 1, size):
                 rows = order[start : start + size]
-                seeds = np.stack([np.full(size, seed), epoch * len(wanted) + rows], axis=1).astype(np.int32)
-                step(*map(tf.constant, (self._of(rows), wanted[rows], weight[rows], seeds)))
-            if not len(watched):
+                seeds = np.stack([np.full(size, seed), epoch * len(expected) + rows], axis=1).astype(np.int32)
+                step(*map(tf.constant, (self._of(rows), expected[rows], weight[rows], seeds)))
+            if not len(validation):
                 continue
-            losses = self._loss(tf.constant(wanted[watched]), tf.constant(self._outputs(network, watched)))
-            loss = float(np.mean(weight[watched] * losses.numpy()))
+            losses = self._loss(tf.constant(expected[validation]), tf.constant(self._outputs(network, validation)))
+            loss = float(np.mean(weight[validation] * losses.numpy()))
             if loss < best:
                 best, best_epoch, weights = loss, epoch + 1, network.get_weights()
             elif epoch + 1 - best_epoch >= PATIENCE:
@@ -160,6 +160,6 @@ class CNNPredictor:
         return self._volumes[rows].reshape(len(rows), *self._shape)
 
     def _outputs(self, network, rows) -> np.ndarray:
-        """Returns what the network says of `rows`, (rows, outputs) float32."""
+        """Returns the outputs for `rows`, (rows, outputs) float32."""
         parts = [rows[start : start + BATCH_SIZE] for start in range(0, len(rows), BATCH_SIZE)]
         return np.concatenate([network(self._of(part)[..., None], training=False).numpy() for part in parts])

@@ -1,4 +1,4 @@
-"""What else tells the target: confounds as a matrix, latents without them, and people matched in head size."""
+"""What else predicts the target: confounds as a matrix, latents without them, and people matched in head size."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ import pandas as pd
 from scipy.optimize import linear_sum_assignment
 from sklearn.base import BaseEstimator, TransformerMixin, clone
 
-from mrigen.errors import CohortError, UsageError
+from mrigen.errors import CohortError, Fault, UsageError
 from mrigen.probing.predictors import FoldScores, Predictor
 from mrigen.probing.targets import MOST_CLASSES, read_column
 
@@ -33,9 +33,10 @@ def encode_confounds(table: pd.DataFrame, names: Sequence[str], fitted: np.ndarr
     parts, faults = [], []
     fitted = np.arange(len(table)) if fitted is None else fitted
     for name in names:
-        values = read_column(table, name, "--confounds")
+        values = read_column(table, name, "confounds")
         if values.nunique(dropna=False) < 2:
-            faults.append(f"--confounds {name}: got the same value for everyone, expected people who differ.")
+            text = f"got the same value for everyone, expected people who differ. Leave {name} out."
+            faults.append(Fault(text, f"confounds={name!r}"))
         elif pd.api.types.is_numeric_dtype(values) and values.notna().any():
             numbers = values.to_numpy(dtype=float)
             unknown = np.isnan(numbers)
@@ -49,12 +50,13 @@ def encode_confounds(table: pd.DataFrame, names: Sequence[str], fitted: np.ndarr
             levels = sorted(texts.unique())
             if len(levels) > MOST_CLASSES:
                 raise UsageError(
-                    f"--confounds {name}: got {len(levels)} different texts, expected numbers or at most "
-                    f"{MOST_CLASSES} values. Name another column."
+                    f"got {len(levels)} different texts, expected numbers or at most {MOST_CLASSES} values. "
+                    "Name another column.",
+                    parameter=f"confounds={name!r}",
                 )
             parts.append(np.stack([texts == level for level in levels[1:]], axis=1).astype(float))
     if faults:
-        raise CohortError([f"{fault} Leave {fault.split()[1][:-1]} out." for fault in faults])
+        raise CohortError(faults)
     return np.concatenate(parts, axis=1)
 
 
@@ -72,8 +74,8 @@ class ConfoundRegressor(TransformerMixin, BaseEstimator):
     def __init__(self, num_confounds: int = 1):
         self.num_confounds = num_confounds
 
-    def fit(self, matrix, target=None):
-        """Fits the regression on these people; `target` is not used."""
+    def fit(self, matrix, y=None):
+        """Fits the regression on these people; `y` is not used."""
         features, design = self._parts(matrix)
         self.coefficients_ = np.linalg.lstsq(design, features, rcond=None)[0]
         return self
@@ -109,15 +111,15 @@ def deconfounded(latents: np.ndarray, confounds: np.ndarray) -> FittedFeatures:
     return FittedFeatures(ConfoundRegressor(confounds.shape[1]), np.concatenate([latents, confounds], axis=1))
 
 
-def match_sizes(target: np.ndarray, head_volume: np.ndarray) -> np.ndarray:
+def match_sizes(targets: np.ndarray, head_volume: np.ndarray) -> np.ndarray:
     """Returns the rows of people of two classes who are matched in head size, sorted; latents are not looked at.
 
     Pairs of one person of each class differ by less than `CALIPER` standard deviations; there are as many as
-    possible, and then as like as possible.
+    possible, and then as near as possible.
     """
-    first, second = np.flatnonzero(target == 0), np.flatnonzero(target == 1)
+    first, second = np.flatnonzero(targets == 0), np.flatnonzero(targets == 1)
     distance = np.abs(head_volume[first, None] - head_volume[second]) / (head_volume.std() or 1.0)
-    # One pair more is worth more than any likeness.
+    # One pair more is worth more than any nearness.
     cost = np.where(distance < CALIPER, distance, CALIPER * (1 + min(len(first), len(second))))
     rows, columns = linear_sum_assignment(cost)
     kept = distance[rows, columns] < CALIPER
@@ -135,11 +137,11 @@ class AmongPredictor:
     def __init__(self, predictor: Predictor, rows: np.ndarray):
         self._predictor, self._rows = predictor, rows
 
-    def fit_score(self, target, groups, train, test, seed) -> FoldScores:
+    def fit_score(self, targets, groups, train, test, seed) -> FoldScores:
         own_train, among = train[np.isin(train, self._rows)], np.isin(test, self._rows)
         score, prediction = np.full(len(test), np.nan), np.zeros(len(test), int)
-        if not among.any() or len(np.unique(target[own_train])) < 2:
+        if not among.any() or len(np.unique(targets[own_train])) < 2:
             return FoldScores(score, prediction, "nobody")
-        own = self._predictor.fit_score(target, groups, own_train, test[among], seed)
+        own = self._predictor.fit_score(targets, groups, own_train, test[among], seed)
         score[among], prediction[among] = own.score, own.prediction
         return FoldScores(score, prediction, own.setting)

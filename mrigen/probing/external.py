@@ -1,4 +1,4 @@
-"""A probe on people of another cohort: what the run and its people taught, scored elsewhere, nothing refitted."""
+"""A probe on people of another cohort: fitted to those of the run, scored elsewhere, nothing refitted."""
 
 import dataclasses
 import logging
@@ -11,53 +11,57 @@ import pandas as pd
 
 from mrigen.data.cache import VolumeCache
 from mrigen.data.pipeline import read_volumes
-from mrigen.errors import CohortError, UsageError
-from mrigen.generation.latent_files import open_new_people
+from mrigen.errors import CohortError, Fault, UsageError
+from mrigen.generation.encoding import open_new_people
 from mrigen.probing.confounds import encode_confounds
+from mrigen.probing.duplicates import same_images
 from mrigen.probing.harmonise import SiteHarmonizer
 from mrigen.probing.inputs import ProbeInputs, checked
-from mrigen.probing.likeness import same_images
-from mrigen.probing.of_run import write_result
-from mrigen.probing.plan import ProbePlan
+from mrigen.probing.plan import ProbePlan, takes_plan
 from mrigen.probing.protocol import one_thread, score_tasks
-from mrigen.probing.result import EXTERNAL, ProbeResult
+from mrigen.probing.result import ProbeResult
 from mrigen.probing.rows import build_rows, learner_of
+from mrigen.probing.score_table import EXTERNAL
 from mrigen.probing.targets import read_target
 from mrigen.runs import Run
 from mrigen.runs.encoding import encode_cache
 from mrigen.system.progress import progress_bar
+from mrigen.system.wording import some
 
 logger = logging.getLogger(__name__)
 
 
+@takes_plan
 def probe_external(
     run: Run,
     data: str | os.PathLike,
+    *,
     mask: str | None = None,
     overrides: Sequence[str] = (),
+    plan: ProbePlan,
     seed: int = 0,
-    plan: ProbePlan | None = None,
 ) -> ProbeResult:
-    """Predicts the sex, or what the plan says, of people of another cohort, beside baselines, and writes what it found.
+    """Predicts the sex, or another target, of people of another cohort, beside baselines.
 
-    Every predictor is fitted once, on all people of the run: nobody of them is scored, and those that the encoder did
-    not see teach the probe what latents of unseen images are like. Nothing is learned from the other cohort, with one
-    exception: `latents_harmonised` takes location and scale of its latents from its images, never from its target.
+    Every predictor is fitted once, on all people of the run: nobody of them is scored, and from those that the encoder
+    did not see the probe learns what latents of unseen images are like. Nothing is learned from the other cohort, with
+    one exception: `latents_harmonised` takes location and scale of its latents from its images, never from its target.
 
-    Writes probe_external-<cohort>.json, _scores.tsv and, for two classes, _roc.png to the run.
+    Nothing is written; `ProbeResult.write` writes probe_external-<cohort>.json and so on.
 
     Args:
         run: a finished run.
         data: a BIDS folder, a table with a column of paths, or a folder of NIfTI.
-        mask, overrides: see `mrigen.generation.latent_files.encode_people`.
+        mask, overrides: see `mrigen.generation.encoding.encode`.
+        target, confounds, classifiers, untrained, cnn, harmonise: see `ProbePlan`; its other fields are not for this
+            protocol.
+        plan: the fields, all together.
         seed: of inner folds and bootstrap.
-        plan: target, confounds, classifiers, untrained, cnn and harmonise are looked at.
 
     Raises:
         CohortError: somebody is in both cohorts (by id, family or image), or there is nobody to be scored.
         UsageError: the plan asks for what this protocol does not have, or for an unknown column.
     """
-    plan = plan or ProbePlan()
     _refuse_other_protocols(plan)
     own = run.open_dataset().cache
     other = open_new_people(
@@ -72,12 +76,12 @@ def probe_external(
             logger.info("The images of one cohort are stripped, so head volumes are not alike: the row is left out")
             predictors.pop("head_volume", None)
         if plan.harmonise:
-            predictors["latents_harmonised"] = learner_of(inputs.meaning)(harmonised_by_all(inputs))
+            predictors["latents_harmonised"] = learner_of(inputs.target)(harmonised_by_all(inputs))
         scores, settings = score_tasks(
             inputs, [(EXTERNAL, 0, 0, *rows)], predictors, seed,
             lambda done, total: advance(0, completed=done, total=total),
         )  # fmt: skip
-    result = ProbeResult(
+    return ProbeResult(
         scores=scores,
         folds=pd.DataFrame({"repeat": 0, "fold": 0, "participant_id": inputs.participant_ids[rows[1]]}),
         settings=settings,
@@ -85,10 +89,11 @@ def probe_external(
         num_subjects={EXTERNAL: len(rows[1])},
         num_bootstrap=2000,
         seed=seed,
-        meaning=inputs.meaning,
+        target=inputs.target,
+        plan=plan,
+        cohort=cohort_name(data),
+        directory=run.directory,
     )
-    write_result(run.directory, result, plan, cohort_name(data))
-    return result
 
 
 def cohort_name(data: str | os.PathLike) -> str:
@@ -110,20 +115,21 @@ def gather_external(
     is_own = np.arange(len(table)) < len(own.table)
     if plan.target not in ("sex", "age", "site", "head_size") and plan.target not in other.table:
         raise UsageError(
-            f"--target {plan.target}: got a column that {data} does not have, expected one of both cohorts. "
-            "Name another."
+            f"got a column that {data} does not have, expected one of both cohorts. Name another.",
+            parameter=f"target={plan.target!r}",
         )
-    meaning, values = read_target(table, plan.target)
+    target, values = read_target(table, plan.target)
     first = ~table["participant_id"].duplicated()
     rows = np.flatnonzero(~np.isnan(values) & first)
     _refuse_shared_families(table, is_own, data)
     volumes = [read_volumes(cache, np.arange(len(cache.table))) for cache in (own, other)]
     _refuse_shared_images(*tables, *volumes, data)
-    told, scored = values[rows[is_own[rows]]], values[rows[~is_own[rows]]]
-    if not meaning.can_score(told, scored):
+    taught, scored = values[rows[is_own[rows]]], values[rows[~is_own[rows]]]
+    if not target.can_score(taught, scored):
         raise CohortError(
-            f"--cohort {data}: got {len(scored)} people with a known {meaning.name}, expected at least one of each of "
-            f"two {'classes' if meaning.classes else 'values'}, all of them known to the run. Name another cohort."
+            f"got {len(scored)} people with a known {target.name}, expected at least one of each of two "
+            f"{'classes' if target.classes else 'values'}, all of them known to the run. Name another cohort.",
+            parameter=_about(data),
         )
     encoded = [run.load_latents(), encode_cache(run.load_model(), other)]
     latents = np.concatenate([part["loc"] for part in encoded])
@@ -144,7 +150,7 @@ def gather_external(
     return checked(
         ProbeInputs(
             participant_ids=people["participant_id"].to_numpy(dtype=str),
-            target=values[rows].astype(float if meaning.classes is None else int),
+            targets=values[rows].astype(float if target.classes is None else int),
             groups=groups,
             # Another cohort is another site, even where both call theirs "1".
             site=np.char.add(np.char.add(cohort, ":"), people["site"].fillna("").to_numpy(dtype=str)),
@@ -156,7 +162,7 @@ def gather_external(
             brain_volume=_brain_volume(people),
             confounds=confounds,
             latents_untrained=untrained,
-            meaning=meaning,
+            target=target,
             volume_shape=own.volume_shape,
             zooms=tuple(run.recipe.preprocess.zooms),
         ),
@@ -189,15 +195,9 @@ def _brain_volume(people: pd.DataFrame) -> np.ndarray | None:
 
 def _refuse_other_protocols(plan: ProbePlan) -> None:
     faults = [
-        f"{option}: got it beside --cohort, expected it of the run's own people. Leave it out."
-        for option, asked in (
-            ("--leave-site-out", plan.leave_site_out),
-            ("--permutations", plan.permutations),
-            ("--learning-curve", plan.learning_curve),
-            ("--against", plan.against),
-            ("--registration", plan.registration),
-        )
-        if asked
+        Fault("got it beside `data`, expected it of the run's own people. Leave it out.", name)
+        for name in ("leave_site_out", "permutations", "learning_curve", "against", "registration")
+        if getattr(plan, name)
     ]
     if faults:
         raise UsageError(faults)
@@ -207,8 +207,9 @@ def _refuse_shared_ids(own: pd.DataFrame, ids: pd.Series, data) -> None:
     shared = sorted(set(own["participant_id"]) & set(ids))
     if shared:
         raise CohortError(
-            f"--cohort {data}: got {_some(shared)}, who {'is' if len(shared) == 1 else 'are'} of the run, expected "
-            "other people. Leave them out with --set data.exclude=[...]; if only the ids are alike, rename them."
+            f"got {some(shared)}, who {'is' if len(shared) == 1 else 'are'} of the run, expected other people. "
+            "Leave them out with `data.exclude=[...]`; if only the ids are alike, rename them.",
+            parameter=_about(data),
         )
 
 
@@ -217,8 +218,9 @@ def _refuse_shared_families(table: pd.DataFrame, is_own: np.ndarray, data) -> No
     shared = sorted(map(str, families[0] & families[1]))
     if shared:
         raise CohortError(
-            f"--cohort {data}: got the families {_some(shared)}, of which the run has members, expected strangers. "
-            "Leave their people out with --set data.exclude=[...]; if only the names are alike, rename them."
+            f"got the families {some(shared)}, of which the run has members, expected strangers. Leave their people "
+            "out with `data.exclude=[...]`; if only the names are alike, rename them.",
+            parameter=_about(data),
         )
 
 
@@ -227,10 +229,11 @@ def _refuse_shared_images(own: pd.DataFrame, other: pd.DataFrame, own_volumes, o
     if len(alike):
         pairs = [f"{other['scan_id'].iloc[i]} (in the run {own['scan_id'].iloc[j]})" for i, j in alike]
         raise CohortError(
-            f"--cohort {data}: got the image of {_some(pairs)} again, expected images that the run does not have. "
-            "Leave them out with --set data.exclude=[...]."
+            f"got the image of {some(pairs)} again, expected images that the run does not have. "
+            "Leave them out with `data.exclude=[...]`.",
+            parameter=_about(data),
         )
 
 
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+def _about(data: str | os.PathLike) -> str:
+    return f"data={str(data)!r}"

@@ -33,8 +33,8 @@ class SiteHarmonizer(TransformerMixin, BaseEstimator):
     def __init__(self, num_sites: int = 2):
         self.num_sites = num_sites
 
-    def fit(self, matrix, target=None):
-        """Fits locations and scales on these people; `target` is not used."""
+    def fit(self, matrix, y=None):
+        """Fits locations and scales on these people; `y` is not used."""
         features, sites = self._parts(matrix)
         size = (self.num_sites, features.shape[1])
         means = np.stack([features[sites[:, s]].mean(axis=0) if sites[:, s].any() else np.zeros(size[1])

@@ -6,12 +6,13 @@ import numpy as np
 
 from mrigen.errors import CohortError, UsageError
 from mrigen.probing.targets import SEX, Target
+from mrigen.system.wording import some
 
 SPLITS = ("train", "validation", "heldout")
 _TEXTS = ("participant_ids", "groups", "site", "split")
 _MATRICES = ("latents", "latents_draw", "latents_untrained", "latents_against", "volumes", "confounds")
 _OPTIONAL = ("latents_draw", "latents_untrained", "latents_against", "brain_volume", "confounds")
-_PLAIN = ("meaning", "volume_shape", "zooms")
+_PLAIN = ("target", "volume_shape", "zooms")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,7 +21,7 @@ class ProbeInputs:
 
     Attributes:
         participant_ids: (n,) str, all different.
-        target: (n,) int, the number of the class (sex: 0 is F, 1 is M); or (n,) float, measurements.
+        targets: (n,) int, the number of the class (sex: 0 is F, 1 is M); or (n,) float, measurements.
         groups: (n,) str, the family, or the person's own id; a group is never on both sides of a fold.
         site: (n,) str, for the protocol leave-site-out and for harmonising.
         split: (n,) str, 'train', 'validation' or 'heldout': what the encoder was fitted on ('train', with
@@ -33,12 +34,12 @@ class ProbeInputs:
         confounds: (n, c) float of `encode_confounds`, or None.
         latents_untrained: (n, d) float32, of the same architecture with the weights it began with, or None.
         latents_against: (n, d) float32 of another run, or None.
-        meaning: of the numbers in `target`.
+        target: what `targets` are of.
         volume_shape, zooms: (x, y, z) of `volumes` in voxels, and their size in mm; for the row `cnn` alone.
     """
 
     participant_ids: np.ndarray
-    target: np.ndarray
+    targets: np.ndarray
     groups: np.ndarray
     site: np.ndarray
     split: np.ndarray
@@ -50,7 +51,7 @@ class ProbeInputs:
     confounds: np.ndarray | None = None
     latents_untrained: np.ndarray | None = None
     latents_against: np.ndarray | None = None
-    meaning: Target = SEX
+    target: Target = SEX
     volume_shape: tuple[int, ...] | None = None
     zooms: tuple[float, ...] | None = None
 
@@ -89,41 +90,41 @@ def checked(inputs: ProbeInputs, num_folds: int, num_repeats: int, num_bootstrap
         elif not is_text and not _finite_rows(array).all():
             people = arrays["participant_ids"][~_finite_rows(array)]
             faults.append(
-                f"ProbeInputs: {field.name}: got NaN or infinity for {_some(people)}, expected finite numbers. "
+                f"ProbeInputs: {field.name}: got NaN or infinity for {some(people)}, expected finite numbers. "
                 "Leave out these people, or the predictor."
             )
     if not faults:
-        faults += _value_faults(arrays, inputs.meaning)
+        faults += _value_faults(arrays, inputs.target)
     if faults:
         raise UsageError(faults)
-    arrays["target"] = arrays["target"].astype(float if inputs.meaning.classes is None else int)
+    arrays["targets"] = arrays["targets"].astype(float if inputs.target.classes is None else int)
     arrays["volumes"] = arrays["volumes"].astype(np.float32, copy=False)
     split_groups = np.unique(arrays["groups"][arrays["split"] == "heldout"])
     shared = np.intersect1d(split_groups, arrays["groups"][arrays["split"] != "heldout"])
     if len(shared):
         raise CohortError(
-            f"probe: groups: got {_some(shared)} in the held-out people and in those of training or validation, "
+            f"probe: groups: got {some(shared)} in the held-out people and in those of training or validation, "
             "expected each family on one side. Split the cohort by family and fit again."
         )
     return dataclasses.replace(inputs, **arrays)
 
 
-def _value_faults(arrays: dict[str, np.ndarray], meaning: Target) -> list[str]:
+def _value_faults(arrays: dict[str, np.ndarray], target: Target) -> list[str]:
     faults = []
     ids, counts = np.unique(arrays["participant_ids"], return_counts=True)
     if counts.max() > 1:
         faults.append(
-            f"ProbeInputs: participant_ids: got {_some(ids[counts > 1])} more than once, expected one row a person. "
+            f"ProbeInputs: participant_ids: got {some(ids[counts > 1])} more than once, expected one row a person. "
             "Choose one session of each person."
         )
-    known_values = {"split": SPLITS} if meaning.classes is None else {
-        "target": tuple(range(len(meaning.classes))), "split": SPLITS
+    known_values = {"split": SPLITS} if target.classes is None else {
+        "targets": tuple(range(len(target.classes))), "split": SPLITS
     }  # fmt: skip
     for name, known in known_values.items():
         unknown = np.setdiff1d(arrays[name], known)
         if len(unknown):
             faults.append(
-                f"ProbeInputs: {name}: got {_some(unknown)}, expected only {', '.join(map(str, known))}. "
+                f"ProbeInputs: {name}: got {some(unknown)}, expected only {', '.join(map(str, known))}. "
                 "Leave out the other people."
             )
     return faults
@@ -132,8 +133,3 @@ def _value_faults(arrays: dict[str, np.ndarray], meaning: Target) -> list[str]:
 def _finite_rows(array: np.ndarray) -> np.ndarray:
     """Returns which rows are finite, (n,) bool, row by row: volumes are large."""
     return np.array([np.isfinite(row).all() for row in array], bool)
-
-
-def _some(values: np.ndarray) -> str:
-    shown = ", ".join(str(value) for value in values[:5])
-    return shown if len(values) <= 5 else f"{shown} and {len(values) - 5} more"

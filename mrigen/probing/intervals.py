@@ -13,7 +13,7 @@ METRICS = ("balanced_accuracy", "roc_auc", "accuracy")
 CONFIDENCE = 0.95
 
 
-def pairwise_wins(target: np.ndarray, scores: np.ndarray) -> np.ndarray:
+def pairwise_wins(targets: np.ndarray, scores: np.ndarray) -> np.ndarray:
     """Returns (num_positive, num_negative) float32: how often person i of class 1 scores above person j of class 0.
 
     A tie counts one half; several rows of scores are averaged. The mean of the matrix is the ROC AUC (the
@@ -21,10 +21,10 @@ def pairwise_wins(target: np.ndarray, scores: np.ndarray) -> np.ndarray:
     a weighted sample.
 
     Args:
-        target: (n,) int, 0 or 1.
+        targets: (n,) int, 0 or 1.
         scores: (num_repeats, n).
     """
-    positive, negative = scores[:, target == 1], scores[:, target == 0]
+    positive, negative = scores[:, targets == 1], scores[:, targets == 0]
     wins = np.zeros((positive.shape[1], negative.shape[1]), np.float32)
     for row_positive, row_negative in zip(positive, negative, strict=True):
         wins += row_positive[:, None] > row_negative
@@ -32,31 +32,31 @@ def pairwise_wins(target: np.ndarray, scores: np.ndarray) -> np.ndarray:
     return wins / np.float32(len(scores))
 
 
-def bootstrap_counts(target: np.ndarray, num_bootstrap: int, seed: int) -> np.ndarray:
+def bootstrap_counts(targets: np.ndarray, num_bootstrap: int, seed: int) -> np.ndarray:
     """Returns how often each person is drawn in each resample, (num_bootstrap, n) int; classes keep their sizes.
 
     Args:
-        target: (n,) int, the classes; the resampling is stratified by them.
+        targets: (n,) int, the classes; the resampling is stratified by them.
         num_bootstrap: number of resamples.
-        seed: of the draws; the same target, number and seed give the same resamples, so that two predictors of the
+        seed: of the draws; the same targets, number and seed give the same resamples, so that two predictors of the
             same people can be compared in pairs.
     """
     generator = np.random.default_rng(seed)
-    counts = np.zeros((num_bootstrap, len(target)), np.int64)
-    for label in np.unique(target):
-        members = np.flatnonzero(target == label)
+    counts = np.zeros((num_bootstrap, len(targets)), np.int64)
+    for label in np.unique(targets):
+        members = np.flatnonzero(targets == label)
         uniform = np.full(len(members), 1.0 / len(members))
         counts[:, members] = generator.multinomial(len(members), uniform, size=num_bootstrap)
     return counts
 
 
 def metric_samples(
-    target: np.ndarray, scores: np.ndarray, predictions: np.ndarray, counts: np.ndarray
+    targets: np.ndarray, scores: np.ndarray, predictions: np.ndarray, counts: np.ndarray
 ) -> dict[str, np.ndarray]:
     """Returns each of `METRICS`, averaged over repeats, for each weighted sample of people.
 
     Args:
-        target: (n,) int, 0 or 1; both present.
+        targets: (n,) int, 0 or 1; both present.
         scores: (num_repeats, n), larger means class 1.
         predictions: (num_repeats, n) int, 0 or 1.
         counts: (num_samples, n) weights of the people; ones give the plain metric.
@@ -64,12 +64,12 @@ def metric_samples(
     Returns:
         A dict of arrays (num_samples,).
     """
-    correct = (predictions == target).mean(axis=0)
+    correct = (predictions == targets).mean(axis=0)
     counts = counts.astype(np.float64)
-    positive, negative = counts[:, target == 1], counts[:, target == 0]
+    positive, negative = counts[:, targets == 1], counts[:, targets == 0]
     num_positive, num_negative = positive.sum(axis=1), negative.sum(axis=1)
-    right_positive, right_negative = positive @ correct[target == 1], negative @ correct[target == 0]
-    wins = pairwise_wins(target, scores)
+    right_positive, right_negative = positive @ correct[targets == 1], negative @ correct[targets == 0]
+    wins = pairwise_wins(targets, scores)
     won = np.einsum("bj,bj->b", positive.astype(np.float32) @ wins, negative, dtype=np.float64)
     return {
         "balanced_accuracy": 0.5 * (right_positive / num_positive + right_negative / num_negative),
@@ -85,7 +85,7 @@ def percentile_interval(samples: np.ndarray) -> list[float]:
 
 
 def people_by_repeats(scores: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns target (n,), scores and predictions (num_repeats, n) of ONE predictor in one protocol.
+    """Returns targets (n,), scores and predictions (num_repeats, n) of ONE predictor in one protocol.
 
     People are in sorted order of `participant_id`, the same for every predictor.
 
@@ -93,8 +93,8 @@ def people_by_repeats(scores: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.
         scores: rows with the columns repeat, participant_id, score, prediction, target.
     """
     wide = scores.pivot(index="repeat", columns="participant_id", values=["score", "prediction"])
-    target = scores.groupby("participant_id")["target"].first().sort_index().to_numpy(int)
-    return target, wide["score"].to_numpy(float), wide["prediction"].to_numpy(int)
+    targets = scores.groupby("participant_id")["target"].first().sort_index().to_numpy(int)
+    return targets, wide["score"].to_numpy(float), wide["prediction"].to_numpy(int)
 
 
 def summarize_scores(scores: pd.DataFrame, num_bootstrap: int = 2000, seed: int = 0) -> dict[str, dict]:
@@ -118,9 +118,9 @@ def summarize_scores(scores: pd.DataFrame, num_bootstrap: int = 2000, seed: int 
     """
     if not len(scores) or scores["target"].nunique() < 2:
         return {metric: {"value": None, "ci": [None, None], "samples": None} for metric in METRICS}
-    target, wide_scores, wide_predictions = people_by_repeats(scores)
-    plain = metric_samples(target, wide_scores, wide_predictions, np.ones((1, len(target))))
-    drawn = metric_samples(target, wide_scores, wide_predictions, bootstrap_counts(target, num_bootstrap, seed))
+    targets, wide_scores, wide_predictions = people_by_repeats(scores)
+    plain = metric_samples(targets, wide_scores, wide_predictions, np.ones((1, len(targets))))
+    drawn = metric_samples(targets, wide_scores, wide_predictions, bootstrap_counts(targets, num_bootstrap, seed))
     return {
         metric: {
             "value": json_float(plain[metric][0]),

@@ -39,8 +39,8 @@ class _StandardizedFeatures:
 class MeanPredictor:
     """Predicts the mean of the training people for everyone."""
 
-    def fit_score(self, target, groups, train, test, seed) -> FoldScores:
-        guess = np.full(len(test), target[train].mean())
+    def fit_score(self, targets, groups, train, test, seed) -> FoldScores:
+        guess = np.full(len(test), targets[train].mean())
         return FoldScores(guess, guess, "")
 
 
@@ -52,24 +52,24 @@ class RidgePredictor:
 
     Args:
         features: see `LogisticPredictor`.
-        meaning: of the target.
+        target: what is predicted.
     """
 
-    def __init__(self, features, meaning: Target):
-        self._standardized, self._meaning = _StandardizedFeatures(features), meaning
+    def __init__(self, features, target: Target):
+        self._standardized, self._target = _StandardizedFeatures(features), target
 
-    def fit_score(self, target, groups, train, test, seed) -> FoldScores:
+    def fit_score(self, targets, groups, train, test, seed) -> FoldScores:
         errors = np.zeros(len(RIDGE_ALPHA))
-        strata = self._meaning.strata(target[train])
+        strata = self._target.strata(targets[train])
         for inner_train, inner_test in stratified_group_folds(strata, groups[train], predictors.NUM_INNER_FOLDS, seed):
             inputs, outputs = self._standardized(train[inner_train], train[inner_test])
             for index, alpha in enumerate(RIDGE_ALPHA):
-                predicted = Ridge(alpha).fit(inputs, target[train[inner_train]]).predict(outputs)
-                errors[index] += ((predicted - target[train[inner_test]]) ** 2).sum()
+                predicted = Ridge(alpha).fit(inputs, targets[train[inner_train]]).predict(outputs)
+                errors[index] += ((predicted - targets[train[inner_test]]) ** 2).sum()
         # argmin takes the first, the strongest regularisation, where several do as well (or none could be tried).
         alpha = RIDGE_ALPHA[int(np.argmin(errors))]
         inputs, outputs = self._standardized(train, test)
-        predicted = Ridge(alpha).fit(inputs, target[train]).predict(outputs)
+        predicted = Ridge(alpha).fit(inputs, targets[train]).predict(outputs)
         return FoldScores(predicted, predicted, f"alpha={alpha:.2g}")
 
 
@@ -83,8 +83,8 @@ class MajorityClassPredictor:
     def __init__(self, num_classes: int):
         self._num_classes = num_classes
 
-    def fit_score(self, target, groups, train, test, seed) -> FoldScores:
-        majority = int(np.bincount(target[train]).argmax())
+    def fit_score(self, targets, groups, train, test, seed) -> FoldScores:
+        majority = int(np.bincount(targets[train]).argmax())
         return FoldScores(np.zeros((len(test), self._num_classes)), np.full(len(test), majority), "")
 
 
@@ -101,21 +101,21 @@ class SoftmaxPredictor:
     def __init__(self, features, num_classes: int):
         self._standardized, self._num_classes = _StandardizedFeatures(features), num_classes
 
-    def fit_score(self, target, groups, train, test, seed) -> FoldScores:
+    def fit_score(self, targets, groups, train, test, seed) -> FoldScores:
         values_of_c = predictors.LOGISTIC_C
         losses = np.zeros(len(values_of_c))
-        weights = len(train) / np.maximum(1, np.bincount(target[train], minlength=self._num_classes))
-        for inner_train, inner_test in inner_folds(target, groups, train, seed):
+        weights = len(train) / np.maximum(1, np.bincount(targets[train], minlength=self._num_classes))
+        for inner_train, inner_test in inner_folds(targets, groups, train, seed):
             inputs, outputs = self._standardized(inner_train, inner_test)
-            labels = target[inner_test]
-            for index, scores in enumerate(self._path(inputs, target[inner_train], outputs, values_of_c)):
+            labels = targets[inner_test]
+            for index, scores in enumerate(self._path(inputs, targets[inner_train], outputs, values_of_c)):
                 losses[index] -= weights[labels] @ scores[np.arange(len(labels)), labels]
         c = values_of_c[int(np.argmin(losses))] if losses.any() else 1e-2
         inputs, outputs = self._standardized(train, test)
-        (scores,) = self._path(inputs, target[train], outputs, (c,))
+        (scores,) = self._path(inputs, targets[train], outputs, (c,))
         return FoldScores(scores, scores.argmax(axis=1), f"C={c:.2g}")
 
-    def _path(self, inputs, target, outputs, values_of_c) -> list[np.ndarray]:
+    def _path(self, inputs, targets, outputs, values_of_c) -> list[np.ndarray]:
         model = LogisticRegression(class_weight="balanced", warm_start=True, max_iter=1000)
         path = []
         with (
@@ -125,7 +125,7 @@ class SoftmaxPredictor:
             warnings.simplefilter("ignore", ConvergenceWarning)
             for c in values_of_c:
                 model.C = c  # set_params would inspect the signature each time
-                model.fit(inputs, target)
+                model.fit(inputs, targets)
                 path.append(_spread(_log_probability(model, outputs), model.classes_, self._num_classes))
         return path
 
@@ -146,8 +146,8 @@ class ClassifierPredictor:
     def __init__(self, name: str, features: np.ndarray, num_classes: int):
         self._name, self._features, self._num_classes = name, np.asarray(features, np.float64), num_classes
 
-    def fit_score(self, target, groups, train, test, seed) -> FoldScores:
-        inputs, labels = self._features[train], target[train]
+    def fit_score(self, targets, groups, train, test, seed) -> FoldScores:
+        inputs, labels = self._features[train], targets[train]
         folds = stratified_group_folds(labels, groups[train], predictors.NUM_INNER_FOLDS, seed)
         estimator, grid = _ESTIMATORS[self._name](seed, min((len(part) for part, _ in folds), default=len(train)))
         model = Pipeline([("scale", StandardScaler()), ("model", estimator)])

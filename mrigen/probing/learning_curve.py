@@ -1,20 +1,16 @@
 """How the figures of a probe grow with the number of people it learns from."""
 
-import os
 from collections.abc import Callable
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
+from mrigen.probing.curves import LearningCurve
 from mrigen.probing.folds import derived_seed, target_folds
 from mrigen.probing.inputs import ProbeInputs
 from mrigen.probing.measures import summarize
 from mrigen.probing.predictors import Predictor
 from mrigen.probing.protocol import one_thread, score_tasks
-from mrigen.probing.result import TRANSDUCTIVE, LearningCurve
-from mrigen.probing.roc import STYLES
-from mrigen.system.files import atomic_path
+from mrigen.probing.score_table import TRANSDUCTIVE
 
 ROWS = ("latents", "head_volume", "voxel_svm_linear")
 FRACTIONS = (0.125, 0.25, 0.5, 0.75, 1.0)
@@ -43,14 +39,14 @@ def learning_curve(
         seed, num_folds, num_repeats, num_bootstrap: see `run_probe`.
         progress: called as progress(done, total) after each fold.
     """
-    target, groups, meaning = inputs.target, inputs.groups, inputs.meaning
+    targets, groups, target = inputs.targets, inputs.groups, inputs.target
     folds = [
         (repeat, fold, train, test)
         for repeat in range(num_repeats)
-        for fold, (train, test) in enumerate(target_folds(target, groups, meaning, num_folds, seed, repeat))
+        for fold, (train, test) in enumerate(target_folds(targets, groups, target, num_folds, seed, repeat))
     ]
     orders = [
-        training_order(meaning.strata(target), groups, train, derived_seed(seed, 30, repeat, fold))
+        training_order(target.strata(targets), groups, train, derived_seed(seed, 30, repeat, fold))
         for repeat, fold, train, _ in folds
     ]
     smallest = min(len(train) for _, _, train, _ in folds)
@@ -68,12 +64,12 @@ def learning_curve(
         with one_thread():
             scores, _ = score_tasks(inputs, tasks, predictors, seed, report)
         for name in predictors:
-            figures = summarize(scores[scores["predictor"] == name], meaning, num_bootstrap, seed)
+            figures = summarize(scores[scores["predictor"] == name], target, num_bootstrap, seed)
             row = {"predictor": name, "num_training": float(np.mean(counts))}
-            for metric in meaning.metrics:
+            for metric in target.metrics:
                 row |= {metric: figures[metric]["value"], f"{metric}_ci": list(figures[metric]["ci"])}
             rows.append(row)
-    return LearningCurve(tuple(rows), meaning)
+    return LearningCurve(tuple(rows), target)
 
 
 def training_order(strata: np.ndarray, groups: np.ndarray, train: np.ndarray, seed: int) -> np.ndarray:
@@ -88,45 +84,16 @@ def training_order(strata: np.ndarray, groups: np.ndarray, train: np.ndarray, se
     generator = np.random.default_rng(seed)
     names, first = np.unique(groups[train], return_index=True)
     label = strata[train][first]  # a family counts with the class of its first member
-    place = np.empty(len(names))
+    position = np.empty(len(names))
     for value in np.unique(label):
         members = np.flatnonzero(label == value)
         # As when cards of two unequal packs are laid out evenly.
-        place[members] = (generator.permutation(len(members)) + generator.uniform()) / len(members)
+        position[members] = (generator.permutation(len(members)) + generator.uniform()) / len(members)
     by_family = {name: train[groups[train] == name] for name in names}
-    return np.concatenate([by_family[name] for name in names[np.argsort(place, kind="stable")]])
+    return np.concatenate([by_family[name] for name in names[np.argsort(position, kind="stable")]])
 
 
 def first_families(order: np.ndarray, groups: np.ndarray, count: int) -> np.ndarray:
     """Returns the first `count` rows of `order`, and the relatives of the last of them, sorted."""
     chosen = order[: max(1, count)]
     return np.sort(order[: len(chosen) + int(np.isin(groups[order[len(chosen) :]], groups[chosen]).sum())])
-
-
-def draw_learning_curve(curve: LearningCurve, path: str | os.PathLike) -> None:
-    """Writes the first figure of each predictor against the number of training people as a PNG, with intervals.
-
-    Args:
-        curve: of `learning_curve`.
-        path: of the PNG; replaced whole.
-    """
-    metric = curve.meaning.compared[0]
-    figure = Figure(figsize=(5.2, 4.0), dpi=150, layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots()
-    names = list(dict.fromkeys(row["predictor"] for row in curve.rows))
-    for name in names:
-        rows = [row for row in curve.rows if row["predictor"] == name and row[metric] is not None]
-        counts = [row["num_training"] for row in rows]
-        color, line = STYLES.get(name, ("#CC79A7", "-"))
-        low, high = zip(*(row[f"{metric}_ci"] for row in rows), strict=True)
-        axes.fill_between(counts, low, high, color=color, alpha=0.12, linewidth=0)
-        axes.plot(counts, [row[metric] for row in rows], color=color, linestyle=line, marker="o", label=name)
-    if curve.meaning.classes:
-        axes.axhline(0.5, color="#999999", linewidth=0.8)
-    axes.set(xlabel="people learned from", ylabel={"roc_auc": "ROC AUC"}.get(metric, metric))
-    axes.set_title(f"{curve.meaning.name}: 95 % intervals over people", fontsize=10)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize=9)
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, format="png", metadata={"Software": None})

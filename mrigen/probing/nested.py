@@ -11,9 +11,10 @@ import pandas as pd
 from mrigen.data.dataset import Dataset
 from mrigen.errors import CohortError, UsageError
 from mrigen.probing.folds import derived_seed, target_folds
+from mrigen.probing.gathering import draw_latents, gather_inputs
 from mrigen.probing.inputs import ProbeInputs
-from mrigen.probing.of_run import draw_latents, gather_inputs, probe
-from mrigen.probing.plan import ProbePlan
+from mrigen.probing.internal import probe_people
+from mrigen.probing.plan import ProbePlan, takes_plan
 from mrigen.probing.predictors import stratified_group_folds
 from mrigen.probing.protocol import Refit
 from mrigen.probing.result import ProbeResult
@@ -28,11 +29,13 @@ logger = logging.getLogger(__name__)
 NUM_FOLDS = 5
 
 
+@takes_plan
 def probe_nested(
     run: Run,
     num_folds: int = NUM_FOLDS,
+    *,
+    plan: ProbePlan,
     seed: int = 0,
-    plan: ProbePlan | None = None,
     stop: StopRequest | None = None,
 ) -> ProbeResult:
     """Does what `mrigen.probe` does, and adds the protocol `nested`: nothing saw the people that are tested.
@@ -40,26 +43,27 @@ def probe_nested(
     The folds are those of the first repeat of the transductive protocol. In each of them the encoder is fitted by the
     run's recipe to the fold's training people (some of whom, in the share that the recipe has, validate it), as a run
     of its own under RUN/nested/fold-1 and so on (RUN/nested_<target> for another target than sex). Folds that are
-    finished are kept, and one that broke off is gone on with.
+    finished are kept, and one that broke off is gone on with. But for these runs nothing is written.
 
     Args:
         run: a finished run.
         num_folds: how often the encoder is fitted.
-        seed, plan: see `mrigen.probe`.
+        target, confounds and the others: the fields of `ProbePlan`.
+        plan: the fields, all together.
+        seed: see `mrigen.probe`.
         stop: asks the fit that is under way to save and end.
 
     Raises:
         Interrupted: it was asked to stop. UsageError: a fold that is there is of other people, or num_folds is too
             small. CohortError: there are no folds.
     """
-    plan = plan or ProbePlan()
     if num_folds < 2:
-        raise UsageError(f"--nested: got {num_folds}, expected an integer >= 2. Write for example --nested 5.")
+        raise UsageError(f"got {num_folds}, expected an integer >= 2. Write for example `num_folds=5`.", "num_folds")
     dataset = run.open_dataset()
     inputs = gather_inputs(run, dataset, seed, plan)
-    folds = target_folds(inputs.target, inputs.groups, inputs.meaning, num_folds, seed, 0)
+    folds = target_folds(inputs.targets, inputs.groups, inputs.target, num_folds, seed, 0)
     if not folds:
-        raise CohortError(inputs.meaning.too_few(inputs.target, inputs.groups))
+        raise CohortError(inputs.target.too_few(inputs.targets, inputs.groups))
     home = run.directory / ("nested" if plan.target == "sex" else f"nested_{plan.target}")
     splits = [split_of_fold(dataset, inputs, train, test, run.recipe.data.split, seed) for train, test in folds]
     _refuse_other_folds(home, splits)
@@ -72,15 +76,15 @@ def probe_nested(
         rows = pd.Index(latents["scan_id"]).get_indexer(_scans(dataset, inputs))
         refits.append(Refit(train, test, latents["loc"][rows], draw_latents(latents, seed, rows)))
         keras.backend.clear_session()
-    return probe(run, seed, plan, inputs, refits)
+    return probe_people(run, inputs, plan, seed, refits)
 
 
 def split_of_fold(
     dataset: Dataset, inputs: ProbeInputs, train: np.ndarray, test: np.ndarray, split: SplitRecipe, seed: int
 ) -> pd.DataFrame:
-    """Returns who teaches, validates and is kept from the encoder of a fold: participant_id, split, sorted.
+    """Returns who trains, validates and is kept from the encoder of a fold: participant_id, split, sorted.
 
-    People whose target is unknown teach it, unless they have relatives who are tested (they are kept from it) or
+    People whose target is unknown train it, unless they have relatives who are tested (they are kept from it) or
     validate it (they do so too).
 
     Args:
@@ -94,7 +98,7 @@ def split_of_fold(
     role[test] = "heldout"
     share = split.validation / max(split.train + split.validation, 1e-9)
     if share > 0.0:
-        strata = inputs.meaning.strata(inputs.target)[train]
+        strata = inputs.target.strata(inputs.targets)[train]
         parts = stratified_group_folds(strata, inputs.groups[train], max(2, round(1 / share)), derived_seed(seed, 40))
         if parts:
             role[train[parts[0][1]]] = "validation"

@@ -51,7 +51,7 @@ class PermutationTest:
         }
 
 
-def permute_by_group(target: np.ndarray, groups: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+def permute_by_group(targets: np.ndarray, groups: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     """Returns the labels permuted: families of one size exchange theirs, as wholes, and each shuffles its own.
 
     So relatives who are alike stay together, and people without relatives are permuted freely among themselves.
@@ -59,21 +59,21 @@ def permute_by_group(target: np.ndarray, groups: np.ndarray, generator: np.rando
     References:
         Winkler et al. 2015, Multi-level block permutation, NeuroImage 123.
     """
-    permuted = target.copy()
+    permuted = targets.copy()
     _, numbers = np.unique(groups, return_inverse=True)
     families = np.split(np.argsort(numbers, kind="stable"), np.cumsum(np.bincount(numbers))[:-1])
     for size in sorted({len(family) for family in families}):
         alike = np.stack([family for family in families if len(family) == size])
-        values = target[alike[generator.permutation(len(alike))]]
+        values = targets[alike[generator.permutation(len(alike))]]
         permuted[alike] = generator.permuted(values, axis=1)
     return permuted
 
 
 def cross_validated_figure(
     predictor: Predictor,
-    target: np.ndarray,
+    targets: np.ndarray,
     groups: np.ndarray,
-    meaning: Target,
+    target: Target,
     *,
     num_folds: int = 5,
     num_repeats: int = 5,
@@ -86,25 +86,25 @@ def cross_validated_figure(
     scores, predictions = [], []
     with threadpool_limits(1, user_api="blas"):
         for repeat in range(num_repeats):
-            folds = target_folds(target, groups, meaning, num_folds, seed, repeat)
+            folds = target_folds(targets, groups, target, num_folds, seed, repeat)
             if not folds:
                 return float("nan")
             found = [
-                predictor.fit_score(target, groups, train, test, derived_seed(seed, repeat, fold + 1))
+                predictor.fit_score(targets, groups, train, test, derived_seed(seed, repeat, fold + 1))
                 for fold, (train, test) in enumerate(folds)
             ]
             order = np.argsort(np.concatenate([test for _, test in folds]))
             scores.append(np.concatenate([part.score for part in found])[order])
             predictions.append(np.concatenate([part.prediction for part in found])[order])
-    figures = measure(meaning, target, np.stack(scores), np.stack(predictions), np.ones((1, len(target))))
-    return float(figures[meaning.compared[0]][0])
+    figures = measure(target, targets, np.stack(scores), np.stack(predictions), np.ones((1, len(targets))))
+    return float(figures[target.compared[0]][0])
 
 
 def permutation_test(
     predictor: Predictor,
-    target: np.ndarray,
+    targets: np.ndarray,
     groups: np.ndarray,
-    meaning: Target,
+    target: Target,
     num_permutations: int,
     *,
     seed: int = 0,
@@ -118,7 +118,7 @@ def permutation_test(
 
     Args:
         predictor: of row numbers; must be picklable by cloudpickle for several jobs.
-        target, groups, meaning: see `ProbeInputs`.
+        targets, groups, target: see `ProbeInputs`.
         num_permutations: of the labels, by family.
         seed: of folds and permutations; the same seed gives the same test whatever `jobs` is.
         jobs: processes; -1 for all processors.
@@ -127,9 +127,9 @@ def permutation_test(
         keep: called with all figures so far after every `KEPT_EACH` permutations, and at the end.
         settings: num_folds, num_repeats.
     """
-    figure = functools.partial(cross_validated_figure, groups=groups, meaning=meaning, seed=seed, **settings)
+    figure = functools.partial(cross_validated_figure, groups=groups, target=target, seed=seed, **settings)
     generators = [np.random.default_rng(derived_seed(seed, 20, number)) for number in range(num_permutations)]
-    labels = [permute_by_group(target, groups, generator) for generator in generators]
+    labels = [permute_by_group(targets, groups, generator) for generator in generators]
     null = list(known[:num_permutations])
     if progress is not None:
         for _ in null:
@@ -141,4 +141,4 @@ def permutation_test(
             progress()
         if keep is not None and (len(null) % KEPT_EACH == 0 or len(null) == num_permutations):
             keep(null)
-    return PermutationTest(meaning.compared[0], figure(predictor, target), tuple(null))
+    return PermutationTest(target.compared[0], figure(predictor, targets), tuple(null))

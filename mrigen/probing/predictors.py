@@ -41,18 +41,18 @@ class FoldScores:
 
 
 class Predictor(Protocol):
-    """Fits on the people `train` and scores the people `test` (row numbers); must not look at target[test]."""
+    """Fits on the people `train` and scores the people `test` (row numbers); must not look at targets[test]."""
 
     def fit_score(
-        self, target: np.ndarray, groups: np.ndarray, train: np.ndarray, test: np.ndarray, seed: int
+        self, targets: np.ndarray, groups: np.ndarray, train: np.ndarray, test: np.ndarray, seed: int
     ) -> FoldScores: ...
 
 
 class MajorityPredictor:
     """Predicts the more frequent class of the training people for everyone; all scores are equal."""
 
-    def fit_score(self, target, groups, train, test, seed) -> FoldScores:
-        majority = int(target[train].mean() > 0.5)
+    def fit_score(self, targets, groups, train, test, seed) -> FoldScores:
+        majority = int(targets[train].mean() > 0.5)
         return FoldScores(np.zeros(len(test)), np.full(len(test), majority), "")
 
 
@@ -71,18 +71,18 @@ class LogisticPredictor:
     def __init__(self, features: np.ndarray | Callable[[np.ndarray], np.ndarray]):
         self._features = features if callable(features) else lambda train: features
 
-    def fit_score(self, target, groups, train, test, seed) -> FoldScores:
+    def fit_score(self, targets, groups, train, test, seed) -> FoldScores:
         losses = np.zeros(len(LOGISTIC_C))
-        for inner_train, inner_test in inner_folds(target, groups, train, seed):
+        for inner_train, inner_test in inner_folds(targets, groups, train, seed):
             inputs, outputs = self._standardized(inner_train, inner_test)
-            weight = _class_weight(target[train])[target[inner_test]]
-            sign = 2 * target[inner_test] - 1
-            for index, log_odds in enumerate(_logistic_path(inputs, target[inner_train], outputs, LOGISTIC_C)):
+            weight = _class_weight(targets[train])[targets[inner_test]]
+            sign = 2 * targets[inner_test] - 1
+            for index, log_odds in enumerate(_logistic_path(inputs, targets[inner_train], outputs, LOGISTIC_C)):
                 losses[index] += weight @ np.logaddexp(0.0, -sign * log_odds)
         # argmin takes the first, the strongest regularisation, where several do as well (or none could be tried).
         c = LOGISTIC_C[int(np.argmin(losses))] if losses.any() else 1e-2
         inputs, outputs = self._standardized(train, test)
-        (log_odds,) = _logistic_path(inputs, target[train], outputs, (c,))
+        (log_odds,) = _logistic_path(inputs, targets[train], outputs, (c,))
         return FoldScores(log_odds, (log_odds > 0.0).astype(int), f"C={c:.2g}")
 
     def _standardized(self, train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -170,25 +170,25 @@ class KernelSVMPredictor:
     def __init__(self, voxels: StandardizedVoxels, kernel: str):
         self._voxels, self._kernel = voxels, kernel
 
-    def fit_score(self, target, groups, train, test, seed) -> FoldScores:
+    def fit_score(self, targets, groups, train, test, seed) -> FoldScores:
         gram = self._voxels.gram(train)
-        folds = list(inner_folds(target, groups, train, seed))
+        folds = list(inner_folds(targets, groups, train, seed))
         multiples = RBF_GAMMA_MULTIPLES if self._kernel == "rbf" else (1.0,)
         best = (-np.inf, 1.0, multiples[-1], 1.0)
-        labels = np.concatenate([target[inner_test] for _, inner_test in folds]) if folds else None
+        labels = np.concatenate([targets[inner_test] for _, inner_test in folds]) if folds else None
         for multiple in multiples if folds else ():
             kernel = self._kernel_values(gram, multiple)
             for c in SVM_C:
-                decisions = [_svm_decision(kernel, target, *fold, c) for fold in folds]
+                decisions = [_svm_decision(kernel, targets, *fold, c) for fold in folds]
                 pooled = np.concatenate(decisions)
-                merit = _balanced_accuracy(labels, pooled) + np.mean(
-                    [_auc(target[inner_test], values) for (_, inner_test), values in zip(folds, decisions, strict=True)]
-                )
+                inner = zip(folds, decisions, strict=True)
+                areas = [_auc(targets[inner_test], values) for (_, inner_test), values in inner]
+                merit = _balanced_accuracy(labels, pooled) + np.mean(areas)
                 # The first of equals, the strongest regularisation, is taken.
                 if merit > best[0] + 1e-9:
                     best = (merit, c, multiple, float(pooled.std()))
         _, c, multiple, scale = best
-        decision = _svm_decision(self._kernel_values(gram, multiple), target, train, test, c)
+        decision = _svm_decision(self._kernel_values(gram, multiple), targets, train, test, c)
         setting = f"C={c:.2g}" + (f" gamma={multiple:g}/voxels" if self._kernel == "rbf" else "")
         return FoldScores(decision / (scale or 1.0), (decision > 0.0).astype(int), setting)
 
@@ -199,24 +199,24 @@ class KernelSVMPredictor:
         return np.exp(-multiple * np.maximum(norms[:, None] + norms - 2.0 * gram, 0.0))
 
 
-def _balanced_accuracy(target: np.ndarray, decision: np.ndarray) -> float:
-    return 0.5 * float((decision[target == 1] > 0.0).mean() + (decision[target == 0] <= 0.0).mean())
+def _balanced_accuracy(targets: np.ndarray, decision: np.ndarray) -> float:
+    return 0.5 * float((decision[targets == 1] > 0.0).mean() + (decision[targets == 0] <= 0.0).mean())
 
 
-def _auc(target: np.ndarray, score: np.ndarray) -> float:
+def _auc(targets: np.ndarray, score: np.ndarray) -> float:
     """Returns the ROC AUC; 0.5 where a small inner fold has one class only."""
-    return float(pairwise_wins(target, score[None]).mean()) if target.min() != target.max() else 0.5
+    return float(pairwise_wins(targets, score[None]).mean()) if targets.min() != targets.max() else 0.5
 
 
 def stratified_group_folds(
-    target: np.ndarray, groups: np.ndarray, num_folds: int, seed: int
+    targets: np.ndarray, groups: np.ndarray, num_folds: int, seed: int
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Returns folds (training rows, test rows) that keep groups whole and classes in proportion.
 
     The number of folds is reduced to the number of groups of the rarest class. Every training part holds all classes.
 
     Args:
-        target: (n,) int, the classes.
+        targets: (n,) int, the classes.
         groups: (n,) str; people of one group are always in one fold.
         num_folds: wanted number of folds.
         seed: of the shuffle.
@@ -224,8 +224,8 @@ def stratified_group_folds(
     Returns:
         A list of folds; empty when a class has fewer than two groups, so that no fold is possible.
     """
-    labels = np.unique(target)
-    most = min(len(np.unique(groups[target == label])) for label in labels) if len(labels) > 1 else 0
+    labels = np.unique(targets)
+    most = min(len(np.unique(groups[targets == label])) for label in labels) if len(labels) > 1 else 0
     alone = len(np.unique(groups)) == len(groups)
     for count in range(min(num_folds, most), 1, -1):
         # The greedy group splitter may put a rare class into one fold alone; another shuffle helps.
@@ -234,27 +234,27 @@ def stratified_group_folds(
             splitter = StratifiedKFold if alone else StratifiedGroupKFold
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", UserWarning)
-                splits = splitter(count, shuffle=True, random_state=random_state).split(target, target, groups)
+                splits = splitter(count, shuffle=True, random_state=random_state).split(targets, targets, groups)
                 folds = [(np.asarray(train), np.asarray(test)) for train, test in splits]
-            if all(len(test) and len(np.unique(target[train])) == len(labels) for train, test in folds):
+            if all(len(test) and len(np.unique(targets[train])) == len(labels) for train, test in folds):
                 return folds
     return []
 
 
 def inner_folds(
-    target: np.ndarray, groups: np.ndarray, train: np.ndarray, seed: int
+    targets: np.ndarray, groups: np.ndarray, train: np.ndarray, seed: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yields folds (row numbers of all people) inside the training people, for choices such as that of C."""
-    for inner_train, inner_test in stratified_group_folds(target[train], groups[train], NUM_INNER_FOLDS, seed):
+    for inner_train, inner_test in stratified_group_folds(targets[train], groups[train], NUM_INNER_FOLDS, seed):
         yield train[inner_train], train[inner_test]
 
 
-def _class_weight(target: np.ndarray) -> np.ndarray:
+def _class_weight(targets: np.ndarray) -> np.ndarray:
     """Returns the weights (2,) of the classes that make both weigh the same, with mean 1 over people."""
-    return len(target) / (2.0 * np.bincount(target, minlength=2))
+    return len(targets) / (2.0 * np.bincount(targets, minlength=2))
 
 
-def _logistic_path(inputs, target, outputs, values_of_c) -> list[np.ndarray]:
+def _logistic_path(inputs, targets, outputs, values_of_c) -> list[np.ndarray]:
     """Returns the log-odds of the rows of `outputs` for each C, each fit started at the one before.
 
     L2 logistic regression by Newton's method: both classes weigh the same, the intercept is not penalised. A table with
@@ -265,7 +265,7 @@ def _logistic_path(inputs, target, outputs, values_of_c) -> list[np.ndarray]:
         directions = np.linalg.qr(inputs.T)[0]
         inputs, outputs = inputs @ directions, outputs @ directions
     design = np.concatenate([inputs, np.ones((len(inputs), 1))], axis=1)
-    weight, sign = _class_weight(target)[target], 2.0 * target - 1.0
+    weight, sign = _class_weight(targets)[targets], 2.0 * targets - 1.0
     penalised = np.append(np.ones(inputs.shape[1]), 0.0)
     solution, log_odds = np.zeros(design.shape[1]), []
     for c in values_of_c:
@@ -296,7 +296,7 @@ def _newton(design, sign, weight, penalty, solution) -> np.ndarray:
     return solution
 
 
-def _svm_decision(kernel, target, train, test, c) -> np.ndarray:
+def _svm_decision(kernel, targets, train, test, c) -> np.ndarray:
     model = SVC(C=c, kernel="precomputed", class_weight="balanced")
-    model.fit(kernel[np.ix_(train, train)], target[train])
+    model.fit(kernel[np.ix_(train, train)], targets[train])
     return model.decision_function(kernel[np.ix_(test, train)])

@@ -1,4 +1,4 @@
-"""The probe: how well latents tell something of a person, cross-validated, beside baselines in the same folds."""
+"""The probe: how well latents predict something of a person, cross-validated, beside baselines in the same folds."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -10,11 +10,18 @@ from threadpoolctl import threadpool_limits
 from mrigen.errors import CohortError
 from mrigen.probing.folds import derived_seed, site_folds, target_folds
 from mrigen.probing.inputs import ProbeInputs, checked
-from mrigen.probing.measures import class_column
 from mrigen.probing.plan import ProbePlan
 from mrigen.probing.predictors import FoldScores, Predictor
-from mrigen.probing.result import HELDOUT, LEAVE_SITE_OUT, NESTED, SCORE_COLUMNS, TRANSDUCTIVE, ProbeResult
+from mrigen.probing.result import ProbeResult
 from mrigen.probing.rows import build_rows
+from mrigen.probing.score_table import (
+    HELDOUT,
+    LEAVE_SITE_OUT,
+    NESTED,
+    SCORE_COLUMNS,
+    TRANSDUCTIVE,
+    class_column,
+)
 from mrigen.probing.targets import Target
 
 Task = tuple[str, int, int, np.ndarray, np.ndarray]
@@ -63,7 +70,7 @@ def run_probe(
     `pca` (of the volumes, with as many components as there are latents), `voxel_svm_linear`, `voxel_svm_rbf` (two
     classes only); then those of the inputs and the plan: `untrained`, `latents_of_<another run>`, `confounds`,
     `latents_deconfounded`, `latents_size_matched`, `latents_harmonised`, `latents_<classifier>`, `cnn`. But for the
-    last they are logistic regressions, or, where the target is numbers, ridge regressions.
+    last they are logistic regressions, or, for numbers, ridge regressions.
 
     In each repeat every person gets one out-of-fold score, and the scores of all folds are pooled. Log-odds may be
     pooled as they are; decision values of support vector machines are scaled first (see `KernelSVMPredictor`).
@@ -90,12 +97,12 @@ def run_probe(
     """
     plan = plan or ProbePlan()
     inputs = checked(inputs, num_folds, num_repeats, num_bootstrap)
-    target, groups, meaning = inputs.target, inputs.groups, inputs.meaning
+    targets, groups, target = inputs.targets, inputs.groups, inputs.target
     tasks = []  # protocol, repeat, fold, training rows, test rows
     for repeat in range(num_repeats):
-        folds = target_folds(target, groups, meaning, num_folds, seed, repeat)
+        folds = target_folds(targets, groups, target, num_folds, seed, repeat)
         if not folds:
-            raise CohortError(meaning.too_few(target, groups))
+            raise CohortError(target.too_few(targets, groups))
         tasks += [(TRANSDUCTIVE, repeat, fold, train, test) for fold, (train, test) in enumerate(folds)]
     fold_rows = [
         {"repeat": repeat, "fold": fold, "participant_id": person}
@@ -103,10 +110,10 @@ def run_probe(
         for person in inputs.participant_ids[test]
     ]
     fitted, heldout = np.flatnonzero(inputs.split != "heldout"), np.flatnonzero(inputs.split == "heldout")
-    num_subjects = {TRANSDUCTIVE: len(target), HELDOUT: len(heldout)}
-    if meaning.can_score(target[fitted], target[heldout]):
+    num_subjects = {TRANSDUCTIVE: len(targets), HELDOUT: len(heldout)}
+    if target.can_score(targets[fitted], targets[heldout]):
         tasks.append((HELDOUT, 0, 0, fitted, heldout))
-    sites = site_folds(target, groups, inputs.site, meaning) if plan.leave_site_out else {}
+    sites = site_folds(targets, groups, inputs.site, target) if plan.leave_site_out else {}
     tasks += [(LEAVE_SITE_OUT, 0, fold, train, test) for fold, (train, test) in enumerate(sites.values())]
     if sites:
         num_subjects[LEAVE_SITE_OUT] = sum(len(test) for _, test in sites.values())
@@ -122,7 +129,7 @@ def run_probe(
                 inputs, latents=refit.latents, latents_draw=refit.latents_draw, latents_against=None
             )
             rows = build_rows(own, plan)
-            if "cnn" in rows:  # It does not know the encoder, and what it was taught in the same fold it knows.
+            if "cnn" in rows:  # It does not depend on the encoder, and remembers its fit of the same fold.
                 rows["cnn"] = predictors["cnn"]
             task = (NESTED, 0, fold, refit.train, refit.test)
             parts.append(score_tasks(own, [task], rows, seed, _within(progress, len(tasks) + fold, total)))
@@ -135,7 +142,7 @@ def run_probe(
         num_subjects=num_subjects,
         num_bootstrap=num_bootstrap,
         seed=seed,
-        meaning=meaning,
+        target=target,
         site_folds=_table_of_sites(sites, inputs) if sites else None,
         nested_folds=_table_of_refits(refits, inputs) if refits else None,
     )
@@ -169,30 +176,30 @@ def score_tasks(
         seed: of the fits.
         progress: called as progress(done, total) after each task.
     """
-    target, meaning = inputs.target, inputs.meaning
+    targets, target = inputs.targets, inputs.target
     tables, settings = [], []
     for done, (protocol, repeat, fold, train, test) in enumerate(tasks):
         for name, predictor in predictors.items():
             if repeat >= getattr(predictor, "num_repeats", repeat + 1):
                 continue
-            result = predictor.fit_score(target, inputs.groups, train, test, derived_seed(seed, repeat, fold + 1))
+            result = predictor.fit_score(targets, inputs.groups, train, test, derived_seed(seed, repeat, fold + 1))
             columns = {"predictor": name, "protocol": protocol, "repeat": repeat}
             columns["participant_id"] = inputs.participant_ids[test]
-            columns |= _columns(result, meaning) | {"target": target[test]}
+            columns |= _columns(result, target) | {"target": targets[test]}
             tables.append(pd.DataFrame(columns))
             settings.append((name, protocol, repeat, fold, result.setting))
         if progress is not None:
             progress(done + 1, len(tasks))
-    per_class = [class_column(name) for name in meaning.classes] if meaning.kind == "classes" else []
+    per_class = [class_column(name) for name in target.classes] if target.task == "multiclass" else []
     scores = _scored(pd.concat(tables, ignore_index=True))[[*SCORE_COLUMNS, *per_class]]
     return scores, pd.DataFrame(settings, columns=["predictor", "protocol", "repeat", "fold", "setting"])
 
 
-def _columns(result: FoldScores, meaning: Target) -> dict[str, np.ndarray]:
+def _columns(result: FoldScores, target: Target) -> dict[str, np.ndarray]:
     columns = {"score": result.score, "prediction": result.prediction}
-    if meaning.kind == "classes":
+    if target.task == "multiclass":
         columns["score"] = result.score[np.arange(len(result.score)), result.prediction]
-        columns |= {class_column(name): result.score[:, label] for label, name in enumerate(meaning.classes)}
+        columns |= {class_column(name): result.score[:, label] for label, name in enumerate(target.classes)}
     return columns
 
 

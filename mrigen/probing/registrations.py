@@ -1,4 +1,4 @@
-"""How much a registration made heads larger or smaller: a covariate of size where images were brought to one frame."""
+"""How much a registration enlarged or shrank an image: a covariate of size where images were brought to one frame."""
 
 from pathlib import Path
 
@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from mrigen.errors import CohortError, UsageError
+from mrigen.system.wording import limited
 
 COLUMN = "registration_log_det"
 _MOST_NAMED = 5
@@ -27,8 +28,9 @@ def registration_log_det(table: pd.DataFrame, pattern: str) -> np.ndarray:
     """
     if "{participant_id}" not in pattern:
         raise UsageError(
-            f"--registration: got {pattern}, expected a path with {{participant_id}}. "
-            "Write for example '/data/xfm/{participant_id}.mat'."
+            f"got {pattern}, expected a path with {{participant_id}}. Write for example "
+            "'/data/xfm/{participant_id}.mat'.",
+            parameter="registration",
         )
     values, faults = np.full(len(table), np.nan), []
     for row, person in enumerate(table.to_dict("records")):
@@ -36,8 +38,8 @@ def registration_log_det(table: pd.DataFrame, pattern: str) -> np.ndarray:
             path = Path(pattern.format_map({key: person.get(key) for key in ("participant_id", "session_id")}))
         except (KeyError, ValueError, IndexError):
             raise UsageError(
-                f"--registration: got {pattern}, expected no other names in braces than participant_id and "
-                "session_id. Rename them."
+                f"got {pattern}, expected no other names in braces than participant_id and session_id. Rename them.",
+                parameter="registration",
             ) from None
         try:
             values[row] = _log_det(path.read_text())
@@ -49,21 +51,21 @@ def registration_log_det(table: pd.DataFrame, pattern: str) -> np.ndarray:
                 "Write it anew."
             )
     if faults:
-        more = [] if len(faults) <= _MOST_NAMED else [f"--registration: and {len(faults) - _MOST_NAMED} more."]
-        raise CohortError(faults[:_MOST_NAMED] + more)
+        raise CohortError(limited(faults, _MOST_NAMED))
     return values
 
 
 def _log_det(text: str) -> float:
-    told = [line.partition(":")[2].split() for line in text.splitlines() if line.startswith("Parameters:")]
-    rows = told[:1] if told else [line.split() for line in text.splitlines() if line.strip() and line[0] != "#"]
+    parameters = [line.partition(":")[2].split() for line in text.splitlines() if line.startswith("Parameters:")]
+    lines = [line.split() for line in text.splitlines() if line.strip() and line[0] != "#"]
+    rows = parameters[:1] if parameters else lines
     try:
         numbers = [[float(word) for word in row] for row in rows]
     except ValueError:
         raise ValueError("words") from None
-    if told and len(numbers[0]) == 12:
+    if parameters and len(numbers[0]) == 12:
         matrix = np.array(numbers[0][:9]).reshape(3, 3)
-    elif not told and len(numbers) in (3, 4) and all(len(row) == 4 for row in numbers):
+    elif not parameters and len(numbers) in (3, 4) and all(len(row) == 4 for row in numbers):
         matrix = np.array(numbers)[:3, :3]
     else:
         raise ValueError(f"{sum(map(len, numbers))} numbers in {len(numbers)} rows")

@@ -1,42 +1,29 @@
-"""What a probe found: scores, folds, and the figures made of them."""
+"""What a probe found: scores, folds, and the figures made of them; its files."""
 
 import dataclasses
 import functools
+import os
+import re
+from pathlib import Path
 
 import pandas as pd
+from matplotlib.figure import Figure
 
 from mrigen.errors import UsageError
+from mrigen.imaging.figures import save_figure
+from mrigen.probing.calibration import plot_calibration
+from mrigen.probing.curves import LearningCurve
 from mrigen.probing.intervals import percentile_interval
 from mrigen.probing.measures import summarize
 from mrigen.probing.permutation import PermutationTest
+from mrigen.probing.plan import ProbePlan
+from mrigen.probing.roc import plot_roc
+from mrigen.probing.score_table import PROTOCOLS
 from mrigen.probing.targets import SEX, Target
-
-TRANSDUCTIVE, HELDOUT, LEAVE_SITE_OUT = "transductive", "heldout", "leave-site-out"
-EXTERNAL, NESTED = "external", "nested"
-PROTOCOLS = {
-    TRANSDUCTIVE: "repeated cross-validation over all people; transductive: the encoder saw images of test people",
-    HELDOUT: "encoder and probe fitted on training and validation people, scored once on held-out people",
-    LEAVE_SITE_OUT: "fitted on all other sites, scored on the site left out; the encoder saw images of test people",
-    NESTED: "cross-validation with the encoder fitted anew in every fold; nothing saw the people that are tested",
-    EXTERNAL: "encoder and probe fitted on people of the run, scored once on those of another cohort",
-}
-SCORE_COLUMNS = ("predictor", "protocol", "repeat", "participant_id", "score", "prediction", "target")
+from mrigen.system.files import write_json, write_table
 
 
-@dataclasses.dataclass(frozen=True)
-class LearningCurve:
-    """Figures by the number of training people.
-
-    Attributes:
-        rows: predictor, num_training (the mean over folds), then the figures and intervals of `ProbeResult.rows`.
-        meaning: of the target.
-    """
-
-    rows: tuple[dict, ...]
-    meaning: Target
-
-
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class ProbeResult:
     """Every score a probe gave, and the figures made of them.
 
@@ -50,12 +37,15 @@ class ProbeResult:
         predictors: names, in the order of the rows.
         num_subjects: protocol -> people scored, or that would have been.
         num_bootstrap, seed: of the intervals.
-        meaning: of the target.
+        target: what is predicted.
         site_folds: site, participant_id of the people that leave-site-out tests; None where it was not asked for.
         permutation: the permutation test of the latents, or None.
-        telling_site: of how well sites can be told, or None.
+        site_prediction: of how well the site can be predicted, or None.
         nested_folds: fold, participant_id of the people that the nested protocol tests; None where it was not run.
         learning_curve: figures by the number of training people, or None.
+        plan: what was asked.
+        cohort: name of the other cohort that was scored; None where the people are those of the run.
+        directory: where `write` puts the files unless told otherwise: the folder of the run; None without a run.
     """
 
     scores: pd.DataFrame
@@ -65,12 +55,30 @@ class ProbeResult:
     num_subjects: dict[str, int]
     num_bootstrap: int
     seed: int
-    meaning: Target = SEX
+    target: Target = SEX
     site_folds: pd.DataFrame | None = None
     permutation: PermutationTest | None = None
-    telling_site: "ProbeResult | None" = None
+    site_prediction: "ProbeResult | None" = None
     nested_folds: pd.DataFrame | None = None
     learning_curve: LearningCurve | None = None
+    plan: ProbePlan = dataclasses.field(default_factory=ProbePlan)
+    cohort: str | None = None
+    directory: Path | None = None
+
+    def __repr__(self) -> str:
+        return f"ProbeResult of {self.target.name}: {len(self.predictors)} predictors, " + ", ".join(
+            f"{name} ({count} people)" for name, count in self.num_subjects.items()
+        )
+
+    def _repr_html_(self) -> str:
+        metrics = self.target.metrics
+        rows = [
+            {"protocol": row["protocol"], "predictor": row["predictor"]}
+            | {metric: _in_words(row[metric], row[f"{metric}_ci"]) for metric in metrics}
+            | {"people": row["num_subjects"]}
+            for row in self.rows()
+        ]
+        return f"<p>Probe of {self.target.name}, 95 % intervals</p>" + pd.DataFrame(rows).to_html(index=False)
 
     @property
     def protocols(self) -> dict[str, str]:
@@ -92,7 +100,7 @@ class ProbeResult:
         return {key: self._summarize(table) for key, table in self._tables.items()}
 
     def _summarize(self, table: pd.DataFrame) -> dict[str, dict]:
-        return summarize(table, self.meaning, self.num_bootstrap, self.seed)
+        return summarize(table, self.target, self.num_bootstrap, self.seed)
 
     def rows(self) -> list[dict]:
         """Returns one dict a protocol and predictor: the figures and their 95 % intervals, ready for JSON.
@@ -101,11 +109,130 @@ class ProbeResult:
         """
         return [
             {"predictor": name, "protocol": protocol}
-            | {key: value for metric in self.meaning.metrics for key, value in self._figures(protocol, name, metric)}
+            | {key: value for metric in self.target.metrics for key, value in self._figures(protocol, name, metric)}
             | {"num_subjects": self._num_scored(protocol, name)}
             for protocol in self.protocols
             for name in self.predictors
         ]
+
+    def to_frame(self) -> pd.DataFrame:
+        """Returns `rows` as a table: an interval is in two columns, such as roc_auc_low and roc_auc_high."""
+        return pd.DataFrame(
+            {
+                name: value
+                for key, found in row.items()
+                for name, value in (
+                    zip((f"{key[:-3]}_low", f"{key[:-3]}_high"), found, strict=True)
+                    if key.endswith("_ci")
+                    else [(key, found)]
+                )
+            }
+            for row in self.rows()
+        )
+
+    def plot_roc(self) -> Figure:
+        """Returns the ROC curves, a panel a protocol; see `mrigen.probing.roc.plot_roc`.
+
+        Raises:
+            UsageError: the target has not two classes.
+        """
+        self._refuse_unless_binary()
+        areas = {(row["protocol"], row["predictor"]): (row["roc_auc"], row["roc_auc_ci"]) for row in self.rows()}
+        return plot_roc(self.scores, {key: area for key, area in areas.items() if area[0] is not None}, self.target)
+
+    def plot_calibration(self, predictor: str = "latents") -> Figure:
+        """Returns the calibration curve of a logistic predictor, a panel a protocol.
+
+        Raises:
+            UsageError: the target has not two classes, or the predictor has no scores.
+        """
+        self._refuse_unless_binary()
+        return plot_calibration(self.scores, list(self.protocols), predictor, self.target)
+
+    def plot_learning_curve(self) -> Figure:
+        """Returns the first measure of each predictor against the number of training people.
+
+        Raises:
+            UsageError: the plan did not ask for a learning curve.
+        """
+        if self.learning_curve is None:
+            raise UsageError("got a probe without a learning curve, expected one with it. Set `learning_curve=True`.")
+        return self.learning_curve.plot()
+
+    def _refuse_unless_binary(self) -> None:
+        if self.target.task != "binary":
+            raise UsageError(
+                f"got a probe of {self.target.name}, expected a target of two classes. See `ProbeResult.to_frame()`."
+            )
+
+    def path(self, ending: str, directory: str | os.PathLike | None = None) -> Path:
+        """Returns where `write` puts the file of an ending: probe_roc.png, probe_age_folds.tsv, or, of another cohort,
+        probe_external-ds1_roc.png.
+
+        Raises:
+            UsageError: neither `directory` nor the result says in which folder.
+        """
+        directory = self.directory if directory is None else directory
+        if directory is None:
+            raise UsageError("got nothing, expected a folder: this probe is of no run. Name one.", "directory")
+        return output_path(Path(directory), self.target.name, ending, self.cohort)
+
+    def write(self, directory: str | os.PathLike | None = None) -> list[Path]:
+        """Writes the probe, in place of an earlier one, and returns the paths.
+
+        They are probe.json (rows and paired comparisons), probe_scores.tsv, probe_folds.tsv, for two classes
+        probe_roc.png and probe_calibration.png, and what else was asked for; probe_<target>.json and so on of another
+        target than sex, probe_external-<cohort>.json of another cohort.
+
+        Args:
+            directory: the folder; that of the run by default.
+
+        Raises:
+            UsageError: see `path`.
+        """
+        figures = {}
+        if self.target.task == "binary":
+            figures |= {"_roc.png": self.plot_roc, "_calibration.png": self.plot_calibration}
+        if self.learning_curve is not None:
+            figures["_learning_curve.png"] = self.plot_learning_curve
+        tables = {
+            "_scores.tsv": self.scores,
+            "_folds.tsv": self.folds if len(self.folds) else None,
+            "_site_folds.tsv": self.site_folds,
+            "_nested_folds.tsv": self.nested_folds,
+        }
+        tables = {ending: table for ending, table in tables.items() if table is not None}
+        paths = {ending: self.path(ending, directory) for ending in (".json", *figures, *tables)}
+        paths[".json"].parent.mkdir(parents=True, exist_ok=True)
+        for ending, plot in figures.items():
+            # The legends of the ROC hang below the axes: "tight" makes room for as many lines as there are.
+            save_figure(plot(), paths[ending], bbox_inches="tight" if ending == "_roc.png" else None)
+        for ending, table in tables.items():
+            write_table(paths[ending], table)
+        write_json(paths[".json"], self.as_dict())
+        return list(paths.values())
+
+    def as_dict(self) -> dict:
+        """Returns the content of probe.json."""
+        content = {
+            "target": self.target.name,
+            "classes": None if self.target.classes is None else list(self.target.classes),
+            "seed": self.seed,
+            "protocols": self.protocols,
+            "rows": self.rows(),
+            "comparisons": self.comparisons(),
+        }
+        if self.plan.confounds:
+            content["confounds"] = list(self.plan.confounds)
+        if self.plan.against:
+            content["against"] = str(self.plan.against)
+        if self.learning_curve is not None:
+            content["learning_curve"] = list(self.learning_curve.rows)
+        if self.permutation is not None:
+            content["permutation"] = self.permutation.as_dict()
+        if self.site_prediction is not None:
+            content["telling_site"] = self.site_prediction.rows()
+        return content
 
     def _figures(self, protocol: str, name: str, metric: str) -> list[tuple[str, object]]:
         summary = self._summaries[protocol, name][metric]
@@ -121,7 +248,7 @@ class ProbeResult:
             for protocol in self.protocols
             for other in self.predictors
             if other != "latents"
-            for metric in self.meaning.compared
+            for metric in self.target.compared
         ]
 
     def _on_the_same_people(self, protocol: str, a: str, b: str) -> tuple[dict, dict, int]:
@@ -132,6 +259,22 @@ class ProbeResult:
         shared = people[0] & people[1]
         summaries = (self._summarize(table[table["participant_id"].isin(shared)]) for table in tables)
         return *summaries, len(shared)
+
+
+def output_path(directory: Path, target: str, ending: str, cohort: str | None = None) -> Path:
+    """Returns where the files of a probe are; see `ProbeResult.path`.
+
+    Example:
+        >>> output_path(Path("run"), "age", "_folds.tsv").as_posix()
+        'run/probe_age_folds.tsv'
+    """
+    names = ["probe"] + ([f"external-{cohort}"] if cohort else []) + ([] if target == "sex" else [target])
+    stem = "_".join(re.sub(r"[^\w.-]", "-", name) for name in names)
+    return directory / f"{stem}{ending}"
+
+
+def _in_words(value: float | None, interval: list) -> str:
+    return "-" if value is None else f"{value:.3f} [{interval[0]:.3f}, {interval[1]:.3f}]"
 
 
 def paired_difference(result: ProbeResult, a: str, b: str, protocol: str, metric: str = "roc_auc") -> dict:
@@ -157,7 +300,7 @@ def paired_difference(result: ProbeResult, a: str, b: str, protocol: str, metric
         ("predictor", a, result.predictors),
         ("predictor", b, result.predictors),
         ("protocol", protocol, tuple(result.protocols)),
-        ("metric", metric, result.meaning.metrics),
+        ("metric", metric, result.target.metrics),
     ):
         if name not in known:
             raise UsageError(

@@ -32,13 +32,13 @@ from mrigen.probing.targets import Target
 logger = logging.getLogger(__name__)
 
 
-def learner_of(meaning: Target) -> Callable[..., Predictor]:
+def learner_of(target: Target) -> Callable[..., Predictor]:
     """Returns the linear predictor of a kind of target, a function of features."""
     return {
         "binary": LogisticPredictor,
-        "classes": functools.partial(SoftmaxPredictor, num_classes=len(meaning.classes or ())),
-        "numbers": functools.partial(RidgePredictor, meaning=meaning),
-    }[meaning.kind]
+        "multiclass": functools.partial(SoftmaxPredictor, num_classes=len(target.classes or ())),
+        "regression": functools.partial(RidgePredictor, target=target),
+    }[target.task]
 
 
 def build_rows(inputs: ProbeInputs, plan: ProbePlan) -> dict[str, Predictor]:
@@ -47,17 +47,17 @@ def build_rows(inputs: ProbeInputs, plan: ProbePlan) -> dict[str, Predictor]:
     Raises:
         UsageError: classifiers for numbers. CohortError: one site to be harmonised.
     """
-    meaning = inputs.meaning
-    learn = learner_of(meaning)
+    target = inputs.target
+    learn = learner_of(target)
     rows: dict[str, Predictor] = {"latents": learn(inputs.latents)}
     if inputs.latents_draw is not None:
         rows["latents_draw"] = learn(inputs.latents_draw)
-    rows["dummy"] = _dummy(meaning)
+    rows["dummy"] = _dummy(target)
     rows["head_volume"] = learn(inputs.head_volume[:, None])
     if inputs.brain_volume is not None:
         rows["brain_volume"] = learn(inputs.brain_volume[:, None])
     rows["pca"] = learn(PrincipalComponents(inputs.volumes, inputs.latents.shape[1]))
-    if meaning.kind == "binary":
+    if target.task == "binary":
         voxels = StandardizedVoxels(inputs.volumes)
         rows["voxel_svm_linear"] = KernelSVMPredictor(voxels, "linear")
         rows["voxel_svm_rbf"] = KernelSVMPredictor(voxels, "rbf")
@@ -68,8 +68,8 @@ def build_rows(inputs: ProbeInputs, plan: ProbePlan) -> dict[str, Predictor]:
     if inputs.confounds is not None:
         rows["confounds"] = learn(inputs.confounds)
         rows["latents_deconfounded"] = learn(deconfounded(inputs.latents, inputs.confounds))
-        if "head_size" in plan.confounds and meaning.kind == "binary":
-            matched = match_sizes(inputs.target, inputs.head_volume)
+        if "head_size" in plan.confounds and target.task == "binary":
+            matched = match_sizes(inputs.targets, inputs.head_volume)
             if len(matched) < 2 * FEWEST_PAIRS:
                 logger.warning(
                     "%d pairs are matched in head size, too few for the row latents_size_matched", len(matched) // 2
@@ -78,20 +78,23 @@ def build_rows(inputs: ProbeInputs, plan: ProbePlan) -> dict[str, Predictor]:
                 rows["latents_size_matched"] = AmongPredictor(learn(inputs.latents), matched)
     if plan.harmonise:
         if len(np.unique(inputs.site)) < 2:
-            raise CohortError("--harmonise site: got one site, expected at least two. Leave out --harmonise.")
+            raise CohortError(
+                "got one site, expected at least two. Leave out `harmonise`.", parameter="harmonise='site'"
+            )
         rows["latents_harmonised"] = learn(harmonised(inputs.latents, inputs.site))
-    if plan.classifiers and meaning.classes is None:
+    if plan.classifiers and target.classes is None:
         raise UsageError(
-            f"--classifiers: got {', '.join(plan.classifiers)} for the numbers of {meaning.name}, expected a target "
-            "of classes. Leave them out."
+            f"got {', '.join(plan.classifiers)} for the numbers of {target.name}, expected a target of classes. "
+            "Leave them out.",
+            parameter="classifiers",
         )
     for name in plan.classifiers:
         if name != "logistic":  # the row `latents`
-            rows[f"latents_{name}"] = ClassifierPredictor(name, inputs.latents, len(meaning.classes))
+            rows[f"latents_{name}"] = ClassifierPredictor(name, inputs.latents, len(target.classes))
     if plan.cnn:
         from mrigen.probing.cnn import CNNPredictor  # What permutes labels in other processes needs no TensorFlow.
 
-        rows["cnn"] = CNNPredictor(inputs.volumes, inputs.volume_shape, inputs.zooms, meaning)
+        rows["cnn"] = CNNPredictor(inputs.volumes, inputs.volume_shape, inputs.zooms, target)
     return rows
 
 
@@ -100,7 +103,7 @@ def against_row(plan: ProbePlan) -> str:
     return f"latents_of_{Path(plan.against).resolve().name}"
 
 
-def _dummy(meaning: Target) -> Predictor:
-    if meaning.classes is None:
+def _dummy(target: Target) -> Predictor:
+    if target.classes is None:
         return MeanPredictor()
-    return MajorityPredictor() if meaning.kind == "binary" else MajorityClassPredictor(len(meaning.classes))
+    return MajorityPredictor() if target.task == "binary" else MajorityClassPredictor(len(target.classes))

@@ -1,13 +1,13 @@
 """What a probe asks of people: one column of the cohort's table, as classes or as numbers."""
 
 import dataclasses
-import difflib
 
 import numpy as np
 import pandas as pd
 
 from mrigen.data.covariates import COLUMNS
 from mrigen.errors import CohortError, UsageError
+from mrigen.system.wording import closest
 
 MOST_CLASSES = 20
 # People below this number have no correlation to speak of.
@@ -17,22 +17,22 @@ _NUM_STRATA = 5
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """What the numbers of a target mean.
+    """What is predicted of people.
 
     Attributes:
         name: of the column, or a covariate such as head_size.
-        classes: class i is number i; None where the numbers are measurements.
+        classes: class i is number i in an array of targets; None where targets are measurements.
     """
 
     name: str
     classes: tuple[str, ...] | None
 
     @property
-    def kind(self) -> str:
-        """'binary', 'classes' (three or more) or 'numbers'."""
+    def task(self) -> str:
+        """'binary' (two classes), 'multiclass' (more) or 'regression' (numbers)."""
         if self.classes is None:
-            return "numbers"
-        return "binary" if len(self.classes) == 2 else "classes"
+            return "regression"
+        return "binary" if len(self.classes) == 2 else "multiclass"
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -44,26 +44,26 @@ class Target:
         """The figures by which rows are compared; by the first, labels are permuted."""
         return ("r", "mae") if self.classes is None else ("roc_auc", "balanced_accuracy")
 
-    def strata(self, target: np.ndarray) -> np.ndarray:
+    def strata(self, targets: np.ndarray) -> np.ndarray:
         """Returns by what folds are stratified: the classes, or fifths of the numbers, (n,) int."""
         if self.classes is not None:
-            return target
-        ranks = np.argsort(np.argsort(target, kind="stable"), kind="stable")
-        return ranks * max(2, min(_NUM_STRATA, len(target) // 10)) // max(1, len(target))
+            return targets
+        ranks = np.argsort(np.argsort(targets, kind="stable"), kind="stable")
+        return ranks * max(2, min(_NUM_STRATA, len(targets) // 10)) // max(1, len(targets))
 
     def can_score(self, train: np.ndarray, test: np.ndarray) -> bool:
         """Returns whether targets `train` are enough to learn from and `test` enough to score."""
         if self.classes is None:
             return all(len(part) >= FEWEST_NUMBERS and np.ptp(part) > 0 for part in (train, test))
-        told = np.unique(test)
-        return len(told) >= 2 and bool(np.isin(told, train).all())
+        classes = np.unique(test)
+        return len(classes) >= 2 and bool(np.isin(classes, train).all())
 
-    def too_few(self, target: np.ndarray, groups: np.ndarray) -> str:
+    def too_few(self, targets: np.ndarray, groups: np.ndarray) -> str:
         """Returns the fault that there are no folds."""
         if self.classes is None:
-            got, expected = f"{len(target)} people", "at least 2 of each half of the values"
+            got, expected = f"{len(targets)} people", "at least 2 of each half of the values"
         else:
-            count = [len(np.unique(groups[target == label])) for label in range(len(self.classes))]
+            count = [len(np.unique(groups[targets == label])) for label in range(len(self.classes))]
             got = " and ".join(f"{number} {name}" for number, name in zip(count, self.classes, strict=True))
             expected = "at least 2 of each"
         return (
@@ -75,8 +75,13 @@ class Target:
 SEX = Target("sex", ("F", "M"))
 
 
-def read_column(table: pd.DataFrame, name: str, option: str) -> pd.Series:
+def read_column(table: pd.DataFrame, name: str, parameter: str) -> pd.Series:
     """Returns a column of the cohort's table by its name or that of a covariate.
+
+    Args:
+        table: of the cohort.
+        name: of the column.
+        parameter: that asks for it.
 
     Raises:
         UsageError: there is none.
@@ -84,23 +89,24 @@ def read_column(table: pd.DataFrame, name: str, option: str) -> pd.Series:
     column = COLUMNS.get(name, name)
     if column not in table:
         known = [*(key for key in COLUMNS if COLUMNS[key] in table), *table.columns]
-        near = difflib.get_close_matches(name, known, n=1)
+        near = closest(name, known)
         raise UsageError(
-            f"{option} {name}: got a column that the run's subjects.tsv does not have, expected one of "
-            f"{', '.join(dict.fromkeys(known))}.{f' Did you mean {near[0]}?' if near else ' Choose one of these.'}"
+            "got a column that the run's subjects.tsv does not have, expected one of "
+            f"{', '.join(dict.fromkeys(known))}.{f' Did you mean {near}?' if near else ' Choose one of these.'}",
+            parameter=f"{parameter}={name!r}",
         )
     return table[column]
 
 
 def read_target(table: pd.DataFrame, name: str) -> tuple[Target, np.ndarray]:
-    """Returns what `name` means and everyone's value, (rows,) float64 with NaN where it is unknown.
+    """Returns the target of a name, and everyone's value of it, (rows,) float64 with NaN where it is unknown.
 
     Text is classes, in the order of the alphabet (sex: F, M); so is a column of two numbers. Other numbers are numbers.
 
     Raises:
         UsageError: no such column, or a text with more than `MOST_CLASSES` values. CohortError: nobody differs.
     """
-    values = read_column(table, name, "--target")
+    values = read_column(table, name, "target")
     if name == SEX.name:
         values = values.where(values.isin(SEX.classes))
         if values.isna().all():
@@ -113,14 +119,16 @@ def read_target(table: pd.DataFrame, name: str) -> tuple[Target, np.ndarray]:
     different = values.nunique()
     if different < 2:
         raise CohortError(
-            f"--target {name}: got {different} different values, expected people who differ. Name another column."
+            f"got {different} different values, expected people who differ. Name another column.",
+            parameter=f"target={name!r}",
         )
     if is_number and different > 2:
         return Target(name, None), values.to_numpy(dtype=float)
     if different > MOST_CLASSES:
         raise UsageError(
-            f"--target {name}: got {different} different texts, expected numbers or at most {MOST_CLASSES} classes. "
-            "Name another column."
+            f"got {different} different texts, expected numbers or at most {MOST_CLASSES} classes. "
+            "Name another column.",
+            parameter=f"target={name!r}",
         )
     texts = values.map(lambda value: f"{value:g}" if is_number else str(value), na_action="ignore")
     classes = sorted(texts.dropna().unique(), key=float if is_number else None)

@@ -16,6 +16,7 @@ from mrigen.models.base import LatentModel
 from mrigen.models.building import build_model
 from mrigen.recipe import Recipe, dump_recipe, find_differences
 from mrigen.runs import Run, open_run, write_facts
+from mrigen.runs.naming import COHORT_PREFIX
 from mrigen.system.files import remove_leftovers, write_json, write_table
 from mrigen.system.stopping import StopRequest
 from mrigen.training.callbacks import Progress, load_progress
@@ -66,7 +67,7 @@ def open_new(
         model = make_model(recipe, dataset, precision)
         start_from(model, open_run(before))
     if force and directory.exists():
-        shutil.rmtree(directory)
+        _clear(directory, recipe.data.root)
     run = Run(directory)
     directory.mkdir(parents=True, exist_ok=True)
     dump_recipe(recipe, directory / "recipe.yaml")
@@ -154,7 +155,7 @@ def make_deterministic(seed: int) -> None:
 def _check_target(directory: Path, force: bool) -> None:
     if not directory.exists():
         return
-    if directory.is_dir() and all(path.name.startswith(".tmp-") for path in directory.iterdir()):
+    if directory.is_dir() and all(path.name.startswith((".tmp-", COHORT_PREFIX)) for path in directory.iterdir()):
         remove_leftovers(directory)
         return
     if directory.is_dir() and (directory / "recipe.yaml").is_file():
@@ -168,6 +169,18 @@ def _check_target(directory: Path, force: bool) -> None:
         f"{directory}: exists and is no run, expected a new folder. Name another with `directory`; "
         "`force=True` replaces runs only."
     )
+
+
+def _clear(directory: Path, cohort: str | None) -> None:
+    """Removes what is in the folder of a run, but the cohort that the new one was given in memory."""
+    kept = None if cohort is None else Path(cohort).resolve()
+    for path in list(directory.iterdir()):
+        if kept is not None and path.name.startswith(COHORT_PREFIX) and kept.is_relative_to(path.resolve()):
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 def _describe_grid(recipe: Recipe, dataset: Dataset) -> dict:

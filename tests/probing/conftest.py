@@ -23,14 +23,14 @@ def make_inputs():
 
     def make(num_people=60, signal=0.0, voxel_signal=None, seed=0, **changes):
         generator = np.random.default_rng(seed)
-        target = generator.permutation(np.arange(num_people) % 2)
-        side = (2 * target - 1)[:, None]
+        targets = generator.permutation(np.arange(num_people) % 2)
+        side = (2 * targets - 1)[:, None]
         voxel_signal = signal if voxel_signal is None else voxel_signal
         volumes = generator.normal(size=(num_people, 210)) + voxel_signal * side * (np.arange(210) % 3 == 0)
         volumes[:, :7] = 0.0  # air: constant voxels
         values = {
             "participant_ids": np.array([f"sub-{i:03d}" for i in range(num_people)]),
-            "target": target,
+            "targets": targets,
             "groups": np.array([f"sub-{i:03d}" for i in range(num_people)]),
             "site": np.full(num_people, "here"),
             "split": np.resize(["train", "train", "train", "validation", "heldout"], num_people),

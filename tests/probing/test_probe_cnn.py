@@ -24,26 +24,26 @@ def volumes():
 
 
 @pytest.mark.parametrize(
-    ("meaning", "target"),
+    ("target", "targets"),
     [
         (SEX, np.arange(40) % 2),
         (Target("site", ("a", "b", "c")), np.arange(40) % 3),
         (Target("age", None), 20.0 + 10.0 * (np.arange(40) % 4)),
     ],
-    ids=["binary", "classes", "numbers"],
+    ids=["binary", "multiclass", "regression"],
 )
-def test_a_network_learns_from_training_people_alone(quick, volumes, meaning, target):
-    volumes = volumes + (0.25 * (target - target.min()) / np.ptp(target))[:, None, None, None].astype(np.float32)
+def test_a_network_learns_from_training_people_alone(quick, volumes, target, targets):
+    volumes = volumes + (0.25 * (targets - targets.min()) / np.ptp(targets))[:, None, None, None].astype(np.float32)
     groups = np.arange(40).astype(str)
-    found = cnn.CNNPredictor(volumes.reshape(40, -1), SHAPE, ZOOMS, meaning).fit_score(target, groups, TRAIN, TEST, 3)
-    if meaning.kind == "numbers":
-        assert np.corrcoef(found.score, target[TEST])[0, 1] > 0.8
-        assert abs(found.score.mean() - target.mean()) < 8.0
+    found = cnn.CNNPredictor(volumes.reshape(40, -1), SHAPE, ZOOMS, target).fit_score(targets, groups, TRAIN, TEST, 3)
+    if target.task == "regression":
+        assert np.corrcoef(found.score, targets[TEST])[0, 1] > 0.8
+        assert abs(found.score.mean() - targets.mean()) < 8.0
     else:
-        assert (found.prediction == target[TEST]).mean() >= 0.8
+        assert (found.prediction == targets[TEST]).mean() >= 0.8
     # Others who are tested, and all labels of the tested, may be anything.
-    strange, turned = volumes.copy(), target.copy()
+    strange, turned = volumes.copy(), targets.copy()
     strange[39] = 1.0
     turned[TEST] = turned[TEST][::-1]
-    again = cnn.CNNPredictor(strange.reshape(40, -1), SHAPE, ZOOMS, meaning).fit_score(turned, groups, TRAIN, TEST, 3)
+    again = cnn.CNNPredictor(strange.reshape(40, -1), SHAPE, ZOOMS, target).fit_score(turned, groups, TRAIN, TEST, 3)
     np.testing.assert_allclose(again.score[:9], found.score[:9], rtol=1e-4, atol=1e-4)

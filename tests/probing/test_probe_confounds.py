@@ -27,7 +27,7 @@ def planted():
     def make(make_inputs, shape, num_people=240):
         generator = np.random.default_rng(3)
         inputs = make_inputs(num_people=num_people, latents_draw=None, brain_volume=None)
-        side = 2.0 * inputs.target - 1.0
+        side = 2.0 * inputs.targets - 1.0
         size = 0.9 * side + generator.normal(size=num_people)
         latents = generator.normal(size=(num_people, 4))
         latents[:, 0] += 3.0 * size
@@ -97,26 +97,26 @@ def test_scores_of_a_fold_do_not_depend_on_who_else_is_tested(make_inputs):
 
 def test_matched_people_are_alike_in_size_and_as_many_of_each_class():
     generator = np.random.default_rng(0)
-    target = np.repeat([0, 1], [50, 70])
-    size = 3500.0 + 300.0 * (generator.normal(size=120) + 1.5 * target)
-    rows = match_sizes(target, size)
-    assert np.bincount(target[rows]).tolist() == [len(rows) // 2] * 2
-    women, men = (np.sort(size[rows][target[rows] == label]) for label in (0, 1))
+    targets = np.repeat([0, 1], [50, 70])
+    size = 3500.0 + 300.0 * (generator.normal(size=120) + 1.5 * targets)
+    rows = match_sizes(targets, size)
+    assert np.bincount(targets[rows]).tolist() == [len(rows) // 2] * 2
+    women, men = (np.sort(size[rows][targets[rows] == label]) for label in (0, 1))
     assert np.abs(women - men).max() < CALIPER * size.std()
     assert 20 <= len(rows) < 100
-    assert len(match_sizes(target, size + 1e5 * target)) == 0
+    assert len(match_sizes(targets, size + 1e5 * targets)) == 0
 
 
 def test_a_predictor_among_some_leaves_the_others_unscored():
     generator = np.random.default_rng(0)
-    target, latents = np.arange(40) % 2, generator.normal(size=(40, 2))
+    targets, latents = np.arange(40) % 2, generator.normal(size=(40, 2))
     groups, rows = np.arange(40).astype(str), np.arange(0, 40, 3)
     train, test = np.arange(30), np.arange(30, 40)
     predictor = AmongPredictor(LogisticPredictor(latents), rows)
-    score = predictor.fit_score(target, groups, train, test, 0).score
+    score = predictor.fit_score(targets, groups, train, test, 0).score
     np.testing.assert_array_equal(np.isfinite(score), np.isin(test, rows))
     latents[np.setdiff1d(train, rows)] = 1e6  # learned from the chosen people alone
-    np.testing.assert_array_equal(predictor.fit_score(target, groups, train, test, 0).score, score)
+    np.testing.assert_array_equal(predictor.fit_score(targets, groups, train, test, 0).score, score)
 
 
 def test_confounds_as_numbers():
@@ -127,16 +127,16 @@ def test_confounds_as_numbers():
     np.testing.assert_allclose(encoded[:, 0], [-(1.5**0.5), 0.0, 1.5**0.5])
     np.testing.assert_allclose(encoded[:, 1:3], [[-1.0, 0.0], [0.0, 1.0], [1.0, 0.0]])
     np.testing.assert_array_equal(encoded[:, 3:], [[1.0, 0.0], [0.0, 0.0], [0.0, 1.0]])  # b, n/a
-    with pytest.raises(UsageError, match=r"--confounds agee: got a column .* Did you mean age"):
+    with pytest.raises(UsageError, match=r"confounds='agee': got a column .* Did you mean age"):
         encode_confounds(table, ["agee"])
-    with pytest.raises(CohortError, match=r"--confounds same: got the same value for everyone.* Leave same out"):
+    with pytest.raises(CohortError, match=r"confounds='same': got the same value for everyone.* Leave same out"):
         encode_confounds(table, ["same"])
 
 
 def test_too_few_pairs_leave_the_row_out(make_inputs, caplog):
     inputs = make_inputs(num_people=30)
     inputs = dataclasses.replace(inputs, confounds=inputs.head_volume[:, None] + 1.0,
-                                 head_volume=inputs.head_volume + 1e4 * inputs.target)  # fmt: skip
+                                 head_volume=inputs.head_volume + 1e4 * inputs.targets)  # fmt: skip
     result = run_probe(inputs, plan=PLAN, **QUICK)
     assert "latents_size_matched" not in result.predictors
     assert "latents_deconfounded" in result.predictors

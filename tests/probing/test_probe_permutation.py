@@ -20,11 +20,11 @@ QUICK = {"num_folds": 3, "num_repeats": 1}
 
 def of_noise(seed, signal=0.0, count=20, num_permutations=19, **options):
     generator = np.random.default_rng(seed)
-    target = generator.permutation(np.arange(count) % 2)
-    latents = generator.normal(size=(count, 2)) + signal * target[:, None]
+    targets = generator.permutation(np.arange(count) % 2)
+    latents = generator.normal(size=(count, 2)) + signal * targets[:, None]
     groups = np.arange(count).astype(str)
     return permutation_test(
-        LogisticPredictor(latents), target, groups, SEX, num_permutations, seed=seed, **{"jobs": 1, **QUICK, **options}
+        LogisticPredictor(latents), targets, groups, SEX, num_permutations, seed=seed, **{"jobs": 1, **QUICK, **options}
     )
 
 
@@ -53,7 +53,7 @@ def test_the_same_seed_gives_the_same_test_whatever_the_jobs():
 def test_the_observed_figure_is_that_of_the_probe(make_inputs):
     inputs = make_inputs(num_people=40, signal=0.4)
     settings = {"num_folds": 3, "num_repeats": 2, "seed": 4}
-    figure = cross_validated_figure(LogisticPredictor(inputs.latents), inputs.target, inputs.groups, SEX, **settings)
+    figure = cross_validated_figure(LogisticPredictor(inputs.latents), inputs.targets, inputs.groups, SEX, **settings)
     row = run_probe(inputs, num_bootstrap=5, **settings).rows()[0]
     assert (row["predictor"], row["protocol"]) == ("latents", "transductive")
     assert row["roc_auc"] == pytest.approx(figure, abs=1e-6)
@@ -65,11 +65,11 @@ def test_ties_and_missing_figures_count_against_the_finding():
 
 def test_families_stay_together_and_people_alone_among_themselves():
     groups = np.repeat([f"family-{i}" for i in range(20)], 2).tolist() + [f"alone-{i}" for i in range(30)]
-    target = np.concatenate([np.repeat(np.arange(20) % 2, 2), np.full(30, 7)])
+    targets = np.concatenate([np.repeat(np.arange(20) % 2, 2), np.full(30, 7)])
     seen = []
     for seed in range(5):
-        permuted = permute_by_group(target, np.array(groups), np.random.default_rng(seed))
-        assert sorted(permuted) == sorted(target)
+        permuted = permute_by_group(targets, np.array(groups), np.random.default_rng(seed))
+        assert sorted(permuted) == sorted(targets)
         assert (permuted[40:] == 7).all()
         assert (permuted[:40:2] == permuted[1:40:2]).all()
         seen.append(tuple(permuted))
@@ -80,9 +80,9 @@ def test_numbers_are_tested_by_their_correlation():
     generator = np.random.default_rng(0)
     latents = generator.normal(size=(40, 3))
     age = 40.0 + 10.0 * latents[:, 0] + generator.normal(size=40)
-    meaning = Target("age", None)
-    predictor = RidgePredictor(latents, meaning)
-    test = permutation_test(predictor, age, np.arange(40).astype(str), meaning, 9, jobs=1, **QUICK)
+    target = Target("age", None)
+    predictor = RidgePredictor(latents, target)
+    test = permutation_test(predictor, age, np.arange(40).astype(str), target, 9, jobs=1, **QUICK)
     assert (test.metric, test.p_value) == ("r", 0.1)
     assert test.observed > 0.9
 
@@ -93,10 +93,10 @@ def test_other_processes_need_no_tensorflow():
 
 
 def test_a_test_that_broke_off_goes_on_to_the_same_p_value(make_inputs, tmp_path):
-    from mrigen.probing.of_run import KeptPermutations
+    from mrigen.probing.permutation_cache import PermutationCache
 
     inputs = make_inputs(num_people=20)
-    kept = KeptPermutations(tmp_path / "null.json", inputs, 1)
+    kept = PermutationCache(tmp_path / "null.json", inputs, 1)
     whole = of_noise(1, num_permutations=12)
     of_noise(1, num_permutations=10, keep=kept.write)
     assert len(kept.read()) == 10
@@ -105,5 +105,5 @@ def test_a_test_that_broke_off_goes_on_to_the_same_p_value(make_inputs, tmp_path
     assert again == whole
     assert len(calls) == len(kept.read()) == 12
     # What belongs to other latents, or to another seed, is not taken.
-    assert KeptPermutations(kept.path, make_inputs(num_people=20, seed=9), 1).read() == []
-    assert KeptPermutations(kept.path, inputs, 2).read() == []
+    assert PermutationCache(kept.path, make_inputs(num_people=20, seed=9), 1).read() == []
+    assert PermutationCache(kept.path, inputs, 2).read() == []

@@ -56,8 +56,8 @@ def matrix():
 def score(request, small_grids):
     """Returns a function: (matrix, target) -> scores and predictions of the test people."""
 
-    def run(matrix, target=TARGET, train=TRAIN):
-        result = PREDICTORS[request.param](matrix).fit_score(target, GROUPS, train, TEST, seed=0)
+    def run(matrix, targets=TARGET, train=TRAIN):
+        result = PREDICTORS[request.param](matrix).fit_score(targets, GROUPS, train, TEST, seed=0)
         return np.stack([result.score, result.prediction])
 
     return run
@@ -125,13 +125,13 @@ def test_principal_components_equal_scikit_learn_and_are_capped_below_the_traini
 def test_folds_keep_families_whole_and_classes_in_proportion(seed):
     generator = np.random.default_rng(seed)
     groups = np.repeat([f"family-{i}" for i in range(50)], 2)
-    target = generator.integers(0, 2, 100)
-    folds = stratified_group_folds(target, groups, 5, seed)
+    targets = generator.integers(0, 2, 100)
+    folds = stratified_group_folds(targets, groups, 5, seed)
     assert sorted(np.concatenate([test for _, test in folds])) == list(range(100))
     for train, test in folds:
         assert not set(groups[train]) & set(groups[test])
-        assert abs(target[test].mean() - target.mean()) < 0.12
-        for inner_train, inner_test in inner_folds(target, groups, train, seed):
+        assert abs(targets[test].mean() - targets.mean()) < 0.12
+        for inner_train, inner_test in inner_folds(targets, groups, train, seed):
             assert not set(inner_train) & set(inner_test)
             assert set(inner_train) | set(inner_test) == set(train)
             assert not set(groups[inner_train]) & set(groups[inner_test])
@@ -139,29 +139,29 @@ def test_folds_keep_families_whole_and_classes_in_proportion(seed):
 
 @pytest.mark.parametrize(("num_rare", "num_folds"), [(9, 5), (3, 3), (2, 2), (1, 0), (0, 0)])
 def test_folds_are_reduced_to_the_rarer_class(num_rare, num_folds):
-    target = np.array([1] * num_rare + [0] * 20)
-    folds = stratified_group_folds(target, np.arange(len(target)).astype(str), 5, seed=0)
+    targets = np.array([1] * num_rare + [0] * 20)
+    folds = stratified_group_folds(targets, np.arange(len(targets)).astype(str), 5, seed=0)
     assert len(folds) == num_folds
-    assert all(len(np.unique(target[train])) == 2 for train, _ in folds)
+    assert all(len(np.unique(targets[train])) == 2 for train, _ in folds)
 
 
 def test_one_large_family_does_not_leave_a_training_part_with_one_class():
     groups = np.array(["a"] * 6 + ["b"] * 2 + [f"c{i}" for i in range(9)])
-    target = np.array([1] * 8 + [0] * 9)
+    targets = np.array([1] * 8 + [0] * 9)
     for seed in range(5):
-        for train, _ in stratified_group_folds(target, groups, 5, seed):
-            assert len(np.unique(target[train])) == 2
+        for train, _ in stratified_group_folds(targets, groups, 5, seed):
+            assert len(np.unique(targets[train])) == 2
 
 
 @pytest.mark.parametrize(("share", "num_features"), [(0.5, 12), (0.2, 12), (0.5, 300)])
 def test_log_odds_are_those_of_scikit_learn(share, num_features):
     generator = np.random.default_rng(4)
     inputs, outputs = generator.normal(size=(40, num_features)), generator.normal(size=(9, num_features))
-    target = (inputs[:, 0] + generator.normal(size=40) > np.quantile(inputs[:, 0], 1 - share)).astype(int)
+    targets = (inputs[:, 0] + generator.normal(size=40) > np.quantile(inputs[:, 0], 1 - share)).astype(int)
     values_of_c = (1e-4, 1e-1, 10.0)
-    for c, found in zip(values_of_c, _logistic_path(inputs, target, outputs, values_of_c), strict=True):
+    for c, found in zip(values_of_c, _logistic_path(inputs, targets, outputs, values_of_c), strict=True):
         model = LogisticRegression(C=c, class_weight="balanced", tol=1e-10, max_iter=10_000)
-        expected = model.fit(inputs, target).decision_function(outputs)
+        expected = model.fit(inputs, targets).decision_function(outputs)
         np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-5)
 
 

@@ -59,7 +59,7 @@ def test_planted_signal_is_found_by_all_but_the_dummy(make_inputs):
 
 def test_shuffled_labels_give_chance(make_inputs):
     inputs = make_inputs(num_people=90, signal=1.6)
-    shuffled = dataclasses.replace(inputs, target=np.random.default_rng(5).permutation(inputs.target))
+    shuffled = dataclasses.replace(inputs, targets=np.random.default_rng(5).permutation(inputs.targets))
     for row in run_probe(shuffled, **QUICK).rows():
         if row["protocol"] == "transductive":
             assert row["roc_auc"] == pytest.approx(0.5, abs=0.15)
@@ -81,7 +81,7 @@ def test_every_predictor_is_tested_on_the_folds_that_are_written_down(make_input
     seen = []
 
     def spy(label):
-        def fit_score(self, target, groups, train, test, seed):
+        def fit_score(self, targets, groups, train, test, seed):
             seen.append((label, tuple(train), tuple(test)))
             return predictors.FoldScores(np.zeros(len(test)), np.zeros(len(test), int), "")
 
@@ -125,7 +125,7 @@ def test_comparisons_have_the_sign_of_the_better_predictor(make_inputs):
 @pytest.mark.parametrize("who", ["nobody", "one person", "one class", "all"])
 def test_a_heldout_set_that_cannot_be_scored_gives_null_rows(make_inputs, who):
     inputs = make_inputs(num_people=24, signal=1.0, latents_draw=None, brain_volume=None)
-    rows = {"nobody": [], "one person": [3], "one class": np.flatnonzero(inputs.target == 1)[:4], "all": np.arange(24)}
+    rows = {"nobody": [], "one person": [3], "one class": np.flatnonzero(inputs.targets == 1)[:4], "all": np.arange(24)}
     split = np.where(np.isin(np.arange(24), rows[who]), "heldout", "train")
     result = run_probe(dataclasses.replace(inputs, split=split), **QUICK)
     assert "latents_draw" not in result.predictors
@@ -142,13 +142,13 @@ def test_a_heldout_set_that_cannot_be_scored_gives_null_rows(make_inputs, who):
 
 
 def test_a_rare_class_reduces_the_folds(make_inputs):
-    inputs = make_inputs(num_people=20, target=np.array([1] * 2 + [0] * 18))
+    inputs = make_inputs(num_people=20, targets=np.array([1] * 2 + [0] * 18))
     assert set(run_probe(inputs, **QUICK).folds.fold) == {0, 1}
 
 
 @pytest.mark.parametrize("num_men", [0, 1])
 def test_a_class_of_fewer_than_two_is_an_error(make_inputs, num_men):
-    inputs = make_inputs(num_people=12, target=np.array([1] * num_men + [0] * (12 - num_men)))
+    inputs = make_inputs(num_people=12, targets=np.array([1] * num_men + [0] * (12 - num_men)))
     with pytest.raises(CohortError, match=rf"target: got {12 - num_men} F and {num_men} M .*, expected at least 2 of"):
         run_probe(inputs, **QUICK)
 
@@ -164,7 +164,7 @@ def test_a_family_on_both_sides_of_the_heldout_split_is_an_error(make_inputs):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"target": np.array([0, 1] * 9 + [2, 1])}, "target: got 2, expected only 0, 1"),
+        ({"targets": np.array([0, 1] * 9 + [2, 1])}, "targets: got 2, expected only 0, 1"),
         ({"split": np.array(["train"] * 19 + ["test"])}, "split: got test, expected only train, validation, heldout"),
         ({"latents": np.zeros((19, 3))}, r"latents: got shape \(19, 3\), expected \(20, at least 1\)"),
         ({"latents": np.zeros((20, 0))}, r"latents: got shape \(20, 0\), expected \(20, at least 1\)"),

@@ -22,7 +22,7 @@ class Spy:
     def __init__(self):
         self.folds = []
 
-    def fit_score(self, target, groups, train, test, seed):
+    def fit_score(self, targets, groups, train, test, seed):
         self.folds.append((train, test))
         return FoldScores(np.zeros(len(test)), np.zeros(len(test), int), "")
 
@@ -40,7 +40,7 @@ def twins(make_inputs):
 @pytest.mark.parametrize("kind", ["binary", "numbers"])
 def test_twins_are_never_on_both_sides_in_any_protocol(twins, kind):
     if kind == "numbers":
-        twins = dataclasses.replace(twins, target=np.random.default_rng(0).normal(size=60), meaning=Target("age", None))
+        twins = dataclasses.replace(twins, targets=np.random.default_rng(0).normal(size=60), target=Target("age", None))
     spy = Spy()
     result = run_probe(twins, num_folds=4, num_repeats=2, num_bootstrap=5, plan=PLAN, predictors={"latents": spy})
     assert set(result.num_subjects) == {"transductive", "heldout", "leave-site-out"}
@@ -67,14 +67,14 @@ def test_a_fold_is_a_site(twins):
 
 
 def test_sites_with_one_class_teach_but_are_not_tested():
-    target = np.array([0, 1] * 10 + [1] * 5)
+    targets = np.array([0, 1] * 10 + [1] * 5)
     site = np.repeat(["a", "b", "men"], [10, 10, 5])
     groups = np.arange(25).astype(str)
-    folds = site_folds(target, groups, site, SEX)
+    folds = site_folds(targets, groups, site, SEX)
     assert set(folds) == {"a", "b"}
     assert set(site[folds["a"][0]]) == {"b", "men"}
-    with pytest.raises(CohortError, match="--leave-site-out: got 0 of 2 sites with both classes of sex"):
-        site_folds(target[10:], groups[10:], site[10:], SEX)
+    with pytest.raises(CohortError, match="leave_site_out: got 0 of 2 sites with both classes of sex"):
+        site_folds(targets[10:], groups[10:], site[10:], SEX)
 
 
 def test_every_classifier_finds_what_is_there_and_nothing_in_noise(make_inputs, small_grids):

@@ -33,7 +33,7 @@ def test_columns_are_understood():
             "group": ["b", "a", "c", None], "head_volume_ml": [1.0, 2.0, 3.0, 4.0], "same": ["x"] * 4,
         }
     )  # fmt: skip
-    for name, meaning, values in (
+    for name, target, values in (
         ("sex", SEX, [1, 0, np.nan, np.nan]),
         ("age", AGE, [1.5, np.nan, 3, 4]),
         ("patient", Target("patient", ("0", "1")), [1, 0, np.nan, 1]),
@@ -41,24 +41,24 @@ def test_columns_are_understood():
         ("head_size", Target("head_size", None), [1, 2, 3, 4]),
     ):
         found, numbers = read_target(table, name)
-        assert found == meaning
+        assert found == target
         np.testing.assert_array_equal(numbers, values)
-    with pytest.raises(UsageError, match=r"--target ages: got a column .* Did you mean age"):
+    with pytest.raises(UsageError, match=r"target='ages': got a column .* Did you mean age"):
         read_target(table, "ages")
-    with pytest.raises(CohortError, match=r"--target same: got 1 different values"):
+    with pytest.raises(CohortError, match=r"target='same': got 1 different values"):
         read_target(table, "same")
-    with pytest.raises(UsageError, match=r"--target name: got 30 different texts, expected numbers or at most 20"):
+    with pytest.raises(UsageError, match=r"target='name': got 30 different texts, expected numbers or at most 20"):
         read_target(pd.DataFrame({"name": [f"n{i}" for i in range(30)]}), "name")
 
 
 def test_figures_of_numbers_equal_scikit_learn_on_the_repeated_people():
     generator = np.random.default_rng(0)
-    target = 40.0 + 10.0 * generator.normal(size=30)
-    predicted = target + 5.0 * generator.normal(size=(3, 30)) + 2.0
+    targets = 40.0 + 10.0 * generator.normal(size=30)
+    predicted = targets + 5.0 * generator.normal(size=(3, 30)) + 2.0
     counts = bootstrap_counts(np.zeros(30, int), 10, seed=0)
-    samples = measure(AGE, target, predicted, predicted, counts)
+    samples = measure(AGE, targets, predicted, predicted, counts)
     for sample, count in enumerate(counts):
-        truth, rows = np.repeat(target, count), [np.repeat(row, count) for row in predicted]
+        truth, rows = np.repeat(targets, count), [np.repeat(row, count) for row in predicted]
         assert samples["mae"][sample] == pytest.approx(np.mean([mean_absolute_error(truth, row) for row in rows]))
         assert samples["r2"][sample] == pytest.approx(np.mean([r2_score(truth, row) for row in rows]))
         assert samples["r"][sample] == pytest.approx(np.mean([np.corrcoef(truth, row)[0, 1] for row in rows]))
@@ -66,14 +66,14 @@ def test_figures_of_numbers_equal_scikit_learn_on_the_repeated_people():
 
 def test_figures_of_classes_equal_scikit_learn_on_the_repeated_people():
     generator = np.random.default_rng(0)
-    target = np.arange(30) % 3
-    scores = generator.normal(size=(2, 30, 3)) + (target[:, None] == np.arange(3))
+    targets = np.arange(30) % 3
+    scores = generator.normal(size=(2, 30, 3)) + (targets[:, None] == np.arange(3))
     predictions = scores.argmax(axis=-1)
-    counts = bootstrap_counts(target, 10, seed=0)
-    assert (counts[:, target == 2].sum(axis=1) == 10).all()
-    samples = measure(GROUP, target, scores, predictions, counts)
+    counts = bootstrap_counts(targets, 10, seed=0)
+    assert (counts[:, targets == 2].sum(axis=1) == 10).all()
+    samples = measure(GROUP, targets, scores, predictions, counts)
     for sample, count in enumerate(counts):
-        truth = np.repeat(target, count)
+        truth = np.repeat(targets, count)
         drawn = [np.repeat(row, count, axis=0) for row in scores]
         areas = [roc_auc_score(truth == label, row[:, label]) for row in drawn for label in range(3)]
         right = [balanced_accuracy_score(truth, np.repeat(row, count)) for row in predictions]
@@ -107,7 +107,7 @@ def of_age(make_inputs):
     age = 45.0 + 12.0 * np.random.default_rng(8).normal(size=90)
     latents = inputs.latents.copy()
     latents[:, 1] += 0.1 * (age - 45.0)
-    return dataclasses.replace(inputs, target=age, meaning=AGE, latents=latents, confounds=age[:, None] // 5)
+    return dataclasses.replace(inputs, targets=age, target=AGE, latents=latents, confounds=age[:, None] // 5)
 
 
 def test_age_is_predicted_with_the_figures_of_its_scores(of_age, small_grids):
@@ -121,7 +121,7 @@ def test_age_is_predicted_with_the_figures_of_its_scores(of_age, small_grids):
     assert rows["latents"]["mae"] == pytest.approx(error)
     assert rows["latents"]["mae_ci"][0] < error < rows["latents"]["mae_ci"][1]
     assert rows["latents"]["r"] > 0.6 > 0.3 > rows["latents_deconfounded"]["r"]
-    assert rows["dummy"]["mae"] == pytest.approx(np.abs(of_age.target - of_age.target.mean()).mean(), rel=0.05)
+    assert rows["dummy"]["mae"] == pytest.approx(np.abs(of_age.targets - of_age.targets.mean()).mean(), rel=0.05)
     assert rows["confounds"]["r"] > 0.95
     assert {row["metric"] for row in result.comparisons()} == {"r", "mae"}
     assert next(row for row in result.rows() if row["protocol"] == "heldout")["r"] > 0.3
@@ -130,10 +130,10 @@ def test_age_is_predicted_with_the_figures_of_its_scores(of_age, small_grids):
 
 def test_three_classes_are_told(make_inputs, small_grids):
     inputs = make_inputs(num_people=90)
-    target = np.arange(90) % 3
+    targets = np.arange(90) % 3
     latents = inputs.latents.copy()
-    latents[:, :3] += 2.0 * (target[:, None] == np.arange(3))
-    inputs = dataclasses.replace(inputs, target=target, meaning=GROUP, latents=latents)
+    latents[:, :3] += 2.0 * (targets[:, None] == np.arange(3))
+    inputs = dataclasses.replace(inputs, targets=targets, target=GROUP, latents=latents)
     result = run_probe(inputs, plan=ProbePlan(target="group", classifiers=("svm_linear", "knn")), **QUICK)
     rows = {row["predictor"]: row for row in result.rows() if row["protocol"] == "transductive"}
     for name in ("latents", "latents_svm_linear", "latents_knn"):
@@ -150,6 +150,6 @@ def test_impossible_plans_are_refused_together(of_age):
     with pytest.raises(UsageError) as caught:
         ProbePlan(confounds=("sex",), classifiers=("tree",), harmonise="scanner", permutations=-1)
     assert len(caught.value.faults) == 4
-    assert "--classifiers: got tree, expected some of logistic, svm_linear" in str(caught.value)
-    with pytest.raises(UsageError, match="--classifiers: got knn for the numbers of age"):
+    assert "classifiers: got tree, expected some of logistic, svm_linear" in str(caught.value)
+    with pytest.raises(UsageError, match="classifiers: got knn for the numbers of age"):
         run_probe(of_age, plan=ProbePlan(target="age", classifiers=("knn",)), **QUICK)

@@ -1,6 +1,7 @@
-"""Whether samples are what was asked for: predictors that learned from real volumes, not the run, judge them."""
+"""Whether samples are what was asked for, by predictors that learned from real volumes, not by the run."""
 
 import dataclasses
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,7 +25,7 @@ FEWEST = 3
 
 
 @dataclasses.dataclass(frozen=True)
-class Realisation:
+class SampleCheck:
     """How samples fare under one covariate.
 
     Attributes:
@@ -71,59 +72,102 @@ class Realisation:
         return f"{self.name}: {'; '.join(parts)}, {self.num_samples} samples, ridge regression on real voxels"
 
 
-def check_samples(run: Run, paths: Sequence[Path], native_units: bool = False) -> list[Realisation]:
+@dataclasses.dataclass(frozen=True)
+class SampleChecks(Sequence):
+    """How samples fare under each covariate.
+
+    Attributes:
+        checks: one a covariate; this is also a sequence of them.
+        directory: where `write` puts the file unless told otherwise.
+    """
+
+    checks: tuple[SampleCheck, ...]
+    directory: Path
+
+    def __len__(self) -> int:
+        return len(self.checks)
+
+    def __getitem__(self, index):
+        return self.checks[index]
+
+    def to_frame(self) -> pd.DataFrame:
+        """Returns one row a covariate, with the attributes of `SampleCheck`."""
+        return pd.DataFrame([dataclasses.asdict(check) for check in self.checks])
+
+    def write(self, directory: str | os.PathLike | None = None) -> list[Path]:
+        """Writes check.json, in place of an earlier one, and returns its path.
+
+        Args:
+            directory: the folder; by default that of the samples.
+        """
+        path = (self.directory if directory is None else Path(directory)) / "check.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, {check.name: dataclasses.asdict(check) for check in self.checks})
+        return [path]
+
+
+def check_samples(run: Run, samples, *, native_units: bool | None = None) -> SampleChecks:
     """Returns how well samples show the covariates that they were drawn with.
 
-    What judges is trained on the real volumes of the run's training people; nothing of the run's model is used.
+    What decides is trained on the real volumes of the run's training people; nothing of the run's model is used.
 
     Args:
         run: that the samples are of.
-        paths: what `sample` returned; manifest.tsv beside them says what was asked for. check.json is written there.
-        native_units: whether the samples are in the training cohort's units.
+        samples: what `sample` returned; or the paths of its files, where manifest.tsv beside them says what was asked
+            for.
+        native_units: whether the samples are in the training cohort's units; as `samples` says if None.
 
     Raises:
         UsageError: the samples have no covariates. CohortError: the cohort is not that of the run.
     """
-    folder = Path(paths[0]).parents[2]
-    manifest = pd.read_csv(folder / "manifest.tsv", sep="\t", keep_default_na=False, na_values=["n/a", ""])
+    manifest, images, folder = _open_samples(run, samples)
     names = [name for name in ("sex", "age", "head_size") if name in manifest and manifest[name].notna().any()]
     if not names:
-        raise UsageError(f"{folder}: got samples without sex, age or head size, expected some. Draw them with --given.")
+        raise UsageError(f"{folder}: got samples without sex, age or head size, expected some. Draw them with `given`.")
     dataset = run.open_dataset()
     train, heldout = dataset.rows("train"), dataset.rows("heldout")
     rows = np.concatenate([train, heldout])
-    samples = np.stack([read_volume(path).array for path in paths]).astype(np.float32)
-    if native_units:
-        samples /= np.float32(run.grid["median_scale"])
-    volumes = np.concatenate([read_volumes(dataset.cache, rows), samples]).reshape(len(rows) + len(samples), -1)
+    arrays = np.stack(images).astype(np.float32)
+    if getattr(samples, "native_units", False) if native_units is None else native_units:
+        arrays /= np.float32(run.grid["median_scale"])
+    volumes = np.concatenate([read_volumes(dataset.cache, rows), arrays]).reshape(len(rows) + len(arrays), -1)
     people = dataset.cache.table.iloc[rows]
     is_training = np.arange(len(volumes)) < len(train)
     is_sample = np.arange(len(volumes)) >= len(rows)
     groups = np.concatenate(
         [people["participant_id"].to_numpy(dtype=str), manifest["participant_id"].to_numpy(dtype=str)]
     )
-    realised = []
+    checks = []
     for name in names:
         values = pd.concat([people[COLUMNS[name]], manifest[name]], ignore_index=True)
         known = values.notna().to_numpy()
         parts = [np.flatnonzero(known & chosen) for chosen in (is_training, ~is_training & ~is_sample, is_sample)]
-        judge = _judge_sex if name == "sex" else _judge_number
-        realised.append(judge(name, values, volumes, groups, *parts))
-    write_json(folder / "check.json", {one.name: dataclasses.asdict(one) for one in realised})
-    return realised
+        check = _check_sex if name == "sex" else _check_number
+        checks.append(check(name, values, volumes, groups, *parts))
+    return SampleChecks(tuple(checks), folder)
 
 
-def _judge_sex(name, values, volumes, groups, train, real, samples) -> Realisation:
-    target = (values == "M").to_numpy(dtype=int)
+def _open_samples(run: Run, samples) -> tuple[pd.DataFrame, list[np.ndarray], Path]:
+    """Returns the manifest, the volumes and the folder of samples."""
+    if hasattr(samples, "to_frame"):
+        volumes = [np.asarray(image.dataobj) for image in samples]
+        return samples.to_frame(), volumes, Path(getattr(samples, "directory", None) or run.directory / "samples")
+    folder = Path(samples[0]).parents[2]
+    manifest = pd.read_csv(folder / "manifest.tsv", sep="\t", keep_default_na=False, na_values=["n/a", ""])
+    return manifest, [read_volume(path).array for path in samples], folder
+
+
+def _check_sex(name, values, volumes, groups, train, real, samples) -> SampleCheck:
+    targets = (values == "M").to_numpy(dtype=int)
     predictor = KernelSVMPredictor(StandardizedVoxels(volumes), "linear")
-    judged = predictor.fit_score(target, groups, train, np.concatenate([real, samples]), seed=0)
-    right = judged.prediction == target[np.concatenate([real, samples])]
-    score, extremes = dict(zip([*real, *samples], judged.score, strict=True)), []
+    scored = predictor.fit_score(targets, groups, train, np.concatenate([real, samples]), seed=0)
+    right = scored.prediction == targets[np.concatenate([real, samples])]
+    score, extremes = dict(zip([*real, *samples], scored.score, strict=True)), []
     for sex, sign in ((1, 1.0), (0, -1.0)):
-        ours, theirs = ([sign * score[row] for row in rows if target[row] == sex] for rows in (samples, real))
+        ours, theirs = ([sign * score[row] for row in rows if targets[row] == sex] for rows in (samples, real))
         if min(len(ours), len(theirs)) >= FEWEST:
             extremes.append(float(stats.mannwhitneyu(ours, theirs, alternative="greater").pvalue))
-    return Realisation(
+    return SampleCheck(
         name,
         len(samples),
         share_right=float(right[len(real) :].mean()),
@@ -132,7 +176,7 @@ def _judge_sex(name, values, volumes, groups, train, real, samples) -> Realisati
     )
 
 
-def _judge_number(name, values, volumes, groups, train, real, samples) -> Realisation:
+def _check_number(name, values, volumes, groups, train, real, samples) -> SampleCheck:
     from sklearn.linear_model import RidgeCV
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
@@ -146,7 +190,7 @@ def _judge_number(name, values, volumes, groups, train, real, samples) -> Realis
         differ = len(rows) >= FEWEST and np.ptp(numbers[rows]) > 0
         figures.append(float(np.corrcoef(numbers[rows], predicted)[0, 1]) if differ else None)
         figures.append(float((predicted - numbers[rows]).mean()) if len(rows) else None)
-    return Realisation(
+    return SampleCheck(
         name,
         len(samples),
         correlation=figures[0],

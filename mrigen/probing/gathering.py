@@ -1,0 +1,125 @@
+"""What a probe of a run is run on: the people of its cohort, their latents and volumes."""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from mrigen.data.dataset import Dataset
+from mrigen.data.pipeline import read_volumes
+from mrigen.errors import CohortError, Fault, RunError, UsageError
+from mrigen.probing.confounds import encode_confounds
+from mrigen.probing.duplicates import same_images
+from mrigen.probing.inputs import ProbeInputs
+from mrigen.probing.plan import ProbePlan
+from mrigen.probing.registrations import COLUMN, registration_log_det
+from mrigen.probing.targets import read_target
+from mrigen.runs import Run, open_run
+from mrigen.runs.encoding import encode_cache
+from mrigen.system.wording import some
+
+logger = logging.getLogger(__name__)
+
+
+def gather_inputs(run: Run, dataset: Dataset, seed: int = 0, plan: ProbePlan | None = None) -> ProbeInputs:
+    """Returns one row for each person whose target is known (the first visit), in the order of the cohort's table.
+
+    Raises:
+        CohortError: nobody has a known sex, all are alike in what is asked, or an image is there under two ids.
+        UsageError: the plan names a column that is not there.
+    """
+    plan = plan or ProbePlan()
+    table, names = dataset.cache.table, plan.confounds
+    if plan.registration:
+        table = table.assign(**{COLUMN: registration_log_det(table, plan.registration)})
+        names = tuple(dict.fromkeys((*names, COLUMN)))
+    target, values = read_target(table, plan.target)
+    rows = np.flatnonzero(~np.isnan(values) & ~table["participant_id"].duplicated())
+    people = table.iloc[rows]
+    latents = run.load_latents()
+    if list(latents["scan_id"]) != list(table["scan_id"]):
+        raise RunError(f"{run.directory}: latents.npz is of other images, expected those of the run. Fit again.")
+    brain_volume = people["brain_volume_ml"].to_numpy(dtype=float)
+    if np.isnan(brain_volume).any():
+        if not np.isnan(brain_volume).all():
+            logger.warning("Brain volume is known for some people only, so its row is left out")
+        brain_volume = None
+    confounds = encode_confounds(people, names) if names else None
+    volumes = read_volumes(dataset.cache, rows)
+    _refuse_same_images(people, volumes)
+    against = None if plan.against is None else latents_against(run, Path(plan.against), people)
+    return ProbeInputs(
+        participant_ids=people["participant_id"].to_numpy(dtype=str),
+        targets=values[rows].astype(float if target.classes is None else int),
+        groups=people["family"].fillna(people["participant_id"]).to_numpy(dtype=str),
+        site=people["site"].to_numpy(dtype=str),
+        split=dataset.splits_of_rows()[rows],
+        latents=latents["loc"][rows],
+        latents_draw=draw_latents(latents, seed, rows),
+        volumes=volumes.reshape(len(rows), -1),
+        head_volume=people["head_volume_ml"].to_numpy(dtype=float),
+        brain_volume=brain_volume,
+        confounds=confounds,
+        latents_untrained=encode_cache(run.build_model(), dataset.cache)["loc"][rows] if plan.untrained else None,
+        latents_against=against,
+        target=target,
+        volume_shape=dataset.cache.volume_shape,
+        zooms=tuple(run.recipe.preprocess.zooms),
+    )
+
+
+def draw_latents(latents: dict[str, np.ndarray], seed: int, rows: np.ndarray) -> np.ndarray | None:
+    """Returns one draw from the posteriors of some rows, (rows, d) float32; None for plain autoencoders."""
+    if "scale" not in latents:
+        return None
+    noise = np.random.default_rng(seed).standard_normal(latents["loc"].shape)
+    return (latents["loc"][rows] + latents["scale"][rows] * noise[rows]).astype(np.float32)
+
+
+def _refuse_same_images(people: pd.DataFrame, volumes: np.ndarray) -> None:
+    ids = people["participant_id"].to_numpy(dtype=str)
+    faults = [
+        f"probe: got one image as {ids[first]} and as {ids[second]}, expected an image to be there once: it would be "
+        f"tested by what it taught. Fit again with {ids[second]} in data.exclude."
+        for first, second in same_images(volumes)
+    ]
+    if faults:
+        raise CohortError(faults)
+
+
+def latents_against(run: Run, directory: Path, people: pd.DataFrame) -> np.ndarray:
+    """Returns the latents (n, d) that another run has of the same people.
+
+    Args:
+        run: the run that is probed.
+        directory: of the other run.
+        people: rows of the cohort's table that are probed.
+
+    Raises:
+        RunError: not a finished run. UsageError: it is the same run, lacks people, or divides them otherwise.
+    """
+    other = open_run(directory)
+    if other.directory.resolve() == run.directory.resolve():
+        raise UsageError("got the run itself, expected another. Name another run.", f"against={str(directory)!r}")
+    latents = other.load_latents()
+    rows = pd.Index(latents["scan_id"]).get_indexer(people["scan_id"])
+    names = people["participant_id"]
+    splits = [part.split.set_index("participant_id")["split"].reindex(names) for part in (run, other)]
+    lacking = names[rows < 0].tolist()
+    moved = names[(splits[0] != splits[1].to_numpy()).to_numpy() & (rows >= 0)].tolist()
+    faults = [
+        Fault(
+            f"{what} {some(who)}, expected {wanted}. Fit it on the same data with "
+            f"data.split.file={run.directory / 'split.tsv'}.",
+            f"against={str(directory)!r}",
+        )
+        for what, who, wanted in (
+            ("got no latents of", lacking, f"everyone who is probed in {run.directory}"),
+            ("got another split of", moved, "its encoder to have seen the same people"),
+        )
+        if who
+    ]
+    if faults:
+        raise UsageError(faults)
+    return latents["loc"][rows]

@@ -1,0 +1,80 @@
+"""The probe of a run on the people of its own cohort."""
+
+import dataclasses
+from collections.abc import Sequence
+
+from mrigen.probing.gathering import gather_inputs
+from mrigen.probing.inputs import ProbeInputs
+from mrigen.probing.learning_curve import ROWS, learning_curve
+from mrigen.probing.permutation import permutation_test
+from mrigen.probing.permutation_cache import PermutationCache
+from mrigen.probing.plan import ProbePlan, takes_plan
+from mrigen.probing.protocol import Refit, run_probe
+from mrigen.probing.result import ProbeResult, output_path
+from mrigen.probing.rows import build_rows, learner_of
+from mrigen.probing.sites import predict_site
+from mrigen.runs import Run
+from mrigen.system.progress import progress_bar
+
+
+@takes_plan
+def probe(run: Run, *, plan: ProbePlan, seed: int = 0) -> ProbeResult:
+    """Predicts the sex of people, or another target, from the latents of a run, beside baselines in the same folds.
+
+    Nothing is written but the figures of permutations, from which a test that broke off goes on (in the folder of the
+    run); `ProbeResult.write` writes the files.
+
+    Args:
+        run: a finished run.
+        target, confounds and the others: the fields of `ProbePlan`.
+        seed: of folds, posterior draws, permutations and bootstrap.
+        plan: the fields, all together.
+
+    Raises:
+        CohortError: the cohort is not that of the run, has too few people of a class, or the same image twice.
+        RunError: the run lacks a file.
+        UsageError: a field has no such value, or names something that the cohort does not have.
+
+    Example:
+        >>> result = probe(run, target="age", confounds=["sex"])  # doctest: +SKIP
+        >>> result.to_frame()  # doctest: +SKIP
+    """
+    return probe_people(run, gather_inputs(run, run.open_dataset(), seed, plan), plan, seed)
+
+
+def probe_people(
+    run: Run, inputs: ProbeInputs, plan: ProbePlan, seed: int = 0, refits: Sequence[Refit] = ()
+) -> ProbeResult:
+    """Returns the probe of a run; see `probe`.
+
+    Args:
+        run: a finished run.
+        inputs: of `gather_inputs` with the same seed and plan.
+        plan: what is asked.
+        seed: of folds, permutations and bootstrap.
+        refits: the folds of the nested protocol.
+    """
+    with progress_bar("Probing", 1, "fits") as advance:
+        result = run_probe(
+            inputs, seed=seed, plan=plan, refits=refits,
+            progress=lambda done, total: advance(0, completed=done, total=total),
+        )  # fmt: skip
+    found = {}
+    if plan.learning_curve:
+        plain = dataclasses.replace(inputs, latents_against=None)
+        rows = {name: row for name, row in build_rows(plain, ProbePlan(plan.target)).items() if name in ROWS}
+        with progress_bar("Learning from fewer people", 1, "fits") as advance:
+            found["learning_curve"] = learning_curve(
+                inputs, rows, seed=seed, progress=lambda done, total: advance(0, completed=done, total=total)
+            )
+    if plan.harmonise:
+        found["site_prediction"] = predict_site(inputs, seed)
+    if plan.permutations:
+        cache = PermutationCache(output_path(run.directory, plan.target, "_permutations.json"), inputs, seed)
+        with progress_bar("Permuting labels", plan.permutations, "permutations") as advance:
+            found["permutation"] = permutation_test(
+                learner_of(inputs.target)(inputs.latents), inputs.targets, inputs.groups, inputs.target,
+                plan.permutations, seed=seed, jobs=plan.jobs, progress=advance,
+                known=cache.read(), keep=cache.write,
+            )  # fmt: skip
+    return dataclasses.replace(result, plan=plan, directory=run.directory, **found)

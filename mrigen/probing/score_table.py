@@ -1,0 +1,17 @@
+"""The table of scores of a probe: its columns, and the protocols that its rows are of."""
+
+TRANSDUCTIVE, HELDOUT, LEAVE_SITE_OUT = "transductive", "heldout", "leave-site-out"
+EXTERNAL, NESTED = "external", "nested"
+PROTOCOLS = {
+    TRANSDUCTIVE: "repeated cross-validation over all people; transductive: the encoder saw images of test people",
+    HELDOUT: "encoder and probe fitted on training and validation people, scored once on held-out people",
+    LEAVE_SITE_OUT: "fitted on all other sites, scored on the site left out; the encoder saw images of test people",
+    NESTED: "cross-validation with the encoder fitted anew in every fold; nothing saw the people that are tested",
+    EXTERNAL: "encoder and probe fitted on people of the run, scored once on those of another cohort",
+}
+SCORE_COLUMNS = ("predictor", "protocol", "repeat", "participant_id", "score", "prediction", "target")
+
+
+def class_column(name: str) -> str:
+    """Returns the column that holds the scores of one class of three or more."""
+    return f"score.{name}"
