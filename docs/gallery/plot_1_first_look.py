@@ -45,7 +45,7 @@ run
 run.history[["elbo_nats", "kl_nats", "val_elbo_nats", "active_units"]].tail(3)
 
 # %%
-figure = run.plot_history()
+run.plot_history()
 
 # %%
 # The figures of people whom the fit never saw. ``explained_variance`` compares with the mean image:
@@ -61,7 +61,7 @@ run.metrics["heldout"]
 # drawn.
 
 samples = run.sample(4, seed=1)
-figure = samples.plot()
+samples.plot()
 
 # %%
 samples.to_frame()

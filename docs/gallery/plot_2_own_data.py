@@ -45,10 +45,10 @@ print(plan.forecast.in_words())
 # Every image is read and checked before the first step. All that is wrong is said at once, with the
 # place, what came, what was expected and what to do.
 
-broken = root / "sub-0002/anat/sub-0002_T1w.nii.gz"
+broken = root / "sub-phantom0002/anat/sub-phantom0002_T1w.nii.gz"
 whole = broken.read_bytes()
 broken.write_bytes(whole[: len(whole) // 2])
-empty = root / "sub-0005/anat/sub-0005_T1w.nii.gz"
+empty = root / "sub-phantom0005/anat/sub-phantom0005_T1w.nii.gz"
 empty.write_bytes(b"")
 
 try:
@@ -60,7 +60,9 @@ except mrigen.MrigenError as error:
 # Restore the files, or go on without these people. Who was left out is in the log and in
 # ``split.tsv``.
 
-run = mrigen.fit("smoke", data=root, exclude=["sub-0002", "sub-0005"], directory="runs/my-first", force=True)
+run = mrigen.fit(
+    "smoke", data=root, exclude=["sub-phantom0002", "sub-phantom0005"], directory="runs/my-first", force=True
+)
 run.split["split"].value_counts()
 
 # %%
@@ -77,5 +79,5 @@ run.subjects[["participant_id", "sex", "age", "head_volume_ml"]].head()
 # Paths or images go in, a table of latents comes out. The image goes through the preprocessing of
 # the run, whatever its orientation and resolution.
 
-new = sorted(Path(root).glob("sub-002*/anat/*_T1w.nii.gz"))
+new = sorted(Path(root).glob("sub-phantom002*/anat/*_T1w.nii.gz"))
 run.encode(new)

@@ -37,7 +37,7 @@ table.loc["transductive", columns].round(3)
 table.loc["heldout", columns].round(3)
 
 # %%
-figure = result.plot_roc()
+result.plot_roc()
 
 # %%
 # Is it more than size?
@@ -53,7 +53,7 @@ table.loc["transductive", columns].loc[rows].round(3)
 # Are the probabilities right?
 # ----------------------------
 
-figure = result.plot_calibration()
+result.plot_calibration()
 
 # %%
 # Other questions

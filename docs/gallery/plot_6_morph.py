@@ -25,7 +25,7 @@ run = mrigen.open_run("runs/first-look")
 # The decoded mean latents of each group: sharp, because they are the template, moved.
 
 templates = run.template(by="sex")
-figure = templates.plot()
+templates.plot()
 
 # %%
 # How a sample was moved
@@ -54,7 +54,7 @@ display = nilearn.plotting.plot_stat_map(
 root = Path("runs/other-bids")
 if not root.exists():
     mrigen.write_phantom_cohort(root, PhantomSettings(num_subjects=1, seed=99, zooms=2))
-head = root / "sub-0001/anat/sub-0001_T1w.nii.gz"
+head = root / "sub-phantom0001/anat/sub-phantom0001_T1w.nii.gz"
 masks = run.segment([head])
 display = nilearn.plotting.plot_roi(masks[0], bg_img=str(head), alpha=0.4, title="found")
 
@@ -63,7 +63,7 @@ display = nilearn.plotting.plot_roi(masks[0], bg_img=str(head), alpha=0.4, title
 
 import nibabel
 
-mask = root / "derivatives/phantom/sub-0001/anat/sub-0001_desc-brain_mask.nii.gz"
+mask = root / "derivatives/phantom/sub-phantom0001/anat/sub-phantom0001_desc-brain_mask.nii.gz"
 truth = np.asanyarray(nibabel.load(mask).dataobj) > 0
 found = np.asanyarray(masks[0].dataobj) > 0
 print(f"Dice {2 * (truth & found).sum() / (truth.sum() + found.sum()):.3f}")

@@ -17,12 +17,16 @@ import numpy as np
 import mrigen
 
 run = mrigen.fit(
-    "smoke",
+    "demo",
     directory="runs/conditions",
     force=True,
-    num_subjects=48,
+    num_subjects=60,
+    zooms=6,
+    volume_shape=[32, 38, 32],
+    blocks=2,
+    channels=[8, 16],
     epochs=12,
-    learning_rate=5e-3,
+    learning_rate=3e-3,
     condition=["sex", "site", "head_size"],
     invariant_to=["site"],
 )
@@ -40,10 +44,10 @@ women.to_frame().head(3)
 # %%
 figure, axes = plt.subplots(figsize=(5, 3))
 for name, samples in {"women": women, "men": men}.items():
-    brightness = [float((np.asanyarray(image.dataobj) > 0.2).sum()) * 0.512 for image in samples]
+    brightness = [float((np.asanyarray(image.dataobj) > 0.2).sum()) * 0.216 for image in samples]
     axes.hist(brightness, bins=8, alpha=0.6, label=name)
 axes.set(xlabel="voxels of brain in a sample (ml)", ylabel="samples")
-axes.legend()
+_ = axes.legend()
 
 # %%
 # As another scanner would show it
@@ -53,7 +57,7 @@ axes.legend()
 
 site = sorted(run.subjects["site"].unique())[-1]
 moved = run.transfer({"site": site}, keep_detail=True)
-figure = moved.plot()
+moved.plot()
 
 # %%
 # Do the latents still tell the site?

@@ -36,7 +36,7 @@ diagnosis = collapsed.diagnose()
 print(diagnosis)
 
 # %%
-figure = diagnosis.plot()
+diagnosis.plot()
 
 # %%
 # The repair
@@ -48,4 +48,4 @@ repaired = mrigen.open_run("runs/first-look").diagnose()
 print(repaired)
 
 # %%
-figure = repaired.plot()
+repaired.plot()
