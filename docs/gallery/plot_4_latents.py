@@ -55,7 +55,7 @@ maps = run.map_latents()
 maps.plot()
 
 # %%
-maps.correlations.sort_values("q").head()
+maps.correlations.sort_values("q")[["covariate", "latent", "statistic", "value", "q"]].head()
 
 # %%
 # From latents to heads
@@ -65,7 +65,7 @@ maps.correlations.sort_values("q").head()
 
 volume = maps.correlations.query("covariate == 'brain_volume'").sort_values("p").iloc[0]
 person = run.latents.iloc[0]
-step = run.latents[volume["latent"]].std() * np.sign(volume["correlation"])
+step = run.latents[volume["latent"]].std() * np.sign(volume["value"])
 changed = np.stack([person + amount * step * (person.index == volume["latent"]) for amount in (-2, 0, 2)])
 run.decode(changed).plot()
 

@@ -35,11 +35,12 @@ templates.plot()
 # where it is smaller.
 
 samples = run.sample(1, seed=2, fields=True)
-names = [path.name for path in samples.write("runs/morph-samples", force=True)]
-print("\n".join(names))
+samples.write("runs/morph-samples", force=True)
+files = sorted(Path("runs/morph-samples/sub-synth0001").rglob("*.nii.gz"))
+print("\n".join(path.name for path in files))
 
 # %%
-growth = next(Path("runs/morph-samples").rglob("*logjacobian_map.nii.gz"))
+growth = next(path for path in files if "logjacobian" in path.name)
 display = nilearn.plotting.plot_stat_map(
     str(growth), bg_img=samples[0], cut_coords=(0, -18, 12), cmap="RdBu_r", title="log-Jacobian", vmax=0.5
 )
