@@ -22,9 +22,10 @@ def decode(latents, run_directory, given, native_units, out, force):
     given = parse_given(given)
     run = find_run(run_directory)
     load_tensorflow()
-    from mrigen.generation.latent_files import decode as write
+    from mrigen.generation.decoding import DecodedLatents
 
-    paths = write(run, latents, out, given=given, native_units=native_units, force=force)
-    announce(f"Picture: {paths[0].parent / 'contact_sheet.png'}")
+    images = DecodedLatents(run, latents, given=given, native_units=native_units)
+    paths = images.write(out, force)
+    announce(f"Picture: {images.picture_path(out)}")
     for path in paths:
         click.echo(path)

@@ -28,7 +28,8 @@ def demo(overrides, run_directory):
     run = fit(recipe, Path(run_directory) if run_directory else new_run_directory("demo"), "demo")
     announce(describe_metrics(run.metrics))
     announce("2 of 3: ten synthetic heads (mrigen sample -n 10)")
-    paths = sample(run, 10)
+    samples = sample(run, 10)
+    samples.write()
     announce("3 of 3: sex from the latents, beside baselines (mrigen probe)")
     result = probe(run)
     result.write()
@@ -36,7 +37,7 @@ def demo(overrides, run_directory):
     announce("\nLook at:")
     for path in (
         run.directory / "metrics.json",
-        paths[0].parents[2] / "contact_sheet.png",
+        samples.picture_path(),
         run.directory / "probe_roc.png",
     ):
         announce(f"  {path}")

@@ -25,6 +25,9 @@ def encode(run_directory, data, mask, overrides, out, force):
     """
     run = find_run(run_directory)
     load_tensorflow()
-    from mrigen.generation.latent_files import encode as write
+    from mrigen.generation.encoding import encode as encode_people
+    from mrigen.runs.latents import LatentTable
 
-    click.echo(write(run, out, data, mask, overrides, force))
+    LatentTable.check_target(out, force)
+    for path in encode_people(run, data=data, mask=mask, overrides=overrides).write(out, force):
+        click.echo(path)

@@ -8,11 +8,11 @@ from mrigen_cli.common import common_options, find_run, load_tensorflow, run_opt
 @click.argument("first", metavar="A", type=click.Path())
 @click.argument("second", metavar="B", type=click.Path())
 @run_option
-@click.option("--steps", type=int, default=7, show_default=True, help="Heads, with both ends.")
+@click.option("--steps", "num_steps", type=int, default=7, show_default=True, help="Heads, with both ends.")
 @click.option("-o", "--out", type=click.Path(), help="Folder to write to.  [default: RUN/interpolations]")
 @click.option("--force", is_flag=True, help="Replace files that are there.")
 @common_options
-def interpolate(first, second, run_directory, steps, out, force):
+def interpolate(first, second, run_directory, num_steps, out, force):
     """Write the heads between two people, and print the path.
 
     A and B are participant ids of the run, or else image files. What is written is a NIfTI of four axes, which viewers
@@ -20,7 +20,7 @@ def interpolate(first, second, run_directory, steps, out, force):
     """
     run = find_run(run_directory)
     load_tensorflow()
-    from mrigen.generation.interpolation import interpolate as write
+    from mrigen.generation.interpolation import Interpolation
 
-    for path in write(run, first, second, steps, out, force):
+    for path in Interpolation(run, first, second, num_steps=num_steps).write(out, force):
         click.echo(path)

@@ -18,7 +18,7 @@ def latents(run_directory, seed, out, force):
     """
     run = find_run(run_directory)
     load_tensorflow()
-    from mrigen.analysis.latent_maps import write_latent_maps
+    from mrigen.analysis.latent_maps import LatentMaps
 
-    for path in write_latent_maps(run, out, seed=seed, force=force):
+    for path in LatentMaps(run, seed=seed).write(out, force):
         click.echo(path)

@@ -21,7 +21,7 @@ def reconstruct(images, run_directory, given, out, force):
     given = parse_given(given)
     run = find_run(run_directory)
     load_tensorflow()
-    from mrigen.generation.reconstruction import reconstruct as write
+    from mrigen.generation.reconstruction import Reconstructions
 
-    for path in write(run, images, out, given=given, force=force):
+    for path in Reconstructions(run, images, given=given).write(out, force):
         click.echo(path)

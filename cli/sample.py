@@ -26,21 +26,20 @@ def sample(num_samples, run_directory, seed, out, temperature, density, given, c
     given = parse_given(given)
     run = find_run(run_directory)
     load_tensorflow()
-    from mrigen.generation.sampling import sample as draw
+    from mrigen.generation.sampling import Samples
 
-    paths = draw(
+    samples = Samples(
         run,
         num_samples,
         seed=seed,
         temperature=temperature,
         density=density,
         given=given,
-        directory=out,
         native_units=native_units,
         fields=fields,
-        force=force,
     )
-    announce(f"Picture: {paths[0].parents[2] / 'contact_sheet.png'}")
+    paths = samples.write(out, force)
+    announce(f"Picture: {samples.picture_path(out)}")
     if check:
         from mrigen.probing import check_samples
 

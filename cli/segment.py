@@ -18,7 +18,7 @@ def segment(images, run_directory, out, regions, force):
     """
     run = find_run(run_directory)
     load_tensorflow()
-    from mrigen.analysis.segmentation import segment as write_masks
+    from mrigen.analysis.segmentation import Segmentations
 
-    for path in write_masks(run, images, out, force, regions):
+    for path in Segmentations(run, images, regions=regions).write(out, force):
         click.echo(path)

@@ -14,7 +14,7 @@ def template(run_directory, by, out, force):
     """Write the mean head of a run, or one for each group, as NIfTI, and print the paths."""
     run = find_run(run_directory)
     load_tensorflow()
-    from mrigen.generation.templates import write_templates
+    from mrigen.generation.templates import Templates
 
-    for path in write_templates(run, by, out, force):
+    for path in Templates(run, by=by).write(out, force):
         click.echo(path)

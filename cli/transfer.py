@@ -28,9 +28,10 @@ def transfer(run_directory, given, split, keep_detail, out, force):
     given = parse_given(given)
     run = find_run(run_directory)
     load_tensorflow()
-    from mrigen.generation.transfer import transfer as write
+    from mrigen.generation.transfer import Transfer
 
-    paths = write(run, given, split=split, keep_detail=keep_detail, directory=out, force=force)
-    announce(f"Picture: {paths[0].parent / 'transfer.png'}")
+    transferred = Transfer(run, given, split=split, keep_detail=keep_detail)
+    paths = transferred.write(out, force)
+    announce(f"Picture: {transferred.picture_path(out)}")
     for path in paths:
         click.echo(path)

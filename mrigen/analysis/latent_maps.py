@@ -1,16 +1,18 @@
 """What latents have to do with what is known of people: maps to look at, and a table of correlations."""
 
+import functools
 import logging
 import os
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 from scipy import stats
 
 from mrigen.data.covariates import COLUMNS
 from mrigen.errors import UsageError
-from mrigen.imaging.figures import draw_maps
+from mrigen.imaging.figures import plot_maps, save_figure
 from mrigen.runs import Run
 from mrigen.runs.encoding import latent_names
 from mrigen.system.files import refuse_taken, write_table
@@ -21,53 +23,145 @@ logger = logging.getLogger(__name__)
 TESTED = {**COLUMNS, "brain_volume": "brain_volume_ml"}
 TITLES = {"sex": "sex", "age": "age (years)", "head_size": "head size (ml)", "site": "site"}
 FEWEST_PEOPLE = 4
+FILES = ("map_pca.png", "map_umap.png", "map.tsv", "correlations.tsv")
 
 
-def write_latent_maps(
-    run: Run, directory: str | os.PathLike | None = None, *, seed: int = 0, force: bool = False
-) -> list[Path]:
-    """Writes maps of the latents, where people lie on them, and what latents correlate with; returns the paths.
+def map_latents(run: Run, *, seed: int = 0) -> "LatentMaps":
+    """Returns maps of the latents, where people lie on them, and what latents correlate with.
 
     Everyone of the run is on the maps, with the first image.
 
     Args:
         run: a finished run.
-        directory: where to write `map_pca.png`, `map_umap.png` (where umap-learn is installed), `map.tsv` (the places
-            of people) and `correlations.tsv` (see `correlate`); RUN/latents by default.
         seed: of UMAP.
-        force: whether files of that name are replaced.
 
     Raises:
-        UsageError: fewer than 4 people, or a file is there already.
+        UsageError: fewer than 4 people.
     """
-    directory = Path(directory) if directory is not None else run.directory / "latents"
-    names = ("map_pca.png", "map_umap.png", "map.tsv", "correlations.tsv")
-    picture, umap_picture, places, table = (directory / name for name in names)
-    refuse_taken([picture, umap_picture, places, table], force)
-    people, loc = first_images(run)
-    if len(people) < FEWEST_PEOPLE:
-        raise UsageError(f"{run.directory}: got {len(people)} people, expected {FEWEST_PEOPLE} or more for a map.")
-    points, shares = principal_map(loc)
-    neighbours = umap_map(loc, seed)
-    correlations = correlate(loc, people)
-    _log_strongest(correlations)
+    return LatentMaps(run, seed=seed).prepare()
 
-    colours = {
-        TITLES[name]: people[column].to_numpy()
-        for name, column in COLUMNS.items()
-        if column in people and people[column].notna().any()
-    }
-    axes = [f"component {number}, {100.0 * share:.0f} % of variance" for number, share in enumerate(shares, start=1)]
-    draw_maps(picture, points, colours, axes)
-    frame = people[["scan_id", "participant_id"]].assign(pc1=points[:, 0], pc2=points[:, 1])
-    written = [picture]
-    if neighbours is not None:
-        draw_maps(umap_picture, neighbours, colours, ["UMAP 1", "UMAP 2"])
-        frame = frame.assign(umap1=neighbours[:, 0], umap2=neighbours[:, 1])
-        written.append(umap_picture)
-    write_table(places, frame)
-    write_table(table, correlations)
-    return [*written, places, table]
+
+class LatentMaps:
+    """Maps of the latents, and what latents go with; see `map_latents`, whose arguments it takes. They are made when
+    they are asked for.
+
+    Attributes:
+        run, seed: as they were given.
+    """
+
+    folder = "latents"
+
+    def __init__(self, run: Run, *, seed: int = 0):
+        self.run = run
+        self.seed = seed
+
+    def prepare(self) -> "LatentMaps":
+        """Makes everything now, says in the log what was found, and returns itself."""
+        _ = self.points, self.correlations
+        return self
+
+    @functools.cached_property
+    def _people(self) -> tuple[pd.DataFrame, np.ndarray]:
+        people, loc = first_images(self.run)
+        if len(people) < FEWEST_PEOPLE:
+            raise UsageError(
+                f"{self.run.directory}: got {len(people)} people, expected {FEWEST_PEOPLE} or more for a map."
+            )
+        return people, loc
+
+    @functools.cached_property
+    def _principal(self) -> tuple[np.ndarray, np.ndarray]:
+        return principal_map(self._people[1])
+
+    @functools.cached_property
+    def _neighbours(self) -> np.ndarray | None:
+        return umap_map(self._people[1], self.seed)
+
+    @property
+    def points(self) -> pd.DataFrame:
+        """Where people lie: scan_id, participant_id, pc1, pc2 and, where umap-learn is installed, umap1, umap2."""
+        points, neighbours = self._principal[0], self._neighbours
+        frame = self._people[0][["scan_id", "participant_id"]].assign(pc1=points[:, 0], pc2=points[:, 1])
+        return frame if neighbours is None else frame.assign(umap1=neighbours[:, 0], umap2=neighbours[:, 1])
+
+    @functools.cached_property
+    def correlations(self) -> pd.DataFrame:
+        """What latents go with; see `correlate`."""
+        people, loc = self._people
+        correlations = correlate(loc, people)
+        _log_strongest(correlations)
+        return correlations
+
+    def to_frame(self) -> pd.DataFrame:
+        """Returns `correlations`."""
+        return self.correlations
+
+    def __repr__(self) -> str:
+        return f"LatentMaps({self.run.directory})"
+
+    def _repr_html_(self) -> str:
+        strongest = self.correlations.sort_values("q", kind="stable").head(10)
+        return f"<p>{self!r}: what latent variables go with, strongest first</p>{strongest.to_html(index=False)}"
+
+    def plot(self, method: str = "pca") -> Figure:
+        """Returns a figure of a map, once for each covariate.
+
+        Args:
+            method: "pca" (principal components) or "umap".
+
+        Raises:
+            UsageError: another method, or UMAP is not installed.
+        """
+        if method not in ("pca", "umap"):
+            raise UsageError(f"got {method}, expected pca or umap.", "method")
+        people = self._people[0]
+        colours = {
+            TITLES[name]: people[column].to_numpy()
+            for name, column in COLUMNS.items()
+            if column in people and people[column].notna().any()
+        }
+        if method == "pca":
+            points, shares = self._principal
+            axes = [f"component {row}, {100.0 * share:.0f} % of variance" for row, share in enumerate(shares, start=1)]
+            return plot_maps(points, colours, axes)
+        if self._neighbours is None:
+            raise UsageError("got umap, expected umap-learn to be there: python -m pip install umap-learn.", "method")
+        return plot_maps(self._neighbours, colours, ["UMAP 1", "UMAP 2"])
+
+    def target(self, directory: str | os.PathLike | None = None) -> Path:
+        """Returns the directory that is written to."""
+        return self.run.directory / self.folder if directory is None else Path(directory)
+
+    def check_target(self, directory: str | os.PathLike | None = None, force: bool = False) -> None:
+        """Refuses what `write` would refuse, before anything is made.
+
+        Raises:
+            UsageError: a file is there already.
+        """
+        refuse_taken([self.target(directory) / name for name in FILES], force)
+
+    def write(self, directory: str | os.PathLike | None = None, force: bool = False) -> list[Path]:
+        """Writes the maps and tables, and returns the paths.
+
+        Args:
+            directory: where to write `map_pca.png`, `map_umap.png` (where umap-learn is installed), `map.tsv` (see
+                `points`) and `correlations.tsv`; RUN/latents by default.
+            force: whether files of that name are replaced.
+
+        Raises:
+            UsageError: fewer than 4 people, or a file is there already.
+        """
+        self.check_target(directory, force)
+        self.prepare()
+        picture, umap_picture, points, table = (self.target(directory) / name for name in FILES)
+        save_figure(self.plot("pca"), picture)
+        written = [picture]
+        if self._neighbours is not None:
+            save_figure(self.plot("umap"), umap_picture)
+            written.append(umap_picture)
+        write_table(points, self.points)
+        write_table(table, self.correlations)
+        return [*written, points, table]
 
 
 def first_images(run: Run) -> tuple[pd.DataFrame, np.ndarray]:

@@ -1,87 +1,149 @@
-"""Brain masks and regions of new heads, by label propagation through a morphing model's template."""
+"""Brain masks and regions of new images, by label propagation through a template that the model warps."""
 
 import dataclasses
-import itertools
 import os
-import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Sequence
 from pathlib import Path
 
 import keras
 import numpy as np
+import pandas as pd
 import tensorflow as tf
-from scipy import ndimage
+from matplotlib.figure import Figure
 
-from mrigen.data.checking import find_faults
+from mrigen.analysis.atlas import Carrier, cropped, load_atlas, load_regions, reach, starting_at, warp_volume
 from mrigen.data.preprocess import grid_affine, prepare_volume, resample
-from mrigen.errors import CohortError, RunError, UsageError
-from mrigen.imaging.volumes import Volume, apply_affine, read_grid, read_volume, write_volume
-from mrigen.layers import bending, warp
-from mrigen.models import MorphingAutoencoder
+from mrigen.errors import CohortError, UsageError
+from mrigen.generation.images import Images
+from mrigen.imaging.figures import plot_contact_sheet
+from mrigen.imaging.volumes import (
+    ImageLike,
+    Nifti1Image,
+    Volume,
+    make_image,
+    read_grid,
+    read_volume,
+    to_canonical,
+    write_image,
+)
+from mrigen.layers import bending
 from mrigen.runs import Run
-from mrigen.runs.images import check_different, stem_of
-from mrigen.system.files import atomic_path, refuse_taken
+from mrigen.runs.images import NamedImage, check_different, find_image_faults, name_images
+from mrigen.system.files import refuse_taken
 from mrigen.system.progress import progress_bar
 
-# Where the average of the training people's masks is kept in the run: a probability for each voxel of the template.
-ATLAS = "atlas_brain.nii.gz"
-# Likewise of each region: labels (k,), and probability (x, y, z, k), 255 for certain.
-REGIONS = "atlas_regions.npz"
-# Voxels kept around a region that is cut out.
-CROP_MARGIN = 8
-# Steps of Adam that bring the template closer to a head than the encoder's guess, and how long they are.
+# Steps of Adam that bring the template closer to an image than the encoder's guess, and how long they are.
 FIT_STEPS = 60
 FIT_RATE = 0.03
+# Images in a figure: two volumes each.
+MOST_PICTURED = 8
 
 
-def segment(
-    run: Run,
-    images: Iterable[str | os.PathLike],
-    directory: str | os.PathLike | None = None,
-    force: bool = False,
-    regions: bool = False,
-) -> list[Path]:
-    """Writes a brain mask for each image, and returns the paths of what was written.
+def segment(run: Run, images: Sequence[ImageLike], *, regions: bool = False) -> "Segmentations":
+    """Returns a brain mask for each image.
 
     The masks of the training people, carried into the template and averaged once (kept in the run), are carried from
-    there to each image, on whose own grid the mask (uint8, 1 inside) is written.
+    there to each image, on whose own grid the mask (uint8, 1 inside) lies.
 
     Args:
-        run: a finished run of a morphing model, whose cohort has masks (`data.mask`).
-        images: NIfTI files of heads such as those of the run, in any orientation and resolution.
-        directory: where to write `<name>_desc-brain_mask.nii.gz`; RUN/segmentations by default.
-        force: whether files of that name are replaced.
-        regions: whether to write `<name>_dseg.nii.gz` as well (int32, the labels of the cohort's masks, 0 outside):
-            at each voxel of the mask the likeliest label.
+        run: a finished run of a model that warps a template, whose cohort has masks (`data.mask`).
+        images: such as those of the run, in any orientation and resolution: files or nibabel images.
+        regions: whether to find the regions of the cohort's label maps as well.
 
     Raises:
-        UsageError: the run is of another kind or without masks (or regions), two images share a name, or a file is
-            there already.
-        CohortError: an image is unfit; nothing is written then.
+        UsageError: the run is of another kind or without masks (or regions), or two images share a name.
+        CohortError: an image is unfit.
     """
-    directory = Path(directory) if directory is not None else run.directory / "segmentations"
-    images = [Path(image) for image in images]
-    endings = ["desc-brain_mask", "dseg"] if regions else ["desc-brain_mask"]
-    targets = [[directory / f"{stem_of(image)}_{ending}.nii.gz" for ending in endings] for image in images]
-    check_different(images)
-    refuse_taken((path for target in targets for path in target), force)
-    segmenter = Segmenter(run, regions=regions)
-    faults = []
-    for image in images:
-        try:
-            faults += find_faults(image, read_volume(image))
-        except CohortError as error:
-            faults += error.faults
-    if faults:
-        raise CohortError(faults)
-    with progress_bar("Segmenting", len(images)) as advance:
-        for image, target in zip(images, targets, strict=True):
-            found = segmenter(image)
-            write_volume(target[0], (found.brain > 0.5).astype(np.uint8), read_grid(image)[1])
-            if found.regions is not None:
-                write_volume(target[1], found.regions, read_grid(image)[1])
-            advance(1)
-    return [path for target in targets for path in target]
+    return Segmentations(run, images, regions=regions).prepare()
+
+
+class Segmentations(Images):
+    """Brain masks, each on the grid of its image; see `segment`, whose arguments it takes. They are found when they are
+    asked for; the newest is kept.
+
+    `write` makes `<name>_desc-brain_mask.nii.gz` and, with regions, `<name>_dseg.nii.gz` of each, in RUN/segmentations
+    by default.
+    """
+
+    folder = "segmentations"
+
+    def __init__(self, run: Run, images: Sequence[ImageLike], *, regions: bool = False):
+        self._images = name_images(images)
+        check_different(self._images)
+        _check_template(run)
+        super().__init__(run, [image.stem for image in self._images])
+        self.with_regions = regions
+        self._segmenter: Segmenter | None = None
+        self._newest: tuple[int, Segmentation] | None = None
+
+    def prepare(self) -> "Segmentations":
+        if self._segmenter is None:
+            faults = find_image_faults(self._images)
+            if faults:
+                raise CohortError(faults)
+            self._segmenter = Segmenter(self.run, regions=self.with_regions)
+        return self
+
+    def segmentation(self, index: int) -> "Segmentation":
+        """Returns what was found in an image, as arrays."""
+        index = range(len(self))[index]
+        if self._newest is None or self._newest[0] != index:
+            self.prepare()
+            self._newest = index, self._segmenter(self._images[index])
+        return self._newest[1]
+
+    def make(self, index: int) -> Nifti1Image:
+        return make_image(self._mask(index), read_grid(self._images[index].image)[1])
+
+    def _mask(self, index: int) -> np.ndarray:
+        return (self.segmentation(index).brain > 0.5).astype(np.uint8)
+
+    def regions(self, index: int) -> Nifti1Image:
+        """Returns the regions of an image (int32, the labels of the cohort's masks, 0 outside): at each voxel of the
+        mask the likeliest label.
+
+        Raises:
+            UsageError: regions were not asked for.
+        """
+        if not self.with_regions:
+            raise UsageError("got masks alone, expected regions. Ask for them with `regions=True`.")
+        return make_image(self.segmentation(index).regions, read_grid(self._images[index].image)[1])
+
+    def plot(self) -> Figure:
+        """Returns a figure of the first images and what lies inside of their masks."""
+        pictures, titles, zooms = [], [], None
+        for index in range(min(MOST_PICTURED, len(self))):
+            volume = self._images[index].read()
+            inside = to_canonical(Volume(self._mask(index), read_grid(self._images[index].image)[1])).array
+            low, high = np.percentile(volume.array, (0.5, 99.5))
+            shown = np.clip((volume.array - low) / max(high - low, np.finfo(np.float32).tiny), 0.0, 1.0)
+            pictures += [shown, shown * inside]
+            titles += [self.names[index], "brain"]
+            zooms = zooms or volume.zooms
+        return plot_contact_sheet(pictures, titles, zooms, columns=4)
+
+    def _names_frame(self) -> pd.DataFrame:
+        return pd.DataFrame({"name": self.names, "image": [image.name for image in self._images]})
+
+    def _targets(self, directory: str | os.PathLike | None) -> list[list[Path]]:
+        directory = self.target(directory)
+        endings = ["desc-brain_mask", "dseg"] if self.with_regions else ["desc-brain_mask"]
+        return [[directory / f"{name}_{ending}.nii.gz" for ending in endings] for name in self.names]
+
+    def paths(self, directory: str | os.PathLike | None = None) -> list[Path]:
+        """Returns the files that `write` makes: of each image the mask and, with regions, the regions."""
+        return [path for target in self._targets(directory) for path in target]
+
+    def check_target(self, directory: str | os.PathLike | None = None, force: bool = False) -> None:
+        refuse_taken(self.paths(directory), force)
+
+    def _write(self, directory: Path) -> None:
+        with progress_bar("Segmenting", len(self)) as advance:
+            for index, target in enumerate(self._targets(directory)):
+                write_image(target[0], self.make(index))
+                if self.with_regions:
+                    write_image(target[1], self.regions(index))
+                advance(1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,6 +159,14 @@ class Segmentation:
     regions: np.ndarray | None
 
 
+def _check_template(run: Run) -> None:
+    if not run.recipe.model.warps_template:
+        raise UsageError(
+            f"{run.directory}: got a run of kind {run.recipe.model.kind}, expected kind morph: only that has a "
+            "template to carry labels by. Fit the recipe morph, or name another run with `run`."
+        )
+
+
 class Segmenter:
     """Carries the atlas of a run to new heads.
 
@@ -110,44 +180,38 @@ class Segmenter:
     """
 
     def __init__(self, run: Run, fit_steps: int = FIT_STEPS, regions: bool = False):
-        if run.recipe.model.kind != "morph":
-            raise UsageError(
-                f"{run.directory}: got a run of kind {run.recipe.model.kind}, expected kind morph: only that has a "
-                "template to carry labels by. Fit the recipe morph, or name another run with --run."
-            )
+        _check_template(run)
         self.run = run
         self.model = run.load_model()
         self.fit = TemplateFit(self.model, fit_steps)
-        path = run.directory / ATLAS
-        if not path.is_file():
-            write_volume(path, make_atlas(run, self.model), run.affine)
-        self.atlas = read_volume(path).array
+        self.atlas = load_atlas(run, self.model)
         self.labels, self.parts = None, []
         if regions:
-            self.labels, probability = _load_regions(run, self.model)
+            self.labels, probability = load_regions(run, self.model)
             voxels = np.eye(4)
-            self.parts = [_cropped(Volume(part, voxels), margin=1) for part in np.moveaxis(probability, -1, 0)]
+            self.parts = [cropped(Volume(part, voxels), margin=1) for part in np.moveaxis(probability, -1, 0)]
 
-    def __call__(self, image: str | os.PathLike) -> Segmentation:
-        """Returns what is found in a file of a head."""
+    def __call__(self, image: ImageLike | NamedImage) -> Segmentation:
+        """Returns what is found in an image."""
+        image = image.image if isinstance(image, NamedImage) else image
         settings = self.run.recipe.preprocess
         prepared = prepare_volume(read_volume(image), None, settings, apply_mask=False)
         displacement = self.model.displacement(self.fit(prepared.array[None, ..., None].astype(np.float32) / 255.0))
         shape, affine = read_grid(image)
         grid = grid_affine(prepared.centre, settings.zooms, settings.volume_shape)
 
-        brain = resample(Volume(_warp(self.atlas, displacement), grid), affine, shape)
+        brain = resample(Volume(warp_volume(self.atlas, displacement), grid), affine, shape)
         if self.labels is None:
             return Segmentation(brain, None)
         regions, best = np.zeros(shape, np.int32), np.zeros(shape, np.float32)
-        carrier = _Carrier(displacement)
+        carrier = Carrier(displacement)
         for label, part in zip(self.labels, self.parts, strict=True):
             box, seen = carrier.see(part.array, part.affine[:3, 3].astype(int))
-            part = _cropped(Volume(seen, _starting_at(grid, [side.start for side in box])))
-            place, place_affine = _reach(part, affine, shape)
-            probability = resample(part, place_affine, best[place].shape)
-            likelier = probability > best[place]
-            regions[place][likelier], best[place][likelier] = label, probability[likelier]
+            part = cropped(Volume(seen, starting_at(grid, [side.start for side in box])))
+            reached, reached_affine = reach(part, affine, shape)
+            probability = resample(part, reached_affine, best[reached].shape)
+            likelier = probability > best[reached]
+            regions[reached][likelier], best[reached][likelier] = label, probability[likelier]
         return Segmentation(brain, np.where(brain > 0.5, regions, 0))
 
 
@@ -161,7 +225,7 @@ class TemplateFit:
         model: trained. steps: of Adam.
     """
 
-    def __init__(self, model: MorphingAutoencoder, steps: int = FIT_STEPS):
+    def __init__(self, model, steps: int = FIT_STEPS):
         self.model = model
         self.steps = steps
         self.z = keras.Variable(np.zeros((1, model.latent_size), np.float32), dtype="float32")
@@ -195,161 +259,3 @@ class TemplateFit:
         variables = [self.z, self.extra]
         gradients = tape.gradient(nats, [variable.value for variable in variables])
         self.optimizer.apply(gradients, variables)
-
-
-def make_atlas(run: Run, model: MorphingAutoencoder) -> np.ndarray:
-    """Returns how many of the training people have brain at each voxel of the template, (x, y, z) float32, 0 to 1.
-
-    Raises:
-        UsageError: no training person has a mask. CohortError: a mask is gone or damaged.
-    """
-    total, count = 0.0, 0
-    for mask, grid, back in _training_masks(run, model):
-        inside = resample(Volume((mask.array > 0).astype(np.float32), mask.affine), grid, run.grid["volume_shape"])
-        total = total + _warp(inside, back)
-        count += 1
-    return (total / count).astype(np.float32)
-
-
-def make_regions(run: Run, model: MorphingAutoencoder) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the labels (k,) int32 of the training people's masks, and how many of the people have each at each voxel
-    of the template, (x, y, z, k) float32, 0 to 1.
-
-    Raises:
-        UsageError: no training person has a mask, or the masks have one label only. CohortError: see `make_atlas`.
-    """
-    totals: dict[int, np.ndarray] = {}
-    count = 0
-    with progress_bar("Averaging the regions of the training people", run.metrics["num_subjects"]["train"]) as advance:
-        for mask, grid, back in _training_masks(run, model):
-            labels = Volume(np.rint(mask.array).astype(np.int32), mask.affine)
-            carrier = _Carrier(back)
-            for label, place in enumerate(ndimage.find_objects(labels.array), start=1):
-                if place is None:
-                    continue
-                part = _cropped(labels, place)
-                inside = Volume((part.array == label).astype(np.float32), part.affine)
-                box, affine = _reach(inside, grid, run.grid["volume_shape"])
-                starts, stops = zip(*((side.start, side.stop) for side in box), strict=True)
-                on_grid = resample(inside, affine, np.subtract(stops, starts))
-                if not on_grid.size:  # Beyond the grid.
-                    continue
-                if label not in totals:
-                    totals[label] = np.zeros(run.grid["volume_shape"], np.float32)
-                box, seen = carrier.see(on_grid, starts)
-                totals[label][box] += seen
-            count += 1
-            advance(1)
-    if len(totals) < 2:
-        raise UsageError(
-            f"{run.directory}: got masks with one label ({min(totals)}), expected label maps of several regions. "
-            "Leave --regions away, or fit again with data.mask naming label maps."
-        )
-    labels = sorted(totals)
-    return np.array(labels, np.int32), np.stack([totals[label] for label in labels], axis=-1) / np.float32(count)
-
-
-def _load_regions(run: Run, model: MorphingAutoencoder) -> tuple[np.ndarray, np.ndarray]:
-    """Returns what `make_regions` returns, made once and kept in the run to 1/255."""
-    path = run.directory / REGIONS
-    if not path.is_file():
-        labels, probability = make_regions(run, model)
-        with atomic_path(path) as temporary, open(temporary, "wb") as file:
-            np.savez_compressed(file, labels=labels, probability=np.rint(255.0 * probability).astype(np.uint8))
-    try:
-        with np.load(path, allow_pickle=False) as content:
-            return content["labels"], content["probability"].astype(np.float32) / 255.0
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise RunError(
-            f"{path}: cannot be read ({error}), expected regions. Delete the file; it is made anew."
-        ) from None
-
-
-def _training_masks(run: Run, model: MorphingAutoencoder) -> Iterator[tuple[Volume, np.ndarray, tf.Tensor]]:
-    """Yields the mask of each training person that has one, the affine of the person's grid, and the displacement
-    (1, x, y, z, 3) that carries the grid into the template."""
-    latents = run.load_latents("train")
-    people = run.subjects.set_index("scan_id").loc[latents["scan_id"]]
-    told = run.conditions(latents["scan_id"])
-    found = False
-    for row, (z, person) in enumerate(zip(latents["loc"], people.itertuples(), strict=True)):
-        if isinstance(person.mask_path, str):
-            found = True
-            centre = (person.centre_x, person.centre_y, person.centre_z)
-            grid = grid_affine(centre, run.grid["zooms"], run.grid["volume_shape"])
-            # From the head to the template: the flow backwards.
-            condition = None if told is None else told[row : row + 1]
-            velocity, _ = model.fields(z[None], condition=condition)
-            yield read_volume(person.mask_path), grid, model.displacement(-velocity)
-    if not found:
-        raise UsageError(
-            f"{run.directory}: none of the training people has a mask, expected masks to learn from. "
-            "Fit again with data.mask."
-        )
-
-
-def _cropped(volume: Volume, place: tuple[slice, ...] | None = None, margin: int = CROP_MARGIN) -> Volume:
-    """Returns the part of a volume around what is not 0, for speed: resampled, it is the same (0 outside).
-
-    Args:
-        volume: mostly 0.
-        place: where it is not, if that is known.
-        margin: voxels kept around it.
-    """
-    if place is None:
-        place = ndimage.find_objects((volume.array > 0).astype(np.int8))
-        place = place[0] if place else (slice(0, 1),) * 3
-    # Room for the smoothing before a coarser grid, and for the interpolation.
-    starts = [max(0, side.start - margin) for side in place]
-    stops = [side.stop + margin for side in place]
-    return Volume(volume.array[tuple(map(slice, starts, stops))], _starting_at(volume.affine, starts))
-
-
-def _reach(volume: Volume, affine: np.ndarray, shape) -> tuple[tuple[slice, ...], np.ndarray]:
-    """Returns the part of the grid of `affine` and `shape` that a volume reaches, and the affine of that part."""
-    corners = np.array(list(itertools.product(*((-1, side) for side in volume.array.shape))))
-    corners = apply_affine(np.linalg.inv(affine) @ volume.affine, corners)
-    starts = np.clip(np.floor(corners.min(axis=0)), 0, shape).astype(int)
-    stops = np.clip(np.ceil(corners.max(axis=0)) + 1, starts, shape).astype(int)
-    return tuple(map(slice, starts, stops)), _starting_at(affine, starts)
-
-
-def _starting_at(affine: np.ndarray, starts) -> np.ndarray:
-    """Returns the affine of the part of a grid that begins at voxel `starts`."""
-    affine = affine.copy()
-    affine[:3, 3] = apply_affine(affine, starts)
-    return affine
-
-
-def _warp(volume: np.ndarray, displacement) -> np.ndarray:
-    """Returns `volume` (x, y, z) warped by a displacement (1, x, y, z, 3)."""
-    return warp(tf.constant(volume[None, ..., None], tf.float32), displacement)[0, ..., 0].numpy()
-
-
-class _Carrier:
-    """Warps small parts of a grid, whose other voxels are 0, as `warp` does, at the cost of the parts.
-
-    Args:
-        displacement: (1, x, y, z, 3) voxels.
-    """
-
-    def __init__(self, displacement):
-        displacement = np.asarray(displacement)[0]
-        shape = np.array(displacement.shape[:3])
-        self.farthest = int(np.ceil(np.abs(displacement).max())) + 1
-        # Where each voxel looks; beyond the edge the nearest voxel counts.
-        self.places = np.clip(np.moveaxis(np.indices(shape), 0, -1) + displacement, 0.0, shape - 1.0)
-
-    def see(self, part: np.ndarray, starts) -> tuple[tuple[slice, ...], np.ndarray]:
-        """Returns the voxels of the grid around those that look at a part (a, b, c), and what they see, float32.
-
-        Args:
-            part: what is not 0. starts: its first voxel.
-        """
-        starts, sides = np.asarray(starts), np.array(part.shape)
-        box = tuple(map(slice, np.maximum(starts - self.farthest, 0), np.maximum(starts + sides + self.farthest, 0)))
-        places = self.places[box] - starts
-        looks = np.all((places > -1.0) & (places < sides), axis=-1)
-        seen = np.zeros(looks.shape, np.float32)
-        seen[looks] = ndimage.map_coordinates(part, places[looks].T, order=1, mode="grid-constant")
-        return box, seen

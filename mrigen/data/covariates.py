@@ -1,7 +1,9 @@
-"""What is known of people beside their images, as vectors that a model can be told."""
+"""What is known of people beside their images, as vectors that condition a model."""
 
+import contextlib
 import dataclasses
 from collections.abc import Mapping, Sequence
+from numbers import Real
 
 import numpy as np
 import pandas as pd
@@ -11,8 +13,8 @@ from mrigen.errors import CohortError, UsageError
 # The column of the table that each covariate is in.
 COLUMNS = {"sex": "sex", "age": "age", "head_size": "head_volume_ml", "site": "site"}
 UNITS = {"age": "years", "head_size": "ml"}
-# Standard deviations within which people's numbers are alike.
-LIKENESS = 0.2
+# Standard deviations within which people's numbers are alike, where someone is drawn.
+DRAW_WIDTH = 0.2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,8 +54,8 @@ class Covariate:
 class Covariates:
     """Some covariates, and how people's values become vectors.
 
-    Sex is 1 (M) or -1 (F); age and head size are standardised by the training people, with a 1 behind; site is a 1 in
-    its own place. Whatever is unknown is 0.
+    Sex is 1 (M) or -1 (F); age and head size are standardised by the training people, with a 1 behind; site is one-hot.
+    Whatever is unknown is 0.
 
     Attributes:
         parts: in the order of the vector.
@@ -110,19 +112,20 @@ class Covariates:
         """Refuses what has no meaning for these people.
 
         Raises:
-            UsageError: another covariate, or a value that no training person has.
+            UsageError: another covariate, a value that no training person has, or no number where it takes one.
         """
         parts = {part.name: part for part in self.parts}
         for name, value in given.items():
             if name not in parts:
-                raise UsageError(
-                    f"--given {name}={value}: got {name}, expected one of {', '.join(parts)}. Leave it out."
-                )
+                raise _fault(given, name, f"got {name}, expected one of {', '.join(parts)}. Leave it out.")
             levels = parts[name].levels
-            if levels is not None and value not in levels:
-                raise UsageError(
-                    f"--given {name}={value}: got {value}, expected one of {', '.join(levels)}: others were not among "
-                    "the training people."
+            if levels is None:
+                _check_number(given, name)
+            elif value not in levels:
+                raise _fault(
+                    given,
+                    name,
+                    f"got {value}, expected one of {', '.join(levels)}: others were not among the training people.",
                 )
 
     def draw(
@@ -146,7 +149,7 @@ class Covariates:
             ) / part.deviation
             distance = np.where(np.isfinite(distance), distance, np.inf)
             # From the nearest on, so that someone is left wherever the value lies.
-            weights *= np.exp(-0.5 * ((np.abs(distance) - np.abs(distance).min()) / LIKENESS) ** 2)
+            weights *= np.exp(-0.5 * ((np.abs(distance) - np.abs(distance).min()) / DRAW_WIDTH) ** 2)
         if not weights.sum() > 0:
             return as_table(given)
         person = people.iloc[[generator.choice(len(people), p=weights / weights.sum())]]
@@ -179,6 +182,37 @@ def _covariate(name: str, people: pd.DataFrame) -> Covariate:
     )
 
 
+def clean_given(given: Mapping[str, str | float] | None) -> dict[str, str | float]:
+    """Returns covariates that were given, numbers as float where the covariate has numbers.
+
+    Raises:
+        UsageError: what is no covariate of anybody, or no number where one takes a number.
+
+    Example:
+        >>> clean_given({"sex": "F", "age": 30})
+        {'sex': 'F', 'age': 30.0}
+    """
+    given = dict(given or {})
+    for name in given:
+        if name not in COLUMNS:
+            raise _fault(given, name, f"got {name}, expected some of {', '.join(COLUMNS)}. Leave it out.")
+        if name in UNITS:
+            _check_number(given, name)
+            given[name] = float(given[name])
+    return given
+
+
+def _check_number(given: Mapping[str, str | float], name: str) -> None:
+    value = given[name]
+    if isinstance(value, bool) or not isinstance(value, Real) or not np.isfinite(value):
+        raise _fault(given, name, f"got {value}, expected a number ({UNITS[name]}).")
+
+
+def _fault(given: Mapping[str, str | float], name: str, text: str) -> UsageError:
+    one = {name: given[name]}
+    return UsageError(text, parameter=f"given={one}")
+
+
 def parse_given(text: str | None) -> dict[str, str | float]:
     """Returns the values of a text such as "sex=F,age=30"; numbers where the covariate has numbers.
 
@@ -194,18 +228,15 @@ def parse_given(text: str | None) -> dict[str, str | float]:
         name, equals, value = (piece.strip() for piece in part.partition("="))
         if not equals or name not in COLUMNS or not value:
             raise UsageError(
-                f"--given: got {part.strip()}, expected NAME=VALUE with a name of {', '.join(COLUMNS)}, "
-                "such as sex=F,age=30."
+                f"got {part.strip()}, expected NAME=VALUE with a name of {', '.join(COLUMNS)}, such as sex=F,age=30.",
+                parameter="given",
             )
         if name in given:
-            raise UsageError(f"--given: got {name} twice, expected it once.")
-        if name not in UNITS:
-            given[name] = value
-            continue
-        try:
-            given[name] = float(value)
-        except ValueError:
-            given[name] = float("nan")
-        if not np.isfinite(given[name]):
-            raise UsageError(f"--given {name}={value}: got {value}, expected a number ({UNITS[name]}).")
+            raise UsageError(f"got {name} twice, expected it once.", parameter="given")
+        given[name] = value
+        if name in UNITS:
+            with contextlib.suppress(ValueError):
+                given[name] = float(value)
+            if not (isinstance(given[name], float) and np.isfinite(given[name])):
+                raise _fault({name: value}, name, f"got {value}, expected a number ({UNITS[name]}).")
     return given

@@ -1,4 +1,4 @@
-"""Pictures as PNG. Nothing here knows what the volumes and numbers mean."""
+"""Figures, and PNGs of them. Nothing here knows what the volumes and numbers mean."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -26,17 +26,6 @@ def save_figure(figure: Figure, path: str | os.PathLike, **settings) -> None:
     """
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format="png", metadata={"Software": None}, **settings)
-
-
-def draw_contact_sheet(
-    volumes: Sequence[np.ndarray],
-    titles: Sequence[str],
-    path: str | os.PathLike,
-    zooms: Sequence[float] = (1.0, 1.0, 1.0),
-    columns: int = 5,
-) -> None:
-    """Writes the figure of `plot_contact_sheet` as a PNG to `path`."""
-    save_figure(plot_contact_sheet(volumes, titles, zooms, columns), path)
 
 
 def plot_contact_sheet(
@@ -139,19 +128,13 @@ def plot_diagnosis(
     return figure
 
 
-def draw_maps(
-    path: str | os.PathLike,
-    points: np.ndarray,
-    colourings: Mapping[str, np.ndarray],
-    axes: Sequence[str],
-) -> None:
-    """Writes one scatter of the same points for each colouring, side by side, as one PNG.
+def plot_maps(points: np.ndarray, colourings: Mapping[str, np.ndarray], axes: Sequence[str]) -> Figure:
+    """Returns a figure of one scatter of the same points for each colouring, side by side.
 
     Numbers are shown from dark to light, groups by colour and marker, so that neither needs colour vision; whatever
     is missing is grey.
 
     Args:
-        path: of the PNG.
         points: (n, 2).
         colourings: title -> (n,) numbers or texts; without any, all points are grey.
         axes: names of the two axes.
@@ -184,8 +167,7 @@ def draw_maps(
             panel.legend(fontsize=7, ncols=1 + len(groups) // 10)
     if not colourings:
         _scatter_unknown(panels[0], points)
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, format="png", metadata={"Software": None})
+    return figure
 
 
 def _scatter_unknown(panel, points: np.ndarray) -> None:

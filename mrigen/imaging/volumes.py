@@ -14,6 +14,8 @@ from mrigen.errors import CohortError
 from mrigen.system.files import atomic_path
 
 SUFFIXES = (".nii.gz", ".nii")
+# What is taken wherever an image comes in: a file, or an image in memory.
+ImageLike = str | os.PathLike | nibabel.spatialimages.SpatialImage
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,24 +56,58 @@ def apply_affine(affine: np.ndarray, points: np.ndarray) -> np.ndarray:
     return nibabel.affines.apply_affine(affine, points)
 
 
-def read_volume(path: str | os.PathLike, dtype=np.float32) -> Volume:
-    """Returns the image in `path`, reoriented to the closest canonical (RAS+) axes, in C order.
+def read_volume(image: ImageLike, dtype=np.float32, name: str | None = None) -> Volume:
+    """Returns an image, reoriented to the closest canonical (RAS+) axes, in C order.
 
     A fourth axis of length one is dropped. Scale factors of the header are applied.
+
+    Args:
+        image: a file, or a nibabel image.
+        dtype: of the array that is returned.
+        name: what faults call an image in memory; see `name_of`.
 
     Raises:
         CohortError: the file is missing, truncated, no NIfTI, or not 3-D. One line names the file and the fault.
     """
-    path = Path(path)
+    name = name_of(image) if name is None else name
+    loaded, array = _load(image, name)
+    if array.dtype.fields:
+        raise CohortError(
+            f"{name}: cannot be read as NIfTI (its voxels are colours), expected one number a voxel. "
+            "Convert the image again, or exclude the subject with data.exclude."
+        )
+    if array.ndim == 4 and array.shape[3] == 1:
+        array = array[..., 0]
+    if array.ndim != 3:
+        raise CohortError(
+            f"{name}: got a {array.ndim}-D image of shape {array.shape}, expected one 3-D volume. "
+            "Split the series, or exclude the subject with data.exclude."
+        )
+    # An image in memory may have none.
+    affine = np.full((4, 4), np.nan) if loaded.affine is None else np.asarray(loaded.affine, dtype=np.float64)
     try:
-        image = nibabel.load(path, mmap=False)
-        # As stored, where the header does not scale: it is converted below, and small types are faster to move.
-        array = np.asarray(image.dataobj)
+        volume = to_canonical(Volume(array, affine))
+    except (np.linalg.LinAlgError, nibabel.orientations.OrientationError):
+        raise CohortError(
+            f"{name}: got an affine that is singular or not finite, expected a map from voxels to mm. "
+            "Convert the image again, or exclude the subject with data.exclude."
+        ) from None
+    # NIfTI changes x fastest; whoever works on the array expects it the other way, and is several times slower else.
+    return dataclasses.replace(volume, array=np.ascontiguousarray(volume.array, dtype=dtype))
+
+
+def _load(image: ImageLike, name: str) -> tuple[nibabel.spatialimages.SpatialImage, np.ndarray]:
+    """Returns an image and its voxels as they are stored, where the header does not scale: they are converted later,
+    and small types are faster to move."""
+    try:
+        if not is_in_memory(image):
+            image = nibabel.load(Path(image), mmap=False)
+        return image, np.asarray(image.dataobj)
     except FileNotFoundError:
-        raise CohortError(f"{path}: no such file. Restore it, or exclude the subject with data.exclude.") from None
+        raise CohortError(f"{name}: no such file. Restore it, or exclude the subject with data.exclude.") from None
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise CohortError(
-            f"{path}: truncated or damaged gzip stream ({_one_line(error)}), expected a whole .nii.gz. "
+            f"{name}: truncated or damaged gzip stream ({_one_line(error)}), expected a whole .nii.gz. "
             "Restore the file, or exclude the subject with data.exclude."
         ) from None
     except (
@@ -81,39 +117,33 @@ def read_volume(path: str | os.PathLike, dtype=np.float32) -> Volume:
         ValueError,
     ) as error:
         raise CohortError(
-            f"{path}: cannot be read as NIfTI ({_one_line(error)}). "
+            f"{name}: cannot be read as NIfTI ({_one_line(error)}). "
             "Restore the file, or exclude the subject with data.exclude."
         ) from None
-    if array.dtype.fields:
-        raise CohortError(
-            f"{path}: cannot be read as NIfTI (its voxels are colours), expected one number a voxel. "
-            "Convert the image again, or exclude the subject with data.exclude."
-        )
-    if array.ndim == 4 and array.shape[3] == 1:
-        array = array[..., 0]
-    if array.ndim != 3:
-        raise CohortError(
-            f"{path}: got a {array.ndim}-D image of shape {array.shape}, expected one 3-D volume. "
-            "Split the series, or exclude the subject with data.exclude."
-        )
-    volume = Volume(array, np.asarray(image.affine, dtype=np.float64))
-    try:
-        volume = to_canonical(volume)
-    except (np.linalg.LinAlgError, nibabel.orientations.OrientationError):
-        raise CohortError(
-            f"{path}: got an affine that is singular or not finite, expected a map from voxels to mm. "
-            "Convert the image again, or exclude the subject with data.exclude."
-        ) from None
-    # NIfTI changes x fastest; whoever works on the array expects it the other way, and is several times slower else.
-    return dataclasses.replace(volume, array=np.ascontiguousarray(volume.array, dtype=dtype))
 
 
-def read_grid(path: str | os.PathLike) -> tuple[tuple[int, int, int], np.ndarray]:
+def is_in_memory(image) -> bool:
+    """Whether it is a nibabel image, not the path of one."""
+    return isinstance(image, nibabel.spatialimages.SpatialImage)
+
+
+def path_of(image: ImageLike) -> str | None:
+    """Returns the path of the file that an image lies in, or was loaded from; None of an image made in memory."""
+    return image.get_filename() if is_in_memory(image) else os.fspath(image)
+
+
+def name_of(image: ImageLike) -> str:
+    """Returns what faults call an image: its path, if it has one."""
+    return path_of(image) or "image"
+
+
+def read_grid(image: ImageLike) -> tuple[tuple[int, int, int], np.ndarray]:
     """Returns the shape (x, y, z) and the affine (4, 4) of an image as it is stored, without reading its voxels.
 
-    Take it of files that `read_volume` has read: it checks nothing.
+    Take it of images that `read_volume` has read: it checks nothing.
     """
-    image = nibabel.load(path, mmap=False)
+    if not is_in_memory(image):
+        image = nibabel.load(image, mmap=False)
     return tuple(image.shape[:3]), np.asarray(image.affine, dtype=np.float64)
 
 
@@ -137,7 +167,10 @@ def from_canonical(array: np.ndarray, affine: np.ndarray) -> np.ndarray:
 
 
 def make_image(array: np.ndarray, affine: np.ndarray) -> Nifti1Image:
-    """Returns an array (x, y, z), or (x, y, z, n), as the image in memory that `write_volume` writes."""
+    """Returns a 3-D (or 4-D, last axis a sequence) `array` as a NIfTI-1 image in memory.
+
+    The header carries `affine` as both sform and qform (code 1, scanner), zooms in mm, and the array's own type.
+    """
     return _in_mm(Nifti1Image(np.asarray(array), affine), affine)
 
 
@@ -146,23 +179,13 @@ def array_of(image: Nifti1Image) -> np.ndarray:
     return np.asarray(image.dataobj)
 
 
-def write_volume(path: str | os.PathLike, array: np.ndarray, affine: np.ndarray) -> None:
-    """Writes a 3-D (or 4-D, last axis a sequence) `array` as NIfTI-1, whole or not at all.
-
-    The header carries `affine` as both sform and qform (code 1, scanner), zooms in mm, and the array's own type.
-    The bytes depend on `array` and `affine` only (the gzip header holds no time and no name).
-    """
-    _write_image(path, Nifti1Image(np.asarray(array), affine), affine)
-
-
-def write_displacement(path: str | os.PathLike, displacement: np.ndarray, affine: np.ndarray) -> None:
-    """Writes a displacement field as ITK and ANTs read it, whole or not at all.
+def make_displacement(displacement: np.ndarray, affine: np.ndarray) -> Nifti1Image:
+    """Returns a displacement field as ITK and ANTs read it.
 
     For each voxel of the grid of `affine`, where to look in the moving image: NIfTI-1 of five axes (x, y, z, 1, 3) with
     the intent "vector", in mm along the axes of ITK's world (LPS: the first two point the other way than in RAS+).
 
     Args:
-        path: of the file.
         displacement: (x, y, z, 3) in voxels, along the axes of the array.
         affine: (4, 4) voxel-to-world map in mm, RAS+.
 
@@ -173,7 +196,7 @@ def write_displacement(path: str | os.PathLike, displacement: np.ndarray, affine
     field = (world * (-1.0, -1.0, 1.0)).astype(np.float32)[:, :, :, None, :]
     image = Nifti1Image(field, affine)
     image.header.set_intent("vector")
-    _write_image(path, image, affine)
+    return _in_mm(image, affine)
 
 
 def _in_mm(image: Nifti1Image, affine: np.ndarray) -> Nifti1Image:
@@ -183,8 +206,17 @@ def _in_mm(image: Nifti1Image, affine: np.ndarray) -> Nifti1Image:
     return image
 
 
-def _write_image(path: str | os.PathLike, image: Nifti1Image, affine: np.ndarray) -> None:
-    data = _in_mm(image, affine).to_bytes()
+def write_volume(path: str | os.PathLike, array: np.ndarray, affine: np.ndarray) -> None:
+    """Writes the image of `make_image`; see `write_image`."""
+    write_image(path, make_image(array, affine))
+
+
+def write_image(path: str | os.PathLike, image: Nifti1Image) -> None:
+    """Writes an image as NIfTI-1, whole or not at all.
+
+    The bytes depend on the image only (the gzip header holds no time and no name).
+    """
+    data = image.to_bytes()
     if str(path).endswith(".gz"):
         data = gzip.compress(data, compresslevel=4, mtime=0)
     with atomic_path(path) as temporary:

@@ -12,7 +12,7 @@ import pandas as pd
 from mrigen.data.cache import VolumeCache
 from mrigen.data.pipeline import read_volumes
 from mrigen.errors import CohortError, Fault, UsageError
-from mrigen.generation.latent_files import open_new_people
+from mrigen.generation.encoding import open_new_people
 from mrigen.probing.confounds import encode_confounds
 from mrigen.probing.duplicates import same_images
 from mrigen.probing.harmonise import SiteHarmonizer
@@ -52,7 +52,7 @@ def probe_external(
     Args:
         run: a finished run.
         data: a BIDS folder, a table with a column of paths, or a folder of NIfTI.
-        mask, overrides: see `mrigen.generation.latent_files.encode_people`.
+        mask, overrides: see `mrigen.generation.encoding.encode`.
         target, confounds, classifiers, untrained, cnn, harmonise: see `ProbePlan`; its other fields are not for this
             protocol.
         plan: the fields, all together.

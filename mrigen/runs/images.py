@@ -1,4 +1,4 @@
-"""Heads given to a run: its own people by their ids, and new images, prepared as the run's own were."""
+"""Images given to a run: its own people's by their paths, and new ones, prepared as the run's own were."""
 
 import dataclasses
 import logging
@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 
 from mrigen.data.checking import find_faults, mask_faults
-from mrigen.data.covariates import COLUMNS
+from mrigen.data.covariates import COLUMNS, clean_given
 from mrigen.data.preprocess import Prepared, grid_affine, prepare_volume
 from mrigen.errors import CohortError, UsageError
-from mrigen.imaging.volumes import SUFFIXES, read_volume
+from mrigen.imaging.volumes import SUFFIXES, ImageLike, Volume, is_in_memory, path_of, read_volume
 from mrigen.runs import Run
 from mrigen.system.progress import progress_bar
 
@@ -21,13 +21,54 @@ logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
-class Heads:
+class NamedImage:
+    """An image that was handed over.
+
+    Attributes:
+        image: a file, or a nibabel image.
+        name: what messages call it: its path, or "image-001" and so on where it has none.
+        stem: what files that are made of it begin with; see `stem_of`.
+        path: the real path of its file, if it has one: of an image of the run's own people it tells whose it is.
+    """
+
+    image: ImageLike
+    name: str
+    stem: str
+    path: str | None
+
+    def read(self) -> Volume:
+        """Returns its voxels; see `read_volume`."""
+        return read_volume(self.image, name=self.name)
+
+
+def name_images(images: ImageLike | Sequence[ImageLike], start: int = 1) -> list[NamedImage]:
+    """Returns images with their names; one image may stand alone. Where one has no name, they are counted from
+    `start` on.
+
+    Raises:
+        UsageError: there are none.
+    """
+    is_one = isinstance(images, (str, os.PathLike)) or is_in_memory(images)
+    several: list[ImageLike] = [images] if is_one else list(images)  # type: ignore[arg-type, list-item]
+    if not several:
+        raise UsageError("got none, expected one image or more.", "images")
+    named = []
+    for number, image in enumerate(several, start):
+        path = path_of(image)
+        name = path if path else f"image-{number:03d}"
+        named.append(NamedImage(image, name, stem_of(name), os.path.realpath(path) if path else None))
+    return named
+
+
+@dataclasses.dataclass(frozen=True)
+class PreparedImages:
     """Images on the grid of a run.
 
     Attributes:
         prepared: one an image.
-        people: what is known of whom they show, one row an image, with the columns of `COLUMNS` as far as there are
-            any: of the run's own images what the run knows, of others the head size that was measured.
+        people: what is known of whom they show, one row an image: participant_id and scan_id (of images that are not of
+            the run, their stem), and the columns of `COLUMNS` as far as there are any: of the run's own images what the
+            run knows, of others the head size that was measured.
         zooms: of the grid, mm.
     """
 
@@ -46,27 +87,33 @@ class Heads:
         return grid_affine(prepared.centre, self.zooms, prepared.array.shape)
 
 
-def prepare_images(run: Run, images: Sequence[str | os.PathLike]) -> Heads:
+def prepare_images(run: Run, images: Sequence[ImageLike | NamedImage]) -> PreparedImages:
     """Returns images as the model of a run takes them, by the run's own preprocessing.
 
     Where the run was fitted on brains that masks had stripped, its own images are stripped likewise; others are taken
     as they are, and a line of the log says so.
 
+    Args:
+        run: a finished run.
+        images: files or nibabel images.
+
     Raises:
         CohortError: the faults of every unfit image and mask, all together.
     """
+    named = [image for image in images if isinstance(image, NamedImage)]
+    if len(named) < len(images):
+        named = name_images(images)  # type: ignore[arg-type]
     apply_mask = run.recipe.data.apply_mask
-    own = run.subjects.assign(place=[os.path.realpath(path) for path in run.subjects["path"]]).set_index("place")
+    own = run.subjects.assign(file=[os.path.realpath(path) for path in run.subjects["path"]]).set_index("file")
     own = own[~own.index.duplicated()]
     found, rows, faults = [], [], []
-    with progress_bar("Preparing images", len(images), "images") as advance:
-        for image in images:
-            place = os.path.realpath(image)
-            person = own.loc[place].to_dict() if place in own.index else {}
+    with progress_bar("Preparing images", len(named), "images") as advance:
+        for image in named:
+            person = own.loc[image.path].to_dict() if image.path in own.index else {}
             mask_path = person.get("mask_path")
             try:
-                volume = read_volume(image)
-                unfit = find_faults(image, volume)
+                volume = image.read()
+                unfit = find_faults(image.name, volume)
                 mask = None
                 if isinstance(mask_path, str) and not unfit:
                     mask = read_volume(mask_path)
@@ -78,35 +125,50 @@ def prepare_images(run: Run, images: Sequence[str | os.PathLike]) -> Heads:
                 if apply_mask and mask is None:
                     logger.warning(
                         "%s: is taken as it is; the run was fitted on brains without skull, which this should be, too",
-                        image,
+                        image.name,
                     )
                 prepared = prepare_volume(volume, mask, run.recipe.preprocess, apply_mask)
                 found.append(prepared)
+                ids = {name: person.get(name, image.stem) for name in ("participant_id", "scan_id")}
                 known = {column: person[column] for column in COLUMNS.values() if column in person}
-                rows.append({**known, COLUMNS["head_size"]: prepared.head_volume})
+                rows.append({**ids, **known, COLUMNS["head_size"]: prepared.head_volume})
             advance(1)
     if faults:
         raise CohortError(list(dict.fromkeys(faults)))
-    return Heads(tuple(found), pd.DataFrame(rows), tuple(run.recipe.preprocess.zooms))
+    return PreparedImages(tuple(found), pd.DataFrame(rows), tuple(run.recipe.preprocess.zooms))
 
 
-def check_given(run: Run, given: Mapping[str, str | float]) -> None:
-    """Refuses covariates that the model of a run cannot be told.
+def find_image_faults(images: Sequence[NamedImage]) -> list[str]:
+    """Returns what makes images unfit, one line a fault."""
+    faults = []
+    for image in images:
+        try:
+            faults += find_faults(image.name, image.read())
+        except CohortError as error:
+            faults += error.faults
+    return faults
+
+
+def check_given(run: Run, given: Mapping[str, str | float] | None) -> dict[str, str | float]:
+    """Returns the covariates that were given, if they condition the model of a run.
 
     Raises:
-        UsageError: the model is told none, or not these, or a value that no training person has.
+        UsageError: the model has no covariates, or not these, or a value that no training person has.
     """
+    given = dict(given or {})
     if run.covariates is not None:
         run.covariates.check(given)
     elif given:
         raise UsageError(
-            f"--given: got {', '.join(given)} for a model that is told nothing of people, expected a run whose recipe "
-            "names covariates in model.condition. Leave it out, or name another run with --run."
+            f"got {', '.join(given)} for a model that is told nothing of people, expected a run whose recipe "
+            "names covariates in model.condition. Leave it out, or name another run with `run`.",
+            parameter="given",
         )
+    return clean_given(given)
 
 
 def conditions_of(run: Run, people: pd.DataFrame, given: Mapping[str, str | float] | None = None) -> np.ndarray | None:
-    """Returns what the decoder of a run is told of people, (n, condition) float32; None where it is told nothing.
+    """Returns what the decoder of a run is conditioned on, (n, condition) float32; None where it is on nothing.
 
     Args:
         run: whose model.
@@ -131,7 +193,7 @@ def stem_of(image: str | os.PathLike) -> str:
     return name.removesuffix("_T1w")
 
 
-def check_different(images: Sequence[str | os.PathLike]) -> None:
+def check_different(images: Sequence[NamedImage]) -> None:
     """Refuses images of one name: what is written of them would have one name, too.
 
     Raises:
@@ -139,6 +201,6 @@ def check_different(images: Sequence[str | os.PathLike]) -> None:
     """
     seen = set()
     for image in images:
-        if stem_of(image) in seen:
-            raise UsageError(f"{image}: another image has the same name, expected different ones. Rename it.")
-        seen.add(stem_of(image))
+        if image.stem in seen:
+            raise UsageError(f"{image.name}: another image has the same name, expected different ones. Rename it.")
+        seen.add(image.stem)

@@ -104,7 +104,7 @@ def refuse_taken(paths: Iterable[Path], force: bool) -> None:
     taken = next((path for path in paths if path.exists()), None)
     if taken is not None and not force:
         raise UsageError(
-            f"{taken}: is there already, expected a new file. Name another place with --out, or use --force."
+            f"{taken}: is there already, expected a new file. Name another place with `directory`, or use `force=True`."
         )
 
 

@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from mrigen.analysis.latent_maps import correlate, first_images, principal_map, umap_map, write_latent_maps
+from mrigen.analysis.latent_maps import LatentMaps, correlate, first_images, map_latents, principal_map, umap_map
 from mrigen.errors import UsageError
-from mrigen.imaging.figures import draw_maps
+from mrigen.imaging.figures import plot_maps, save_figure
 from mrigen.runs import Run
 
 
@@ -85,7 +85,7 @@ def test_the_principal_map_keeps_distances_of_a_plane():
 
 def test_maps_and_tables_of_a_run(finished_run, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "umap", None)
-    paths = write_latent_maps(finished_run, tmp_path)
+    paths = map_latents(finished_run).write(tmp_path)
     assert [path.name for path in paths] == ["map_pca.png", "map.tsv", "correlations.tsv"]
     table = pd.read_csv(tmp_path / "correlations.tsv", sep="\t")
     assert len(table) == 5 * 8
@@ -97,9 +97,15 @@ def test_maps_and_tables_of_a_run(finished_run, tmp_path, monkeypatch):
     assert list(places) == ["scan_id", "participant_id", "pc1", "pc2"]
     np.testing.assert_allclose(places["pc1"].var(ddof=0), np.linalg.eigvalsh(np.cov(loc.T, ddof=0))[-1], rtol=1e-4)
     assert (tmp_path / "map_pca.png").read_bytes().startswith(b"\x89PNG")
+    maps = map_latents(finished_run)
+    assert list(maps.points) == list(places) and len(maps.points) == len(places)
+    pd.testing.assert_frame_equal(maps.correlations, table)
+    assert len(maps.plot().axes) >= 4 and "loc_" in maps._repr_html_()
+    with pytest.raises(UsageError, match="method: got umap, expected umap-learn to be there"):
+        maps.plot("umap")
     with pytest.raises(UsageError, match="is there already"):
-        write_latent_maps(finished_run, tmp_path)
-    write_latent_maps(finished_run, tmp_path, force=True)
+        map_latents(finished_run).write(tmp_path)
+    map_latents(finished_run).write(tmp_path, force=True)
 
 
 def test_umap_is_drawn_where_it_is_installed(finished_run, tmp_path, monkeypatch):
@@ -111,7 +117,7 @@ def test_umap_is_drawn_where_it_is_installed(finished_run, tmp_path, monkeypatch
             return np.asarray(loc[:, :2], dtype=np.float32)
 
     monkeypatch.setitem(sys.modules, "umap", types.SimpleNamespace(UMAP=UMAP))
-    paths = write_latent_maps(finished_run, tmp_path, seed=3)
+    paths = map_latents(finished_run, seed=3).write(tmp_path)
     assert tmp_path / "map_umap.png" in paths and (tmp_path / "map_umap.png").is_file()
     places = pd.read_csv(tmp_path / "map.tsv", sep="\t")
     np.testing.assert_allclose(places["umap2"], finished_run.load_latents()["loc"][:, 1], rtol=1e-5)
@@ -132,11 +138,11 @@ def test_people_of_whom_nothing_is_known_lie_on_a_map_all_the_same(finished_run,
     run = Run(finished_run.directory)
     for column in ("sex", "age", "site", "head_volume_ml", "brain_volume_ml"):
         run.subjects[column] = None
-    paths = write_latent_maps(run, tmp_path)
+    paths = map_latents(run).write(tmp_path)
     assert pd.read_csv(paths[-1], sep="\t").empty
     run.subjects.drop(index=range(3, len(run.subjects)), inplace=True)
     with pytest.raises(UsageError, match="got 3 people, expected 4 or more"):
-        write_latent_maps(run, tmp_path / "few")
+        LatentMaps(run).write(tmp_path / "few")
     assert not (tmp_path / "few").exists()
 
 
@@ -146,7 +152,7 @@ def test_a_map_shows_many_groups_and_gaps(tmp_path):
         "site": np.array([f"s{number % 30}" for number in range(59)] + [None], dtype=object),
         "age": np.array([np.nan, *range(59)]),
     }
-    draw_maps(tmp_path / "map.png", points, colourings, ["a", "b"])
+    save_figure(plot_maps(points, colourings, ["a", "b"]), tmp_path / "map.png")
     first = (tmp_path / "map.png").read_bytes()
-    draw_maps(tmp_path / "map.png", points, colourings, ["a", "b"])
+    save_figure(plot_maps(points, colourings, ["a", "b"]), tmp_path / "map.png")
     assert (tmp_path / "map.png").read_bytes() == first

@@ -7,7 +7,8 @@ import nibabel
 import numpy as np
 import pytest
 
-from mrigen.analysis.segmentation import ATLAS, REGIONS, Segmenter, TemplateFit, _Carrier, make_atlas, segment
+from mrigen.analysis.atlas import ATLAS, REGIONS, Carrier, make_atlas
+from mrigen.analysis.segmentation import Segmenter, TemplateFit, segment
 from mrigen.errors import CohortError, RunError, UsageError
 from mrigen.imaging.volumes import read_volume
 from mrigen.layers import warp
@@ -25,11 +26,17 @@ def test_a_mask_lies_on_the_grid_of_its_image_and_where_the_brain_is(own_run, tm
     person = own_run.subjects.merge(own_run.split, on="participant_id").query("split == 'heldout'").iloc[0]
     turned = nibabel.load(person["path"]).as_reoriented([[1, -1], [2, 1], [0, -1]])
     nibabel.save(turned, tmp_path / "turned_T1w.nii.gz")
-    (path,) = segment(own_run, [tmp_path / "turned_T1w.nii.gz"], tmp_path / "out")
+    (path,) = segment(own_run, [tmp_path / "turned_T1w.nii.gz"]).write(tmp_path / "out")
     assert path == tmp_path / "out" / "turned_desc-brain_mask.nii.gz"
     mask = nibabel.load(path)
     assert mask.shape == turned.shape and mask.get_data_dtype() == np.uint8
     np.testing.assert_allclose(mask.affine, turned.affine, atol=1e-4)
+    images = segment(own_run, [nibabel.Nifti1Image(np.asarray(turned.dataobj), turned.affine)])
+    np.testing.assert_array_equal(images[0].get_fdata(), mask.get_fdata())
+    assert images.names == ["image-001"] and images[0].get_data_dtype() == np.uint8
+    assert len(images.plot().axes) == 6
+    with pytest.raises(UsageError, match="got masks alone, expected regions"):
+        images.regions(0)
     found, truth = read_volume(path).array > 0.5, read_volume(person["mask_path"]).array > 0
     assert 2 * (found & truth).sum() / (found.sum() + truth.sum()) > 0.8
 
@@ -90,22 +97,22 @@ def test_faults_write_nothing(own_run, finished_run, tmp_path):
     image = own_run.subjects["path"].iloc[0]
     out = tmp_path / "out"
     with pytest.raises(UsageError, match="got a run of kind vae, expected kind morph"):
-        segment(finished_run, [image], out)
+        segment(finished_run, [image]).write(out)
     with pytest.raises(CohortError) as error:
-        segment(own_run, [image, tmp_path / "none.nii", tmp_path / "neither.nii"], out)
+        segment(own_run, [image, tmp_path / "none.nii", tmp_path / "neither.nii"]).write(out)
     assert len(error.value.faults) == 2
     with pytest.raises(UsageError, match="another image has the same name"):
-        segment(own_run, [image, image], out)
+        segment(own_run, [image, image]).write(out)
     assert not out.exists()
 
 
 def test_masks_that_are_there_are_kept_unless_forced(own_run, tmp_path):
     image = own_run.subjects["path"].iloc[0]
-    (path,) = segment(own_run, [image], tmp_path)
+    (path,) = segment(own_run, [image]).write(tmp_path)
     before = path.read_bytes()
     with pytest.raises(UsageError, match="is there already"):
-        segment(own_run, [image], tmp_path)
-    segment(own_run, [image], tmp_path, force=True)
+        segment(own_run, [image]).write(tmp_path)
+    segment(own_run, [image]).write(tmp_path, force=True)
     assert path.read_bytes() == before
 
 
@@ -126,7 +133,7 @@ def test_a_part_of_a_grid_is_carried_as_the_whole_would_be():
     displacement = 2.0 * generator.normal(size=(1, 14, 16, 12, 3)).astype(np.float32)
     whole, found = np.zeros((2, 14, 16, 12), np.float32)
     whole[4:7, 0:3, 6:12] = generator.random((3, 3, 6))  # At two edges, beyond which the nearest voxel counts.
-    box, seen = _Carrier(displacement).see(whole[4:7, 0:3, 5:12], (4, 0, 5))
+    box, seen = Carrier(displacement).see(whole[4:7, 0:3, 5:12], (4, 0, 5))
     found[box] = seen
     np.testing.assert_allclose(found, warp(whole[None, ..., None], displacement)[0, ..., 0], atol=1e-6)
     assert found.max() > 0.5
@@ -135,7 +142,7 @@ def test_a_part_of_a_grid_is_carried_as_the_whole_would_be():
 def test_regions_lie_in_the_brain_on_their_own_side(own_run, tmp_path):
     halves(own_run, tmp_path)
     person = own_run.subjects.merge(own_run.split, on="participant_id").query("split == 'heldout'").iloc[0]
-    mask_path, regions_path = segment(own_run, [person["path"]], tmp_path / "out", regions=True)
+    mask_path, regions_path = segment(own_run, [person["path"]], regions=True).write(tmp_path / "out")
     assert regions_path.name.endswith("_dseg.nii.gz")
     mask, regions, truth = (read_volume(path).array for path in (mask_path, regions_path, person["mask_path"]))
     assert set(np.unique(regions)) == {0, 3, 7}
@@ -145,18 +152,18 @@ def test_regions_lie_in_the_brain_on_their_own_side(own_run, tmp_path):
         assert 2 * (found & true).sum() / (found.sum() + true.sum()) > 0.75
     # Made once, kept to a byte, and not by running what a stranger put there.
     before = (own_run.directory / REGIONS).read_bytes()
-    again = segment(own_run, [person["path"]], tmp_path / "again", regions=True)[1]
+    again = segment(own_run, [person["path"]], regions=True).write(tmp_path / "again")[1]
     assert (own_run.directory / REGIONS).read_bytes() == before
     np.testing.assert_array_equal(read_volume(again).array, regions)
     (own_run.directory / REGIONS).write_bytes(b"nonsense")
     with pytest.raises(RunError, match="cannot be read"):
-        segment(own_run, [person["path"]], tmp_path / "third", regions=True)
+        segment(own_run, [person["path"]], regions=True).write(tmp_path / "third")
     assert not (tmp_path / "third").exists()
 
 
 def test_masks_of_one_label_have_no_regions(own_run, tmp_path):
     with pytest.raises(UsageError, match="got masks with one label"):
-        segment(own_run, [own_run.subjects["path"].iloc[0]], tmp_path / "out", regions=True)
+        segment(own_run, [own_run.subjects["path"].iloc[0]], regions=True).write(tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mrigen.data.covariates import Covariates, as_table, parse_given
+from mrigen.data.covariates import Covariates, as_table, clean_given, parse_given
 from mrigen.errors import CohortError, UsageError
 
 
@@ -82,7 +82,7 @@ def test_a_drawn_person_has_what_is_given_and_goes_together(table, split):
     [
         ("sex", "got sex, expected NAME=VALUE"),
         ("height=3", "got height=3, expected NAME=VALUE with a name of sex, age, head_size, site"),
-        ("age=old", r"--given age=old: got old, expected a number \(years\)"),
+        ("age=old", r"given=\{'age': 'old'\}: got old, expected a number \(years\)"),
         ("age=nan", "got nan, expected a number"),
         ("sex=F,sex=M", "got sex twice"),
     ],
@@ -95,8 +95,23 @@ def test_what_people_mistype_is_told(text, match):
 def test_values_of_nobody_are_refused(table, split):
     covariates = Covariates.of(table, split, ["sex", "site"])
     covariates.check({"sex": "M", "site": "C"})
-    with pytest.raises(UsageError, match="--given site=Z: got Z, expected one of A, B, C"):
+    with pytest.raises(UsageError, match=r"given=\{'site': 'Z'\}: got Z, expected one of A, B, C"):
         covariates.check({"site": "Z"})
-    with pytest.raises(UsageError, match="--given age=3: got age, expected one of sex, site"):
+    with pytest.raises(UsageError, match=r"given=\{'age': 3\}: got age, expected one of sex, site"):
         covariates.check({"age": 3})
     assert parse_given(None) == {} and parse_given(" sex = F , head_size=1500 ") == {"sex": "F", "head_size": 1500.0}
+
+
+@pytest.mark.parametrize(
+    ("given", "match"),
+    [
+        ({"height": 3}, "got height, expected some of sex, age, head_size, site"),
+        ({"age": "old"}, r"got old, expected a number \(years\)"),
+        ({"head_size": float("nan")}, r"got nan, expected a number \(ml\)"),
+        ({"age": True}, "got True, expected a number"),
+    ],
+)
+def test_what_is_given_is_a_covariate_and_numbers_are_numbers(given, match):
+    with pytest.raises(UsageError, match=match):
+        clean_given(given)
+    assert clean_given({"age": np.int64(30), "sex": "F"}) == {"age": 30.0, "sex": "F"} and clean_given(None) == {}

@@ -3,6 +3,7 @@
 import nibabel
 import numpy as np
 import pytest
+from conditional import loud
 
 from mrigen.data.preprocess import grid_affine, resample
 from mrigen.errors import CohortError, UsageError
@@ -29,7 +30,7 @@ def oblique(person, path, factor=3.0, offset=200.0):
 def test_a_reconstruction_lies_on_the_grid_of_its_image_in_its_units(request, fixture, tmp_path):
     run = request.getfixturevalue(fixture)
     image = oblique(run.subjects.iloc[0], tmp_path / "turned_T1w.nii.gz")
-    paths = reconstruct(run, [tmp_path / "turned_T1w.nii.gz"], tmp_path / "out")
+    paths = reconstruct(run, [tmp_path / "turned_T1w.nii.gz"]).write(tmp_path / "out")
     assert [path.name for path in paths] == [
         "turned_desc-reconstruction_T1w.nii.gz",
         "turned_desc-residual_map.nii.gz",
@@ -53,7 +54,7 @@ def test_a_reconstruction_lies_on_the_grid_of_its_image_in_its_units(request, fi
 
 def test_a_reconstruction_of_the_own_is_the_decoded_latent(finished_run, tmp_path):
     people = finished_run.subjects.iloc[:9]  # More than a batch.
-    paths = reconstruct(finished_run, list(people["path"]), tmp_path)[::2]
+    paths = reconstruct(finished_run, list(people["path"])).write(tmp_path)[::2]
     heads = np.clip(decode_latents(finished_run.load_model(), finished_run.load_latents()["loc"][:9]), 0, 1)
     for row in (0, 8):
         person = people.iloc[row]
@@ -66,12 +67,10 @@ def test_a_reconstruction_of_the_own_is_the_decoded_latent(finished_run, tmp_pat
 
 
 def test_a_told_model_reconstructs_people_as_they_are(told_run, tmp_path):
-    from test_latent_files import loud
-
     run = loud(told_run, tmp_path)
     person = run.subjects.iloc[0]
     paths = [
-        reconstruct(run, [person["path"]], tmp_path / name, given=given)[0]
+        reconstruct(run, [person["path"]], given=given).write(tmp_path / name)[0]
         for name, given in (("own", {}), ("same", {"sex": person["sex"]}), ("F", {"sex": "F"}), ("M", {"sex": "M"}))
     ]
     own, same, woman, man = (nibabel.load(path).get_fdata() for path in paths)
@@ -82,14 +81,47 @@ def test_a_told_model_reconstructs_people_as_they_are(told_run, tmp_path):
 def test_faults_write_nothing(finished_run, tmp_path):
     image, out = finished_run.subjects["path"].iloc[0], tmp_path / "out"
     with pytest.raises(CohortError) as error:
-        reconstruct(finished_run, [image, tmp_path / "none.nii", tmp_path / "neither.nii"], out)
+        reconstruct(finished_run, [image, tmp_path / "none.nii", tmp_path / "neither.nii"]).write(out)
     assert len(error.value.faults) == 2
     with pytest.raises(UsageError, match="another image has the same name"):
-        reconstruct(finished_run, [image, image], out)
+        reconstruct(finished_run, [image, image]).write(out)
     with pytest.raises(UsageError, match="told nothing"):
-        reconstruct(finished_run, [image], out, given={"sex": "F"})
+        reconstruct(finished_run, [image], given={"sex": "F"})
     assert not out.exists()
-    reconstruct(finished_run, [image], out)
+    reconstruct(finished_run, [image]).write(out)
     with pytest.raises(UsageError, match="is there already"):
-        reconstruct(finished_run, [image], out)
-    reconstruct(finished_run, [image], out, force=True)
+        reconstruct(finished_run, [image]).write(out)
+    reconstruct(finished_run, [image]).write(out, force=True)
+
+
+def test_an_image_in_memory_is_as_good_as_a_file(told_run, tmp_path):
+    """A loaded file is that file (and its person); what was made in memory is a stranger without a name."""
+    run = loud(told_run, tmp_path)
+    path = run.subjects["path"].iloc[0]
+    loaded = nibabel.load(path)
+    made = nibabel.Nifti1Image(np.asarray(loaded.dataobj), loaded.affine)
+    from_file, from_loaded = reconstruct(run, [path]), reconstruct(run, [loaded])
+    np.testing.assert_array_equal(from_loaded[0].get_fdata(), from_file[0].get_fdata())
+    assert from_loaded.names == from_file.names
+    images = reconstruct(run, [made, loaded])
+    assert images.names == ["image-001", from_file.names[0]]
+    assert np.abs(images[0].get_fdata() - images[1].get_fdata()).max() > 0  # Nothing is known of the stranger.
+    np.testing.assert_allclose(images[0].get_fdata() + images.residual(0).get_fdata(), made.get_fdata(), atol=1e-2)
+    written = images.write(tmp_path / "out")
+    assert written[0].name == "image-001_desc-reconstruction_T1w.nii.gz"
+    np.testing.assert_array_equal(nibabel.load(written[2]).get_fdata(), images[1].get_fdata())
+    table = images.to_frame()
+    assert table["mse"].iloc[0] == pytest.approx(np.square(images.original(0) - images.volume(0)).mean())
+    assert len(images.plot().axes) == 2 * 9 and "image-001" in images._repr_html_()
+
+
+def test_faults_of_images_in_memory_are_told(finished_run):
+    flat = nibabel.Nifti1Image(np.zeros((60, 60, 60), np.float32), np.diag([4.0, 4.0, 4.0, 1.0]))
+    series = nibabel.Nifti1Image(np.zeros((9, 9, 9, 2), np.float32), np.eye(4))
+    with pytest.raises(CohortError) as error:
+        reconstruct(finished_run, [flat, series])
+    first, second = error.value.faults
+    assert first.startswith("image-001: got the value 0 in all voxels")
+    assert second.startswith("image-002: got a 4-D image")
+    with pytest.raises(UsageError, match="images: got none, expected one image or more"):
+        reconstruct(finished_run, [])

@@ -1,4 +1,4 @@
-"""Heads under other covariates, and samples of people one asks for."""
+"""Images under other covariates, and samples of people one asks for."""
 
 import json
 
@@ -6,32 +6,16 @@ import nibabel
 import numpy as np
 import pandas as pd
 import pytest
+from conditional import loud
 
 from mrigen.data.pipeline import read_volumes
 from mrigen.errors import UsageError
-from mrigen.generation.sampling import sample
-from mrigen.generation.templates import write_templates
+from mrigen.generation.sampling import Samples, sample
+from mrigen.generation.templates import template
 from mrigen.generation.transfer import transfer
-from mrigen.generation.traversals import write_traversals
+from mrigen.generation.traversals import traverse
 from mrigen.imaging.volumes import write_volume
 from mrigen.probing import check_samples
-from mrigen.runs import Run
-
-
-def disturbed(run, tmp_path):
-    """Returns a copy of a run whose decoder hears its covariates loud."""
-    import shutil
-
-    copy = Run(tmp_path / "disturbed")
-    shutil.copytree(run.directory, copy.directory)
-    model = copy.load_model()
-    kernel = model.expand.layers[0].kernel
-    values = kernel.numpy()
-    values[-model.condition_size :] = np.random.default_rng(0).normal(size=(model.condition_size, values.shape[1]))
-    kernel.assign(values)
-    model.to_volume.kernel.assign(model.to_volume.kernel + 0.05)
-    model.save_weights(copy.directory / "model.weights.h5", overwrite=True)
-    return copy
 
 
 def read(path):
@@ -51,7 +35,7 @@ def test_a_told_model_is_rebuilt_from_its_run(told_run):
 
 
 def test_samples_have_the_covariates_that_were_given(told_run, tmp_path):
-    paths = sample(told_run, 4, given={"sex": "F", "age": 33.0}, directory=tmp_path / "out")
+    paths = sample(told_run, 4, given={"sex": "F", "age": 33.0}).write(tmp_path / "out")
     manifest = pd.read_csv(tmp_path / "out" / "manifest.tsv", sep="\t")
     assert len(paths) == 4
     assert set(manifest["sex"]) == {"F"} and set(manifest["age"]) == {33.0} and manifest["head_size"].notna().all()
@@ -60,13 +44,13 @@ def test_samples_have_the_covariates_that_were_given(told_run, tmp_path):
     women = people.loc[people["sex"] == "F", "head_volume_ml"]
     assert np.isclose(manifest["head_size"].to_numpy()[:, None], women.to_numpy()).any(axis=1).all()
     with pytest.raises(UsageError, match="holds samples with given"):
-        sample(told_run, 4, given={"sex": "M"}, directory=tmp_path / "out")
-    with pytest.raises(UsageError, match="--given site=site01: got site, expected one of sex, age, head_size"):
-        sample(told_run, 1, given={"site": "site01"}, directory=tmp_path / "other")
+        Samples(told_run, 4, given={"sex": "M"}).write(tmp_path / "out")
+    with pytest.raises(UsageError, match=r"given=\{'site': 'site01'\}: got site, expected one of sex, age, head_size"):
+        sample(told_run, 1, given={"site": "site01"})
 
 
 def test_samples_are_judged_by_what_learned_from_real_volumes(told_run, tmp_path):
-    paths = sample(told_run, 6, given={"sex": "F"}, directory=tmp_path / "out")
+    paths = sample(told_run, 6, given={"sex": "F"}).write(tmp_path / "out")
     sex, age, size = checks = check_samples(told_run, paths)
     assert checks.write() == [tmp_path / "out" / "check.json"]
     assert (sex.name, age.name, size.name) == ("sex", "age", "head_size")
@@ -95,10 +79,10 @@ def test_a_fit_says_what_latents_still_tell(told_run):
 
 
 def test_the_decoder_hears_what_was_given(told_run, tmp_path):
-    run = disturbed(told_run, tmp_path)
+    run = loud(told_run, tmp_path)
     given = {"sex": "F", "age": 30.0, "head_size": 1000.0}
     one, other, again = (
-        read(sample(run, 1, given={**given, "sex": sex}, density="prior", directory=tmp_path / name)[0])
+        read(sample(run, 1, given={**given, "sex": sex}, density="prior").write(tmp_path / name)[0])
         for name, sex in (("one", "F"), ("other", "M"), ("again", "F"))
     )
     np.testing.assert_array_equal(one, again)
@@ -106,34 +90,39 @@ def test_the_decoder_hears_what_was_given(told_run, tmp_path):
 
 
 def test_a_transfer_changes_what_was_given_and_lies_where_the_person_lies(told_run, tmp_path):
-    run = disturbed(told_run, tmp_path)
-    paths = transfer(run, {"sex": "F"}, directory=tmp_path / "F")
+    run = loud(told_run, tmp_path)
+    paths = transfer(run, {"sex": "F"}).write(tmp_path / "F")
     table = pd.read_csv(tmp_path / "F" / "transfer.tsv", sep="\t")
     assert list(table["path"]) == [path.name for path in paths]
     assert set(table["sex_after"]) == {"F"} and set(table["sex_before"]) == {"F", "M"}
-    others = transfer(run, {"sex": "M"}, directory=tmp_path / "M")
+    others = transfer(run, {"sex": "M"}).write(tmp_path / "M")
     person = run.subjects.set_index("scan_id").loc[table["scan_id"].iloc[0]]
     image = nibabel.load(paths[0])
     centre = nibabel.affines.apply_affine(image.affine, (np.array(image.shape) - 1) / 2)
     np.testing.assert_allclose(centre, [person[f"centre_{axis}"] for axis in "xyz"], atol=1e-3)
     assert np.abs(read(paths[0]) - read(others[0])).max() > 0.01
     assert (tmp_path / "F" / "transfer.png").is_file()
+    images = transfer(run, {"sex": "F"})
+    np.testing.assert_array_equal(images[-1].get_fdata(), read(paths[-1]))
+    np.testing.assert_allclose(images[0].affine, image.affine)
+    pd.testing.assert_frame_equal(images.to_frame(), table)
+    assert len(images.plot().axes) == 3 * len(images) * 3
     with pytest.raises(UsageError, match="transferred_T1w"):
-        transfer(run, {"sex": "F"}, directory=tmp_path / "F")
+        transfer(run, {"sex": "F"}).write(tmp_path / "F")
 
 
 def test_mean_heads_and_walks_are_those_of_people_as_they_are(told_run, tmp_path):
-    run = disturbed(told_run, tmp_path)
-    men, women = (read(path) for path in reversed(write_templates(run, "sex", tmp_path / "templates")))
+    run = loud(told_run, tmp_path)
+    men, women = (read(path) for path in reversed(template(run, by="sex").write(tmp_path / "templates")))
     assert np.abs(men - women).max() > 0.01
-    write_traversals(run, 1, 3, directory=tmp_path / "walks")
+    traverse(run, num_directions=1, num_steps=3).write(tmp_path / "walks")
     middle = read(tmp_path / "walks" / "traversal_pc01.nii.gz")[..., 1]
-    np.testing.assert_allclose(middle, read(write_templates(run, None, tmp_path / "all")[0]), atol=1e-4)
+    np.testing.assert_allclose(middle, read(template(run).write(tmp_path / "all")[0]), atol=1e-4)
 
 
 def test_nothing_changed_keeps_the_image_where_detail_is_kept(told_run, tmp_path):
-    run = disturbed(told_run, tmp_path)
-    paths = transfer(run, {"sex": "F"}, keep_detail=True, directory=tmp_path / "kept")
+    run = loud(told_run, tmp_path)
+    paths = transfer(run, {"sex": "F"}, keep_detail=True).write(tmp_path / "kept")
     table = pd.read_csv(tmp_path / "kept" / "transfer.tsv", sep="\t")
     dataset = run.open_dataset()
     for path, person in zip(paths, table.itertuples(), strict=True):
@@ -143,11 +132,11 @@ def test_nothing_changed_keeps_the_image_where_detail_is_kept(told_run, tmp_path
 
 
 def test_a_model_that_was_told_nothing_is_moved_in_its_latents(finished_run, tmp_path):
-    paths = transfer(finished_run, {"sex": "F"}, directory=tmp_path / "out")
+    paths = transfer(finished_run, {"sex": "F"}).write(tmp_path / "out")
     assert len(paths) == finished_run.metrics["num_subjects"]["heldout"]
-    manifest = (
-        sample(finished_run, 2, given={"sex": "F"}, directory=tmp_path / "samples")[0].parents[2] / "manifest.tsv"
-    )
+    manifest = sample(finished_run, 2, given={"sex": "F"}).write(tmp_path / "samples")[0].parents[2] / "manifest.tsv"
     assert set(pd.read_csv(manifest, sep="\t")["sex"]) == {"F"}
-    with pytest.raises(UsageError, match="--given: got nothing, expected a covariate to change"):
-        transfer(finished_run, {}, directory=tmp_path / "none")
+    with pytest.raises(UsageError, match="given: got nothing, expected a covariate to change"):
+        transfer(finished_run, {})
+    with pytest.raises(UsageError, match="split: got test, expected train, validation or heldout"):
+        transfer(finished_run, {"sex": "F"}, split="test")

@@ -8,7 +8,16 @@ import numpy as np
 import pytest
 
 from mrigen.errors import CohortError
-from mrigen.imaging.volumes import Volume, apply_affine, read_volume, to_canonical, write_volume, zooms_of
+from mrigen.imaging.volumes import (
+    Volume,
+    apply_affine,
+    make_image,
+    read_volume,
+    to_canonical,
+    write_image,
+    write_volume,
+    zooms_of,
+)
 
 SHAPE = (7, 8, 9)
 ZOOMS = (2.0, 3.0, 4.0)
@@ -227,3 +236,40 @@ def test_a_header_with_wrong_bytes_is_read_or_a_fault(tmp_path):
             except CohortError:
                 faults += 1
     assert faults > 20
+
+
+def test_an_image_in_memory_is_read_as_its_file_is(tmp_path):
+    image = nibabel.Nifti1Image(array(), oblique() @ np.diag([-1.0, 1.0, 1.0, 1.0]))
+    nibabel.save(image, tmp_path / "a.nii.gz")
+    expected = read_volume(tmp_path / "a.nii.gz")
+    for given in (image, nibabel.load(tmp_path / "a.nii.gz")):
+        volume = read_volume(given)
+        np.testing.assert_array_equal(volume.array, expected.array)
+        np.testing.assert_allclose(volume.affine, expected.affine, atol=1e-4)
+    scaled = nibabel.Nifti1Image(array(), oblique())
+    scaled.header.set_slope_inter(2.0, 5.0)
+    nibabel.save(scaled, tmp_path / "b.nii")
+    loaded = nibabel.load(tmp_path / "b.nii")
+    np.testing.assert_array_equal(read_volume(loaded).array, read_volume(tmp_path / "b.nii").array)
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (nibabel.Nifti1Image(np.zeros((4, 5, 6, 2)), np.eye(4)), r"x: got a 4-D image of shape \(4, 5, 6, 2\)"),
+        (nibabel.spatialimages.SpatialImage(np.zeros((4, 5, 6)), None), "x: got an affine that is singular"),
+    ],
+)
+def test_faults_of_an_image_in_memory_name_it(image, message):
+    with pytest.raises(CohortError, match=message):
+        read_volume(image, name="x")
+
+
+def test_an_image_that_is_made_is_the_file_that_is_written(tmp_path):
+    write_volume(tmp_path / "a.nii.gz", array(np.float32), oblique())
+    image = make_image(array(np.float32), oblique())
+    write_image(tmp_path / "b.nii.gz", image)
+    assert (tmp_path / "a.nii.gz").read_bytes() == (tmp_path / "b.nii.gz").read_bytes()
+    written = nibabel.load(tmp_path / "a.nii.gz")
+    assert image.header.get_xyzt_units() == written.header.get_xyzt_units() == ("mm", "sec")
+    np.testing.assert_array_equal(image.get_fdata(), written.get_fdata())

@@ -8,7 +8,7 @@ import pytest
 from mrigen.data.pipeline import read_volumes
 from mrigen.errors import CohortError, UsageError
 from mrigen.runs import Run
-from mrigen.runs.images import check_different, check_given, conditions_of, prepare_images
+from mrigen.runs.images import check_different, check_given, conditions_of, name_images, prepare_images
 
 
 def test_own_images_become_what_the_run_was_fitted_on(finished_run):
@@ -32,7 +32,7 @@ def test_own_images_are_stripped_where_the_run_was(finished_run, caplog, tmp_pat
     own, other = prepare_images(run, [image, foreign]).volumes
     assert np.count_nonzero(own) < np.count_nonzero(plain)
     np.testing.assert_array_equal(other, plain)
-    assert [record.args[0] for record in caplog.records if "taken as it is" in record.msg] == [foreign]
+    assert [record.args[0] for record in caplog.records if "taken as it is" in record.msg] == [str(foreign)]
 
 
 def test_a_told_model_hears_what_is_known_of_images(told_run, tmp_path):
@@ -50,7 +50,7 @@ def test_a_told_model_hears_what_is_known_of_images(told_run, tmp_path):
 
 
 def test_covariates_that_a_model_is_not_told_are_refused(finished_run, told_run):
-    with pytest.raises(UsageError, match="--given: got sex for a model that is told nothing"):
+    with pytest.raises(UsageError, match="given: got sex for a model that is told nothing"):
         check_given(finished_run, {"sex": "F"})
     with pytest.raises(UsageError, match="expected one of sex, age, head_size"):
         check_given(told_run, {"site": "A"})
@@ -66,4 +66,4 @@ def test_all_unfit_images_are_told(finished_run, tmp_path):
 
 def test_images_of_one_name_are_refused():
     with pytest.raises(UsageError, match=r"b/sub-01_T1w\.nii: another image has the same name"):
-        check_different(["a/sub-01.nii.gz", "b/sub-01_T1w.nii"])
+        check_different(name_images(["a/sub-01.nii.gz", "b/sub-01_T1w.nii"]))
