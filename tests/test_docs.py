@@ -43,9 +43,13 @@ def test_keys_named_in_docs_and_recipes_exist(generate):
             assert key in known | blocks, f"{page.name}: {key}"
 
 
-def test_the_example_of_the_python_page_runs(tmp_path, monkeypatch):
+def test_the_code_of_the_python_page_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    code = re.search(r"```python\n(.*?)```", (ROOT / "docs" / "python.md").read_text(), re.DOTALL)[1]
+    page = (ROOT / "docs" / "python.md").read_text()
     scope = {}
-    exec(compile(code, "docs/python.md", "exec"), scope)
-    assert scope["run"].is_complete and len(scope["paths"]) == 2
+    for match in re.finditer(r"```python\n(.*?)```", page, re.DOTALL):
+        # As many lines above it as on the page, so that an error names the page's own line.
+        code = "\n" * page[: match.start(1)].count("\n") + match[1]
+        exec(compile(code, str(ROOT / "docs" / "python.md"), "exec"), scope)
+    assert scope["run"].is_complete and len(scope["images"]) == 4
+    assert {path.name for path in tmp_path.iterdir()} == {"runs", "samples"}

@@ -27,7 +27,8 @@ run = mrigen.fit(
     volume_shape=[32, 38, 32],
     blocks=2,
     channels=[8, 16],
-    epochs=15,
+    epochs=12,
+    learning_rate=3e-3,
 )
 run
 

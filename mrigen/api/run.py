@@ -161,9 +161,9 @@ class Run(runs.Run):
         """
         return mrigen.probe(self, target=target, confounds=confounds, **options)
 
-    def probe_nested(self, *args: Any, **options: Any):
+    def probe_nested(self, num_folds: int = 5, **options: Any):
         """Returns a probe whose folds fit the encoder anew; see `mrigen.probe_nested`."""
-        return mrigen.probe_nested(self, *args, **options)
+        return mrigen.probe_nested(self, num_folds, **options)
 
     def probe_external(self, data: str | os.PathLike, **options: Any):
         """Returns a probe that is fitted here and scored on another cohort; see `mrigen.probe_external`."""
@@ -201,10 +201,10 @@ class Run(runs.Run):
     def _say_kind(self) -> str:
         shape = "x".join(map(str, self.grid["volume_shape"]))
         zooms = [f"{zoom:g}" for zoom in self.grid["zooms"]]
-        zooms = zooms[0] if len(set(zooms)) == 1 else "x".join(zooms)
+        size = zooms[0] if len(set(zooms)) == 1 else "x".join(zooms)
         name, kind = self.facts.get("recipe", "recipe"), self.recipe.model.kind
         which = kind if name == kind else f"{kind} (recipe {name})"
-        return f"{which} on {shape} voxels of {zooms} mm"
+        return f"{which} on {shape} voxels of {size} mm"
 
     def _say_people(self) -> str:
         sizes = self.split["split"].value_counts()

@@ -26,7 +26,7 @@ def check_start(recipe: Recipe, dataset: Dataset) -> pd.DataFrame | None:
     run = open_run(recipe.training.start_from)
     origin = f"training.start_from: {run.directory}"
     faults = []
-    if run.recipe.model.kind != recipe.model.kind:
+    if type(run.recipe.model) is not type(recipe.model):
         faults.append(
             f"{origin}: got a run of the kind {run.recipe.model.kind}, expected {recipe.model.kind}. Name another run."
         )

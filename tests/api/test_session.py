@@ -20,7 +20,9 @@ SETTINGS = {"num_subjects": 24, "epochs": 2, "condition": ["sex", "age"], "laten
 
 
 def files_under(*folders: Path) -> set[str]:
-    return {str(path) for folder in folders for path in folder.rglob("*")}
+    """Returns all paths in some folders, without those of code that TensorFlow generates and removes at the end."""
+    paths = (path for folder in folders for path in folder.rglob("*"))
+    return {str(path) for path in paths if not path.name.startswith("__autograph_generated_file")}
 
 
 @pytest.fixture(scope="module")

@@ -42,6 +42,25 @@ def test_help_names_every_verb_and_loads_nothing_heavy():
     assert all(verb in ended.stdout for verb in VERBS)
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [["--help"], ["sample", "--help"], ["runs"], ["compare"], ["recipe", "show", "vae"], ["recipe", "list"]],
+    ids=" ".join,
+)
+def test_what_only_reads_loads_no_tensorflow(finished_run, tmp_path, arguments):
+    (tmp_path / "runs").symlink_to(finished_run.directory.parent)
+    code = (
+        "import sys; from mrigen_cli.main import main\n"
+        "try: main(sys.argv[1:])\n"
+        "except SystemExit as end: assert not end.code, end.code\n"
+        "sys.exit(len({'tensorflow', 'keras', 'tensorflow_probability'} & set(sys.modules)))"
+    )
+    command = [sys.executable, "-c", code, *arguments]
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout
+
+
 def test_import_mrigen_is_light():
     code = "import sys, mrigen; sys.exit(any(name in sys.modules for name in ('tensorflow', 'keras', 'numpy')))"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -542,7 +542,7 @@ def test_a_mask_pattern_with_other_names_is_a_fault(tmp_path, pattern):
 
 
 def test_no_root_is_a_fault():
-    with pytest.raises(CohortError, match=r"data.root: not set"):
+    with pytest.raises(CohortError, match=r"data.root: got null, expected a cohort"):
         index_cohort(DataRecipe())
 
 
