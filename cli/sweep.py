@@ -72,7 +72,7 @@ def sweep(recipes, over, space, overrides, search, trials, objective, seed, prun
 
 
 def probe_all(runs) -> None:
-    """Probes the runs that are not, one after the other; a fault is told, and the next one is looked at."""
+    """Probes the runs that are not, one after the other; a fault is said, and the next one is looked at."""
     from mrigen_cli.common import load_tensorflow
 
     from mrigen.errors import MrigenError

@@ -12,6 +12,7 @@ ALIASES = {
     "path": ("out",),
     "data": ("cohort",),
 }
+BLOCKS = ("data", "preprocess", "model", "training")  # of a recipe
 # Functions of the library -> the command that does the same; `{}` is the first argument.
 COMMANDS = {"resume": "mrigen fit --resume {}", "resume_sweep": "mrigen sweep --resume {}"}
 # What Python has as an attribute -> how the command line shows it.
@@ -48,7 +49,8 @@ def translate(text: str, command: click.Command | None = None) -> str:
             return _flag(flags[name], value)
         if value is None:
             return name
-        return f"--set {name}={value}" if "." in name and "overrides" in flags else f"{name}={value}"
+        is_setting = "overrides" in flags and ("." in name or name in BLOCKS)
+        return f"--set {name}={value}" if is_setting else f"{name}={value}"
 
     return _PARAMETER.sub(say_parameter, _CALL.sub(_say_call, text))
 

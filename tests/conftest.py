@@ -1,11 +1,21 @@
-"""A cache that is nobody's, and one small finished run that many tests read."""
+"""A cache that is nobody's, and one small finished run that many tests read.
+
+With MRIGEN_TEST_RUNS naming a folder, the runs that tests read are kept there and taken from there the next time, until
+the code that a fit consists of changes. Nothing here loads TensorFlow before a test asks for it.
+"""
 
 import fcntl
+import hashlib
 import os
 import shutil
+import uuid
 from pathlib import Path
 
 import pytest
+
+ROOT = Path(__file__).parents[1]
+# Of mrigen, what no fit knows.
+ABOVE_FITS = ("api", "cluster.py", "generation", "probing", "sweeps")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -25,12 +35,11 @@ def cache_directory(tmp_path_factory):
 def fit_once(tmp_path_factory, cache_directory):
     """Returns a function from a name and changes of the smoke recipe to its finished run, fitted by the one of
     pytest's workers that asks first."""
-    from mrigen.recipe import load_recipe
     from mrigen.runs import Run
-    from mrigen.training import fit
 
     base = tmp_path_factory.getbasetemp()
     shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    kept = _kept_runs()
 
     def make(name, *changes):
         directory = shared / "fitted" / name
@@ -39,9 +48,32 @@ def fit_once(tmp_path_factory, cache_directory):
             fcntl.flock(lock, fcntl.LOCK_EX)
             if directory.exists():
                 return Run(directory)
-            return fit(load_recipe("smoke", list(changes)), directory, "smoke")
+            if kept is not None and (kept / name).exists():
+                return Run(Path(shutil.copytree(kept / name, directory)))
+            from mrigen.recipe import load_recipe
+            from mrigen.training import fit
+
+            run = fit(load_recipe("smoke", list(changes)), directory, "smoke")
+            if kept is not None:
+                new = shutil.copytree(directory, kept / f".{name}-{uuid.uuid4().hex[:8]}")
+                os.replace(new, kept / name)
+            return run
 
     return make
+
+
+def _kept_runs():
+    """Returns the folder of runs that the present code makes, where MRIGEN_TEST_RUNS asks to keep them."""
+    if not os.environ.get("MRIGEN_TEST_RUNS"):
+        return None
+    digest = hashlib.sha256(Path(__file__).read_bytes())
+    for folder, suffix in (("mrigen", ".py"), ("recipes", ".yaml")):
+        for path in sorted((ROOT / folder).rglob(f"*{suffix}")):
+            if path.relative_to(ROOT / folder).parts[0] not in ABOVE_FITS:
+                digest.update(f"{path.relative_to(ROOT)}\0".encode() + path.read_bytes())
+    folder = Path(os.environ["MRIGEN_TEST_RUNS"]).expanduser() / digest.hexdigest()[:12]
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 @pytest.fixture(scope="session")

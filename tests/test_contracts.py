@@ -51,6 +51,8 @@ def test_a_wrong_import_is_caught_wherever_it_is_planted(copy):
     )
     (copy / "mrigen" / "newcomer.py").write_text('"""A module that has no line in the contract."""\n')
     (copy / "mrigen" / "models" / "planted.py").write_text("from mrigen.data import cohort\n")
+    with open(copy / "mrigen" / "probing" / "intervals.py", "a") as file:
+        file.write("\n\nfrom mrigen.probing import nested\n")
     broken, said = broken_contracts(copy)
     assert broken == [
         "The command line stands on the library",
@@ -58,6 +60,7 @@ def test_a_wrong_import_is_caught_wherever_it_is_planted(copy):
         "Only mrigen.imaging.volumes knows nibabel",
         "Only mrigen.distributions knows TensorFlow Probability",
         "Recipes, cohorts and tables of runs are read without TensorFlow",
+        "Inside probing: targets and scores below, then predictors, protocols and results, and the verbs on top",
     ]
     for wrong in (
         "mrigen.statistics.planted -> nibabel",
@@ -65,6 +68,7 @@ def test_a_wrong_import_is_caught_wherever_it_is_planted(copy):
         "mrigen.statistics.planted -> mrigen.training",
         "mrigen.statistics.planted -> mrigen_cli.main",
         "mrigen.models.planted -> mrigen.data.cohort",
+        "mrigen.probing.intervals -> mrigen.probing.nested",
         "mrigen.newcomer",
     ):
         assert wrong in said

@@ -201,10 +201,10 @@ class Run(runs.Run):
     def _say_kind(self) -> str:
         shape = "x".join(map(str, self.grid["volume_shape"]))
         zooms = [f"{zoom:g}" for zoom in self.grid["zooms"]]
-        zooms = zooms[0] if len(set(zooms)) == 1 else "x".join(zooms)
+        size = zooms[0] if len(set(zooms)) == 1 else "x".join(zooms)
         name, kind = self.facts.get("recipe", "recipe"), self.recipe.model.kind
         which = kind if name == kind else f"{kind} (recipe {name})"
-        return f"{which} on {shape} voxels of {zooms} mm"
+        return f"{which} on {shape} voxels of {size} mm"
 
     def _say_people(self) -> str:
         sizes = self.split["split"].value_counts()

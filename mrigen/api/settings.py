@@ -44,7 +44,8 @@ def resolve_recipe(recipe: RecipeLike, data: Mapping[str, Any] | None, settings:
             data = {"source": "files", "root": None, "cohorts": [], **data}
         settings = {"data": data, **settings}
     if isinstance(content, dict):
-        faults, given = [], {}
+        faults: list[str] = []
+        given: dict[str, str] = {}  # Key -> the argument that names it.
         for name, value in settings.items():
             try:
                 for key, part in _spread(find_key(name), value):

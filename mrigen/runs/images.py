@@ -48,12 +48,12 @@ def name_images(images: ImageLike | Sequence[ImageLike], start: int = 1) -> list
     Raises:
         UsageError: there are none.
     """
-    if isinstance(images, (str, os.PathLike)) or is_in_memory(images):
-        images = [images]
-    if not len(images):
+    is_one = isinstance(images, (str, os.PathLike)) or is_in_memory(images)
+    several: list[ImageLike] = [images] if is_one else list(images)  # type: ignore[arg-type, list-item]
+    if not several:
         raise UsageError("got none, expected one image or more.", "images")
     named = []
-    for number, image in enumerate(images, start):
+    for number, image in enumerate(several, start):
         path = path_of(image)
         name = path if path else f"image-{number:03d}"
         named.append(NamedImage(image, name, stem_of(name), os.path.realpath(path) if path else None))
@@ -100,14 +100,15 @@ def prepare_images(run: Run, images: Sequence[ImageLike | NamedImage]) -> Prepar
     Raises:
         CohortError: the faults of every unfit image and mask, all together.
     """
-    if not all(isinstance(image, NamedImage) for image in images):
-        images = name_images(images)
+    named = [image for image in images if isinstance(image, NamedImage)]
+    if len(named) < len(images):
+        named = name_images(images)  # type: ignore[arg-type]
     apply_mask = run.recipe.data.apply_mask
     own = run.subjects.assign(file=[os.path.realpath(path) for path in run.subjects["path"]]).set_index("file")
     own = own[~own.index.duplicated()]
     found, rows, faults = [], [], []
-    with progress_bar("Preparing images", len(images), "images") as advance:
-        for image in images:
+    with progress_bar("Preparing images", len(named), "images") as advance:
+        for image in named:
             person = own.loc[image.path].to_dict() if image.path in own.index else {}
             mask_path = person.get("mask_path")
             try:

@@ -11,6 +11,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
 
 from mrigen.errors import MrigenWarning
 
@@ -70,9 +71,10 @@ def noting() -> Iterator[None]:
         _LOGGER.setLevel(level)
 
 
-def _frame_of_caller():
+def _frame_of_caller() -> FrameType:
     """Returns the frame that called the library: the one beyond the outermost of the library's own."""
-    frame = found = sys._getframe(1)
+    found = sys._getframe(1)
+    frame: FrameType | None = found
     while frame is not None:
         if frame.f_code.co_filename.startswith(_PACKAGE) and frame.f_back is not None:
             found = frame.f_back

@@ -7,8 +7,8 @@ import pytest
 import tensorflow as tf
 from scipy import stats
 
-from mrigen.analysis import diagnosis
-from mrigen.analysis.diagnosis import diagnose, forecast_of, importance_weighted
+from mrigen.analysis import diagnose, diagnosis
+from mrigen.analysis.diagnosis import forecast_of, importance_weighted
 from mrigen.distributions import DiagonalGaussianPosterior, GaussianLikelihood, NormalPrior
 from mrigen.errors import UsageError
 from mrigen.recipe import load_recipe
@@ -65,19 +65,22 @@ def test_with_a_wrong_posterior_more_draws_come_closer_from_below(people):
     np.testing.assert_allclose(many, expected, atol=0.1)
 
 
-def test_a_diagnosis_is_written_and_told(finished_run, tmp_path):
-    told = diagnose(finished_run, 8, directory=tmp_path / "out")
-    again = diagnose(finished_run, 8, directory=tmp_path / "again")
-    assert told.findings == again.findings
-    assert 5 <= len(told.findings) <= 10
-    assert told.findings[-1].startswith("Verdict: ")
+def test_a_diagnosis_is_written(finished_run, tmp_path):
+    found = diagnose(finished_run, num_draws=8)
+    assert not (finished_run.directory / "diagnosis.json").exists()
+    assert found.write(tmp_path / "out") == [tmp_path / "out" / name for name in ("diagnosis.json", "diagnosis.png")]
+    assert found.findings == diagnose(finished_run, num_draws=8).findings
+    assert 5 <= len(found.findings) <= 10
+    assert found.findings[-1].startswith("Verdict: ")
+    assert any("`mrigen.sample(density=" in line for line in found.findings)
+    assert str(found) == "\n".join(found.findings)
     content = json.loads((tmp_path / "out" / "diagnosis.json").read_text())
-    assert content["log_likelihood"] == told.log_likelihood
+    assert content["log_likelihood"] == found.log_likelihood
     assert sum(content["kl_per_dimension"]) == pytest.approx(finished_run.metrics["kl_nats"], rel=1e-3)
     assert content["kl_per_dimension"] == sorted(content["kl_per_dimension"], reverse=True)
     assert (tmp_path / "out" / "diagnosis.png").stat().st_size > 10_000
     # The ELBO is a lower bound, and so is its importance-weighted form, but closer.
-    assert told.log_likelihood > finished_run.metrics["heldout"]["elbo_nats"]
+    assert found.log_likelihood > finished_run.metrics["heldout"]["elbo_nats"]
 
 
 def test_a_collapse_is_explained(finished_run, tmp_path):
@@ -87,16 +90,16 @@ def test_a_collapse_is_explained(finished_run, tmp_path):
     assert run.metrics["epochs"] == 5  # Nothing for a fifth of the epochs, five at least.
     assert abs(run.metrics["heldout"]["shuffled_gap_nats"]) < 5.0
     assert "Stopping here." in (run.directory / "log.txt").read_text()
-    told = diagnose(run, 8)
-    assert told.forecast.num_directions == 0
-    assert "collapsed, as it must" in told.findings[-1]
+    found = diagnose(run, num_draws=8)
+    assert found.forecast.num_directions == 0
+    assert "collapsed, as it must" in found.findings[-1]
     history = (run.directory / "history.csv").read_text().splitlines()
     assert "active_units" in history[0] and "shuffled_gap_nats" in history[0]
 
 
 def test_what_cannot_be_diagnosed_is_refused(finished_run, autoencoder_run):
-    with pytest.raises(UsageError, match="--iw: got 0"):
-        diagnose(finished_run, 0)
+    with pytest.raises(UsageError, match="num_draws: got 0"):
+        diagnose(finished_run, num_draws=0)
     with pytest.raises(UsageError, match="kind autoencoder, expected a VAE"):
         diagnose(autoencoder_run)
 

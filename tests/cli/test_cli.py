@@ -42,6 +42,25 @@ def test_help_names_every_verb_and_loads_nothing_heavy():
     assert all(verb in ended.stdout for verb in VERBS)
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [["--help"], ["sample", "--help"], ["runs"], ["compare"], ["recipe", "show", "vae"], ["recipe", "list"]],
+    ids=" ".join,
+)
+def test_what_only_reads_loads_no_tensorflow(finished_run, tmp_path, arguments):
+    (tmp_path / "runs").symlink_to(finished_run.directory.parent)
+    code = (
+        "import sys; from mrigen_cli.main import main\n"
+        "try: main(sys.argv[1:])\n"
+        "except SystemExit as end: assert not end.code, end.code\n"
+        "sys.exit(len({'tensorflow', 'keras', 'tensorflow_probability'} & set(sys.modules)))"
+    )
+    command = [sys.executable, "-c", code, *arguments]
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout
+
+
 def test_import_mrigen_is_light():
     code = "import sys, mrigen; sys.exit(any(name in sys.modules for name in ('tensorflow', 'keras', 'numpy')))"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
@@ -165,7 +184,7 @@ def test_a_full_disk_is_told_in_one_line(call, run_copy, monkeypatch):
 
 
 def test_what_nobody_foresaw_is_one_line_too(call, run_copy, monkeypatch):
-    monkeypatch.setattr("mrigen.generation.sampling.sample", lambda *arguments, **options: 1 / 0)
+    monkeypatch.setattr("mrigen.generation.sampling.Samples", lambda *arguments, **options: 1 / 0)
     status, out, err = call("sample", "--run", run_copy.directory)
     assert (status, out) == (1, "")
     assert err == (

@@ -51,7 +51,8 @@ def test_samples_have_the_covariates_that_were_given(told_run, tmp_path):
 
 def test_samples_are_judged_by_what_learned_from_real_volumes(told_run, tmp_path):
     paths = sample(told_run, 6, given={"sex": "F"}).write(tmp_path / "out")
-    sex, age, size = check_samples(told_run, paths)
+    sex, age, size = checks = check_samples(told_run, paths)
+    assert checks.write() == [tmp_path / "out" / "check.json"]
     assert (sex.name, age.name, size.name) == ("sex", "age", "head_size")
     assert 0.0 <= sex.share_right <= 1.0 and sex.num_samples == 6 and sex.correlation is None
     assert size.correlation is not None and size.correlation_real > 0.5  # Of real people's own volumes.

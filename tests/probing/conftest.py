@@ -30,7 +30,7 @@ def make_inputs():
         volumes[:, :7] = 0.0  # air: constant voxels
         values = {
             "participant_ids": np.array([f"sub-{i:03d}" for i in range(num_people)]),
-            "target": targets,
+            "targets": targets,
             "groups": np.array([f"sub-{i:03d}" for i in range(num_people)]),
             "site": np.full(num_people, "here"),
             "split": np.resize(["train", "train", "train", "validation", "heldout"], num_people),

@@ -7,7 +7,8 @@ import pytest
 from scipy.special import expit
 
 from mrigen.errors import UsageError
-from mrigen.probing.calibration import calibration_curve, draw_calibration
+from mrigen.imaging.figures import save_figure
+from mrigen.probing.calibration import calibration_curve
 from mrigen.probing.protocol import run_probe
 from mrigen.probing.targets import Target
 
@@ -37,10 +38,10 @@ def test_a_rare_class_weighs_as_much():
 def test_picture_is_a_png_and_always_the_same(make_inputs, small_grids, tmp_path):
     result = run_probe(make_inputs(num_people=40, signal=0.5), num_folds=3, num_repeats=2, num_bootstrap=5)
     for name in ("a.png", "b.png"):
-        draw_calibration(result, tmp_path / name)
+        save_figure(result.plot_calibration(), tmp_path / name)
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
     with pytest.raises(UsageError, match="got no scores of age"):
-        draw_calibration(result, tmp_path / "c.png", "age")
-    with pytest.raises(UsageError, match="got the target age, expected one of two classes"):
-        draw_calibration(dataclasses.replace(result, target=Target("age", None)), tmp_path / "c.png")
+        result.plot_calibration("age")
+    with pytest.raises(UsageError, match="got a probe of age, expected a target of two classes"):
+        dataclasses.replace(result, target=Target("age", None)).plot_calibration()

@@ -8,8 +8,8 @@ import pytest
 
 from mrigen.errors import Interrupted, UsageError
 from mrigen.probing import nested, predictors
+from mrigen.probing.gathering import gather_inputs
 from mrigen.probing.nested import probe_nested, split_of_fold
-from mrigen.probing.of_run import gather_inputs
 from mrigen.runs import Run
 from mrigen.system.stopping import StopNow, StopRequest
 
@@ -45,6 +45,7 @@ def test_every_fold_has_an_encoder_of_its_own_that_is_kept(run_copy, quick_fit):
     first = run_copy.directory / "nested" / "fold-1"
     before = (first / "latents.npz").stat().st_mtime_ns
     result = probe_nested(run_copy, 5)
+    result.write()
     assert quick_fit == ["fold-1", "fold-2", "fold-2", "fold-3", "fold-4", "fold-5"]
     assert (first / "latents.npz").stat().st_mtime_ns == before
     content = json.loads((run_copy.directory / "probe.json").read_text())

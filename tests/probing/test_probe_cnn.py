@@ -24,19 +24,19 @@ def volumes():
 
 
 @pytest.mark.parametrize(
-    ("meaning", "target"),
+    ("target", "targets"),
     [
         (SEX, np.arange(40) % 2),
         (Target("site", ("a", "b", "c")), np.arange(40) % 3),
         (Target("age", None), 20.0 + 10.0 * (np.arange(40) % 4)),
     ],
-    ids=["binary", "classes", "numbers"],
+    ids=["binary", "multiclass", "regression"],
 )
 def test_a_network_learns_from_training_people_alone(quick, volumes, target, targets):
     volumes = volumes + (0.25 * (targets - targets.min()) / np.ptp(targets))[:, None, None, None].astype(np.float32)
     groups = np.arange(40).astype(str)
     found = cnn.CNNPredictor(volumes.reshape(40, -1), SHAPE, ZOOMS, target).fit_score(targets, groups, TRAIN, TEST, 3)
-    if target.kind == "numbers":
+    if target.task == "regression":
         assert np.corrcoef(found.score, targets[TEST])[0, 1] > 0.8
         assert abs(found.score.mean() - targets.mean()) < 8.0
     else:

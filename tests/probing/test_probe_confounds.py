@@ -127,9 +127,9 @@ def test_confounds_as_numbers():
     np.testing.assert_allclose(encoded[:, 0], [-(1.5**0.5), 0.0, 1.5**0.5])
     np.testing.assert_allclose(encoded[:, 1:3], [[-1.0, 0.0], [0.0, 1.0], [1.0, 0.0]])
     np.testing.assert_array_equal(encoded[:, 3:], [[1.0, 0.0], [0.0, 0.0], [0.0, 1.0]])  # b, n/a
-    with pytest.raises(UsageError, match=r"--confounds agee: got a column .* Did you mean age"):
+    with pytest.raises(UsageError, match=r"confounds='agee': got a column .* Did you mean age"):
         encode_confounds(table, ["agee"])
-    with pytest.raises(CohortError, match=r"--confounds same: got the same value for everyone.* Leave same out"):
+    with pytest.raises(CohortError, match=r"confounds='same': got the same value for everyone.* Leave same out"):
         encode_confounds(table, ["same"])
 
 

@@ -34,9 +34,11 @@ def part_of(others, place, /, **changes):
 
 
 def test_people_are_scored_alike_whoever_is_scored_beside_them(run_copy, others, tmp_path):
-    plan = ProbePlan(confounds=("age",))
-    everyone = probe_external(run_copy, others, plan=plan)
-    few = probe_external(run_copy, part_of(others, tmp_path / "few.tsv"), plan=plan)
+    everyone = probe_external(run_copy, others, confounds=["age"])
+    few = probe_external(run_copy, part_of(others, tmp_path / "few.tsv"), confounds=["age"])
+    assert not list(run_copy.directory.glob("probe_external*"))
+    everyone.write()
+    few.write()
     assert everyone.num_subjects == {"external": 12}
     assert {"latents", "latents_draw", "head_volume", "pca", "voxel_svm_linear", "confounds"} <= set(few.predictors)
     assert (run_copy.directory / "probe_external-others.json").is_file()
@@ -50,12 +52,11 @@ def test_people_are_scored_alike_whoever_is_scored_beside_them(run_copy, others,
 
 
 def test_harmonising_looks_at_images_and_never_at_the_target(run_copy, others, tmp_path):
-    plan = ProbePlan(harmonise="site")
-    true = probe_external(run_copy, others, plan=plan).scores.query("predictor == 'latents_harmonised'")
+    true = probe_external(run_copy, others, harmonise="site").scores.query("predictor == 'latents_harmonised'")
     table = pd.read_csv(others, sep="\t", dtype=str)
     table["sex"] = table["sex"].map({"F": "M", "M": "F"})
     table.to_csv(tmp_path / "turned.tsv", sep="\t", index=False)
-    turned = probe_external(run_copy, tmp_path / "turned.tsv", plan=plan).scores
+    turned = probe_external(run_copy, tmp_path / "turned.tsv", harmonise="site").scores
     turned = turned.query("predictor == 'latents_harmonised'")
     np.testing.assert_array_equal(true["score"], turned["score"])
     assert (true["target"].to_numpy() != turned["target"].to_numpy()).all()
@@ -82,5 +83,5 @@ def test_relatives_of_the_run_are_refused(run_copy):
 def test_one_class_and_other_protocols_are_refused(run_copy, others, tmp_path):
     with pytest.raises(CohortError, match="got 8 people with a known sex, expected at least one of each"):
         probe_external(run_copy, part_of(others, tmp_path / "women.tsv", sex="F"))
-    with pytest.raises(UsageError, match="--leave-site-out: got it beside --cohort"):
-        probe_external(run_copy, others, plan=ProbePlan(leave_site_out=True))
+    with pytest.raises(UsageError, match="leave_site_out: got it beside `data`"):
+        probe_external(run_copy, others, leave_site_out=True)

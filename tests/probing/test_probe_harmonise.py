@@ -4,12 +4,12 @@ import dataclasses
 
 import numpy as np
 import pytest
-from mrigen.probing.of_run import tell_site
 
 from mrigen.errors import CohortError
 from mrigen.probing.harmonise import SiteHarmonizer, harmonised
 from mrigen.probing.plan import ProbePlan
 from mrigen.probing.protocol import run_probe
+from mrigen.probing.sites import predict_site
 
 pytestmark = pytest.mark.usefixtures("small_grids")
 
@@ -61,7 +61,7 @@ def test_harmonised_latents_no_longer_tell_the_site_and_still_tell_sex(make_inpu
     latents[:, 0] += 1.0 * (2 * inputs.targets - 1)
     inputs = dataclasses.replace(inputs, latents=latents, volumes=inputs.volumes[:, :9])
     quick = {"num_folds": 4, "num_repeats": 1, "num_bootstrap": 50}
-    told = {row["predictor"]: row for row in tell_site(inputs, **quick).rows() if row["protocol"] == "transductive"}
+    told = {row["predictor"]: row for row in predict_site(inputs, **quick).rows() if row["protocol"] == "transductive"}
     assert told["latents"]["roc_auc"] > 0.9
     assert told["latents_harmonised"]["roc_auc"] < 0.65
     rows = run_probe(inputs, plan=ProbePlan(harmonise="site"), **quick).rows()
@@ -71,7 +71,7 @@ def test_harmonised_latents_no_longer_tell_the_site_and_still_tell_sex(make_inpu
 
 def test_one_site_is_an_error(make_inputs):
     inputs = make_inputs(num_people=20)
-    with pytest.raises(CohortError, match="--harmonise site: got one site, expected at least two"):
+    with pytest.raises(CohortError, match="harmonise='site': got one site, expected at least two"):
         run_probe(inputs, plan=ProbePlan(harmonise="site"), num_repeats=1)
     with pytest.raises(CohortError, match="got 1 sites of several families, expected at least two"):
-        tell_site(inputs)
+        predict_site(inputs)

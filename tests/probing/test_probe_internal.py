@@ -4,11 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mrigen.probing.of_run import gather_inputs
 
 from mrigen.data.dataset import open_dataset
 from mrigen.errors import CohortError, RunError
 from mrigen.probing import probe
+from mrigen.probing.gathering import gather_inputs
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +43,11 @@ def test_the_draw_is_one_draw_from_the_posterior(finished_run, dataset):
 
 def test_probe_writes_its_table_and_picture(run_copy):
     result = probe(run_copy)
+    assert not list(run_copy.directory.glob("probe*"))
+    paths = result.write()
+    assert {path.name for path in paths} == {
+        *("probe.json", "probe_scores.tsv", "probe_folds.tsv", "probe_roc.png", "probe_calibration.png")
+    }
     content = json.loads((run_copy.directory / "probe.json").read_text())
     assert content["rows"] == result.rows()
     names = {row["predictor"] for row in content["rows"]}
@@ -52,7 +57,15 @@ def test_probe_writes_its_table_and_picture(run_copy):
     keys = {"predictor", "protocol", "balanced_accuracy", "balanced_accuracy_ci", "roc_auc", "roc_auc_ci"}
     assert all(keys | {"num_subjects"} <= set(row) for row in content["rows"])
     assert {row["protocol"] for row in content["rows"]} == {"transductive", "heldout"}
-    assert (run_copy.directory / "probe_roc.png").is_file()
+    assert all(path.is_file() for path in paths)
+    frame = result.to_frame().set_index(["protocol", "predictor"])
+    row = content["rows"][0]
+    assert frame.loc[("transductive", "latents"), ["roc_auc_low", "roc_auc_high"]].tolist() == row["roc_auc_ci"]
+    assert len(frame) == len(content["rows"])
+    assert "<td>latents</td>" in result._repr_html_()
+    result.write(run_copy.directory / "elsewhere")
+    for path in paths:
+        assert (run_copy.directory / "elsewhere" / path.name).read_bytes() == path.read_bytes()
 
 
 def test_latents_of_other_images_are_refused(run_copy, dataset):

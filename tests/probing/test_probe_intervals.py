@@ -73,16 +73,13 @@ def test_interval_covers_the_true_area_about_as_often_as_it_says():
     generator, targets, covered = np.random.default_rng(0), np.arange(80) % 2, 0
     for _ in range(60):
         scores = generator.normal(size=(1, 80)) + targets  # true AUC: Phi(1 / sqrt 2) = 0.760
-        low, high = percentile_interval(
-            metric_samples(targets, scores, (scores > 0.5).astype(int), bootstrap_counts(targets, 300, seed=0))[
-                "roc_auc"
-            ]
-        )
+        counts = bootstrap_counts(targets, 300, seed=0)
+        low, high = percentile_interval(metric_samples(targets, scores, (scores > 0.5).astype(int), counts)["roc_auc"])
         covered += low < 0.760 < high
     assert 51 <= covered < 60
 
 
-@pytest.mark.parametrize("target", [[], [1], [1, 1, 1]])
+@pytest.mark.parametrize("targets", [[], [1], [1, 1, 1]])
 def test_one_class_gives_null_figures(targets):
     scores = table(targets, [[0.5] * len(targets)]) if targets else pd.DataFrame(columns=["target"])
     summary = summarize_scores(scores)["roc_auc"]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mrigen.errors import CohortError
-from mrigen.probing import of_run
+from mrigen.probing import gathering
 from mrigen.probing.plan import ProbePlan
 from mrigen.probing.rows import build_rows
 from mrigen.probing.targets import Target
@@ -20,12 +20,12 @@ PLAN = PLANS["sex"]
 
 
 @pytest.mark.parametrize("target", PLANS)
-def test_scores_do_not_change_with_the_values_of_others_who_are_tested(make_inputs, targets):
+def test_scores_do_not_change_with_the_values_of_others_who_are_tested(make_inputs, target):
     generator = np.random.default_rng(1)
     inputs = make_inputs(
         num_people=50, signal=0.5, confounds=generator.normal(size=(50, 2)), site=np.resize(["a", "b"], 50)
     )
-    if targets == "age":
+    if target == "age":
         ages = 40.0 + 10.0 * inputs.targets + generator.normal(size=50)
         inputs = dataclasses.replace(inputs, targets=ages, target=Target("age", None))
     train, test = np.arange(40), np.arange(40, 50)
@@ -35,13 +35,13 @@ def test_scores_do_not_change_with_the_values_of_others_who_are_tested(make_inpu
         strange[name][49] = 50.0 * np.abs(strange[name]).max()
     scores = [
         {
-            name: row.fit_score(part.target, part.groups, train, test, 0).score[:9]
-            for name, row in build_rows(part, PLANS[targets]).items()
+            name: row.fit_score(part.targets, part.groups, train, test, 0).score[:9]
+            for name, row in build_rows(part, PLANS[target]).items()
         }
         for part in (inputs, dataclasses.replace(inputs, **strange))
     ]
     wanted = {"pca", "latents_deconfounded", "latents_harmonised"}
-    assert wanted | ({"voxel_svm_rbf"} if targets == "sex" else set()) <= set(scores[0])
+    assert wanted | ({"voxel_svm_rbf"} if target == "sex" else set()) <= set(scores[0])
     for name, values in scores[0].items():
         np.testing.assert_allclose(scores[1][name], values, rtol=1e-3, atol=1e-3, err_msg=name)
 
@@ -57,15 +57,15 @@ def test_scores_do_not_change_with_the_labels_of_those_who_are_tested(make_input
 
 
 def test_an_image_under_two_ids_is_refused(run_copy, monkeypatch):
-    read = of_run.read_volumes
+    read = gathering.read_volumes
 
     def twice(cache, rows):
         volumes = read(cache, rows)
         volumes[5] = np.clip(1.02 * volumes[2] + 0.001, 0.0, 1.0)
         return volumes
 
-    monkeypatch.setattr(of_run, "read_volumes", twice)
+    monkeypatch.setattr(gathering, "read_volumes", twice)
     dataset = run_copy.open_dataset()
     names = dataset.cache.table["participant_id"]
     with pytest.raises(CohortError, match=f"one image as {names[2]} and as {names[5]}, .* {names[5]} in data.exclude"):
-        of_run.gather_inputs(run_copy, dataset)
+        gathering.gather_inputs(run_copy, dataset)

@@ -5,8 +5,9 @@ import itertools
 import numpy as np
 import pytest
 
+from mrigen.imaging.figures import save_figure
 from mrigen.probing.inputs import checked
-from mrigen.probing.learning_curve import draw_learning_curve, first_families, learning_curve, training_order
+from mrigen.probing.learning_curve import first_families, learning_curve, training_order
 
 pytestmark = pytest.mark.usefixtures("small_grids")
 
@@ -35,12 +36,12 @@ def test_parts_are_nested_keep_families_and_end_with_everyone(make_inputs, tmp_p
     assert counts[-1] == 60
     assert len(watch.taught) == 8
     for test, parts in watch.taught.items():
-        told = {groups[row] for row in np.frombuffer(test, int)}
+        tested = {groups[row] for row in np.frombuffer(test, int)}
         assert all(small < large for small, large in itertools.pairwise(parts))
         for part in parts:
-            assert not told & {groups[row] for row in part}
+            assert not tested & {groups[row] for row in part}
             assert len(part) == 2 * len({groups[row] for row in part})
-    draw_learning_curve(curve, tmp_path / "curve.png")
+    save_figure(curve.plot(), tmp_path / "curve.png")
     assert (tmp_path / "curve.png").stat().st_size > 5000
 
 

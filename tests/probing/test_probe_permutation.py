@@ -93,10 +93,10 @@ def test_other_processes_need_no_tensorflow():
 
 
 def test_a_test_that_broke_off_goes_on_to_the_same_p_value(make_inputs, tmp_path):
-    from mrigen.probing.of_run import KeptPermutations
+    from mrigen.probing.permutation_cache import PermutationCache
 
     inputs = make_inputs(num_people=20)
-    kept = KeptPermutations(tmp_path / "null.json", inputs, 1)
+    kept = PermutationCache(tmp_path / "null.json", inputs, 1)
     whole = of_noise(1, num_permutations=12)
     of_noise(1, num_permutations=10, keep=kept.write)
     assert len(kept.read()) == 10
@@ -105,5 +105,5 @@ def test_a_test_that_broke_off_goes_on_to_the_same_p_value(make_inputs, tmp_path
     assert again == whole
     assert len(calls) == len(kept.read()) == 12
     # What belongs to other latents, or to another seed, is not taken.
-    assert KeptPermutations(kept.path, make_inputs(num_people=20, seed=9), 1).read() == []
-    assert KeptPermutations(kept.path, inputs, 2).read() == []
+    assert PermutationCache(kept.path, make_inputs(num_people=20, seed=9), 1).read() == []
+    assert PermutationCache(kept.path, inputs, 2).read() == []

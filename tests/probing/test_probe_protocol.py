@@ -164,7 +164,7 @@ def test_a_family_on_both_sides_of_the_heldout_split_is_an_error(make_inputs):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"target": np.array([0, 1] * 9 + [2, 1])}, "target: got 2, expected only 0, 1"),
+        ({"targets": np.array([0, 1] * 9 + [2, 1])}, "targets: got 2, expected only 0, 1"),
         ({"split": np.array(["train"] * 19 + ["test"])}, "split: got test, expected only train, validation, heldout"),
         ({"latents": np.zeros((19, 3))}, r"latents: got shape \(19, 3\), expected \(20, at least 1\)"),
         ({"latents": np.zeros((20, 0))}, r"latents: got shape \(20, 0\), expected \(20, at least 1\)"),

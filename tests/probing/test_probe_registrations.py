@@ -27,5 +27,5 @@ def test_missing_and_broken_matrices_are_named_together(tmp_path):
 
 @pytest.mark.parametrize("pattern", ["all.mat", "{participant_id}{age}.mat"])
 def test_a_pattern_that_names_nobody_or_another_is_refused(pattern):
-    with pytest.raises(UsageError, match=r"--registration: got .*, expected"):
+    with pytest.raises(UsageError, match=r"registration: got .*, expected"):
         registration_log_det(PEOPLE, pattern)

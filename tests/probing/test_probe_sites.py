@@ -73,7 +73,7 @@ def test_sites_with_one_class_teach_but_are_not_tested():
     folds = site_folds(targets, groups, site, SEX)
     assert set(folds) == {"a", "b"}
     assert set(site[folds["a"][0]]) == {"b", "men"}
-    with pytest.raises(CohortError, match="--leave-site-out: got 0 of 2 sites with both classes of sex"):
+    with pytest.raises(CohortError, match="leave_site_out: got 0 of 2 sites with both classes of sex"):
         site_folds(targets[10:], groups[10:], site[10:], SEX)
 
 

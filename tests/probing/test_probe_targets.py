@@ -43,11 +43,11 @@ def test_columns_are_understood():
         found, numbers = read_target(table, name)
         assert found == target
         np.testing.assert_array_equal(numbers, values)
-    with pytest.raises(UsageError, match=r"--target ages: got a column .* Did you mean age"):
+    with pytest.raises(UsageError, match=r"target='ages': got a column .* Did you mean age"):
         read_target(table, "ages")
-    with pytest.raises(CohortError, match=r"--target same: got 1 different values"):
+    with pytest.raises(CohortError, match=r"target='same': got 1 different values"):
         read_target(table, "same")
-    with pytest.raises(UsageError, match=r"--target name: got 30 different texts, expected numbers or at most 20"):
+    with pytest.raises(UsageError, match=r"target='name': got 30 different texts, expected numbers or at most 20"):
         read_target(pd.DataFrame({"name": [f"n{i}" for i in range(30)]}), "name")
 
 
@@ -111,7 +111,7 @@ def of_age(make_inputs):
 
 
 def test_age_is_predicted_with_the_figures_of_its_scores(of_age, small_grids):
-    result = run_probe(of_age, plan=ProbePlan(targets="age", confounds=("site",)), **QUICK)
+    result = run_probe(of_age, plan=ProbePlan(target="age", confounds=("site",)), **QUICK)
     rows = {row["predictor"]: row for row in result.rows() if row["protocol"] == "transductive"}
     assert set(rows) == {
         "latents", "latents_draw", "dummy", "head_volume", "brain_volume", "pca", "confounds", "latents_deconfounded"
@@ -121,7 +121,7 @@ def test_age_is_predicted_with_the_figures_of_its_scores(of_age, small_grids):
     assert rows["latents"]["mae"] == pytest.approx(error)
     assert rows["latents"]["mae_ci"][0] < error < rows["latents"]["mae_ci"][1]
     assert rows["latents"]["r"] > 0.6 > 0.3 > rows["latents_deconfounded"]["r"]
-    assert rows["dummy"]["mae"] == pytest.approx(np.abs(of_age.target - of_age.target.mean()).mean(), rel=0.05)
+    assert rows["dummy"]["mae"] == pytest.approx(np.abs(of_age.targets - of_age.targets.mean()).mean(), rel=0.05)
     assert rows["confounds"]["r"] > 0.95
     assert {row["metric"] for row in result.comparisons()} == {"r", "mae"}
     assert next(row for row in result.rows() if row["protocol"] == "heldout")["r"] > 0.3
@@ -134,7 +134,7 @@ def test_three_classes_are_told(make_inputs, small_grids):
     latents = inputs.latents.copy()
     latents[:, :3] += 2.0 * (targets[:, None] == np.arange(3))
     inputs = dataclasses.replace(inputs, targets=targets, target=GROUP, latents=latents)
-    result = run_probe(inputs, plan=ProbePlan(targets="group", classifiers=("svm_linear", "knn")), **QUICK)
+    result = run_probe(inputs, plan=ProbePlan(target="group", classifiers=("svm_linear", "knn")), **QUICK)
     rows = {row["predictor"]: row for row in result.rows() if row["protocol"] == "transductive"}
     for name in ("latents", "latents_svm_linear", "latents_knn"):
         assert rows[name]["roc_auc"] > 0.8, name
@@ -150,6 +150,6 @@ def test_impossible_plans_are_refused_together(of_age):
     with pytest.raises(UsageError) as caught:
         ProbePlan(confounds=("sex",), classifiers=("tree",), harmonise="scanner", permutations=-1)
     assert len(caught.value.faults) == 4
-    assert "--classifiers: got tree, expected some of logistic, svm_linear" in str(caught.value)
-    with pytest.raises(UsageError, match="--classifiers: got knn for the numbers of age"):
-        run_probe(of_age, plan=ProbePlan(targets="age", classifiers=("knn",)), **QUICK)
+    assert "classifiers: got tree, expected some of logistic, svm_linear" in str(caught.value)
+    with pytest.raises(UsageError, match="classifiers: got knn for the numbers of age"):
+        run_probe(of_age, plan=ProbePlan(target="age", classifiers=("knn",)), **QUICK)
