@@ -9,8 +9,10 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from matplotlib.figure import Figure
 from sphinx.util.inspect import signature as signature_of
 from sphinx.util.inspect import stringify_signature
+from sphinx_gallery.scrapers import figure_rst
 
 ROOT = Path(__file__).parent.parent
 
@@ -89,6 +91,17 @@ def prepare_signature(app, what, name, obj, options, signature, returns):
 def skip_member(app, what, name, obj, skip, options) -> bool | None:
     """Leaves the fields of a named tuple to its docstring."""
     return True if (getattr(obj, "__doc__", None) or "").startswith("Alias for field number") else None
+
+
+def scrape_figure(block, block_vars: dict, gallery_conf: dict) -> str:
+    """Returns the picture of a figure that is the value of a cell: the library's figures are not pyplot's."""
+    figure = block_vars["example_globals"].get("___")
+    if not isinstance(figure, Figure) or figure.canvas.manager is not None or hasattr(figure, "is_shown"):
+        return ""
+    figure.is_shown = True
+    path = next(block_vars["image_path_iterator"])
+    figure.savefig(path, dpi=100, facecolor=figure.get_facecolor())
+    return figure_rst([path], gallery_conf["src_dir"])
 
 
 def list_wings() -> list[str]:

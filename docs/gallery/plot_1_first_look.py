@@ -15,8 +15,9 @@ whose sex, age and size are known.
 # A recipe has a name (or is a path, a dictionary or a `Recipe`). What is to differ from it are
 # keywords, named as in ``--set``.
 
-import mrigen
 import nilearn.plotting
+
+import mrigen
 
 run = mrigen.fit(
     "demo",
@@ -44,7 +45,7 @@ run
 run.history[["elbo_nats", "kl_nats", "val_elbo_nats", "active_units"]].tail(3)
 
 # %%
-figure = run.plot_history()
+run.plot_history()
 
 # %%
 # The figures of people whom the fit never saw. ``explained_variance`` compares with the mean image:
@@ -60,7 +61,7 @@ run.metrics["heldout"]
 # drawn.
 
 samples = run.sample(4, seed=1)
-figure = samples.plot()
+samples.plot()
 
 # %%
 samples.to_frame()

@@ -16,11 +16,13 @@ age. Here one is made of synthetic people; with your own, only the path changes.
 import shutil
 from pathlib import Path
 
-import mrigen
 import pandas as pd
 
+import mrigen
+from mrigen.data.phantom import PhantomSettings
+
 shutil.rmtree("runs/my-bids", ignore_errors=True)
-root = mrigen.write_phantom_cohort("runs/my-bids", num_subjects=24, seed=3, zooms=8)
+root = mrigen.write_phantom_cohort("runs/my-bids", PhantomSettings(num_subjects=24, seed=3, zooms=8))
 people = pd.read_csv(root / "participants.tsv", sep="\t")
 people[["participant_id", "sex", "age", "site"]].head()
 
@@ -43,10 +45,10 @@ print(plan.forecast.in_words())
 # Every image is read and checked before the first step. All that is wrong is said at once, with the
 # place, what came, what was expected and what to do.
 
-broken = root / "sub-0002/anat/sub-0002_T1w.nii.gz"
+broken = root / "sub-phantom0002/anat/sub-phantom0002_T1w.nii.gz"
 whole = broken.read_bytes()
 broken.write_bytes(whole[: len(whole) // 2])
-empty = root / "sub-0005/anat/sub-0005_T1w.nii.gz"
+empty = root / "sub-phantom0005/anat/sub-phantom0005_T1w.nii.gz"
 empty.write_bytes(b"")
 
 try:
@@ -58,7 +60,9 @@ except mrigen.MrigenError as error:
 # Restore the files, or go on without these people. Who was left out is in the log and in
 # ``split.tsv``.
 
-run = mrigen.fit("smoke", data=root, exclude=["sub-0002", "sub-0005"], directory="runs/my-first", force=True)
+run = mrigen.fit(
+    "smoke", data=root, exclude=["sub-phantom0002", "sub-phantom0005"], directory="runs/my-first", force=True
+)
 run.split["split"].value_counts()
 
 # %%
@@ -75,5 +79,5 @@ run.subjects[["participant_id", "sex", "age", "head_volume_ml"]].head()
 # Paths or images go in, a table of latents comes out. The image goes through the preprocessing of
 # the run, whatever its orientation and resolution.
 
-new = sorted(Path(root).glob("sub-002*/anat/*_T1w.nii.gz"))
+new = sorted(Path(root).glob("sub-phantom002*/anat/*_T1w.nii.gz"))
 run.encode(new)

@@ -9,12 +9,13 @@ The latents of a run are a table, and go wherever a table goes.
 # The run of :doc:`the first look <plot_1_first_look>`, the posterior means of everyone, and who
 # they are.
 
-import mrigen
 import numpy as np
 from sklearn.linear_model import LogisticRegression, RidgeCV
 from sklearn.model_selection import GroupKFold, cross_val_predict, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+
+import mrigen
 
 run = mrigen.open_run("runs/first-look")
 run.latents.iloc[:4, :6].round(2)
@@ -42,7 +43,7 @@ predicted = cross_val_predict(ridge, run.latents, size, groups=families, cv=Grou
 figure, axes = plt.subplots(figsize=(5, 5))
 axes.scatter(size, predicted, s=16)
 axes.axline((size.mean(), size.mean()), slope=1, color="0.6", linewidth=1)
-axes.set(xlabel="volume (ml)", ylabel="predicted from the latents (ml)", aspect="equal")
+_ = axes.set(xlabel="volume (ml)", ylabel="predicted from the latents (ml)", aspect="equal")
 
 # %%
 # A map of the latents
@@ -51,21 +52,31 @@ axes.set(xlabel="volume (ml)", ylabel="predicted from the latents (ml)", aspect=
 # ``q`` is corrected for all rows.
 
 maps = run.map_latents()
-figure = maps.plot()
+maps.plot()
 
 # %%
-maps.correlations.sort_values("q").head()
+maps.correlations.sort_values("q")[["covariate", "latent", "statistic", "value", "q"]].head()
 
 # %%
-# A transformer
-# -------------
-# `MrigenEncoder` is the same as a step of a pipeline: ``fit`` trains a model of the images it is
-# given, ``transform`` encodes images. Here it takes up a run that is there.
-#
-# The other way round, a table of latents becomes images again: one person, and the same with the
-# first latent variable two standard deviations higher.
+# From latents to heads
+# ---------------------
+# An array of latents becomes images again: a person, and the same with more and more of the latent
+# variable that goes best with brain volume.
 
-latents = run.encode().iloc[[0, 0]].copy()
-first = next(column for column in latents if column.startswith("loc_"))
-latents[first] += [0, 2 * run.latents.iloc[:, 0].std()]
-figure = run.decode(latents).plot()
+volume = maps.correlations.query("covariate == 'brain_volume'").sort_values("p").iloc[0]
+person = run.latents.iloc[0]
+step = run.latents[volume["latent"]].std() * np.sign(volume["value"])
+changed = np.stack([person + amount * step * (person.index == volume["latent"]) for amount in (-2, 0, 2)])
+run.decode(changed).plot()
+
+# %%
+# As a transformer
+# ----------------
+# In a cross-validation the encoder should not have seen the people on whom a fold is tested.
+# `mrigen.MrigenEncoder` is a step of a pipeline: its ``fit`` trains a model of the images that it is
+# given, ``transform`` returns latents. Here of 24 images and for two epochs, on the coarse grid of
+# the recipe ``smoke``.
+
+paths = list(run.subjects["path"])
+encoder = mrigen.MrigenEncoder("smoke", epochs=2, directory="runs/encoder", force=True)
+encoder.fit(paths[:24]).transform(paths[24:28]).round(2)

@@ -9,8 +9,9 @@ From one person to another, and along the directions in which people differ most
 # The run of :doc:`the first look <plot_1_first_look>`.
 
 import matplotlib.pyplot as plt
-import mrigen
 import numpy as np
+
+import mrigen
 
 run = mrigen.open_run("runs/first-look")
 
@@ -22,7 +23,7 @@ run = mrigen.open_run("runs/first-look")
 
 by_size = run.subjects.sort_values("head_volume_ml")["participant_id"]
 walk = run.interpolate(by_size.iloc[0], by_size.iloc[-1], num_steps=5)
-figure = walk.plot()
+walk.plot()
 
 # %%
 # What changed between the ends, voxel by voxel, in the intensities of the model from 0 to 1.
@@ -32,7 +33,7 @@ middle = first.shape[2] // 2
 figure, axes = plt.subplots(figsize=(4, 4))
 shown = axes.imshow((last - first)[:, :, middle].T, origin="lower", cmap="RdBu_r", vmin=-0.5, vmax=0.5)
 axes.set_axis_off()
-figure.colorbar(shown, shrink=0.7)
+_ = figure.colorbar(shown, shrink=0.7)
 
 # %%
 # Along the directions of the latents
@@ -41,7 +42,7 @@ figure.colorbar(shown, shrink=0.7)
 # deviations.
 
 walks = run.traverse(num_directions=2, num_steps=5)
-figure = walks.plot()
+walks.plot()
 
 # %%
 # A direction of one's own
@@ -55,4 +56,4 @@ latents = run.latents
 direction = Ridge(alpha=10.0).fit(latents / latents.std(), run.subjects["age"]).coef_ * latents.std()
 direction /= np.linalg.norm(direction)
 steps = np.linspace(-2, 2, 5)[:, None] * (latents @ direction).std() * direction.to_numpy()
-figure = run.decode(latents.mean().to_numpy() + steps).plot()
+run.decode(latents.mean().to_numpy() + steps).plot()

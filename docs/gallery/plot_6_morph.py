@@ -11,9 +11,11 @@ head comes from: what has grown, and where the brain is in an image that it has 
 
 from pathlib import Path
 
-import mrigen
 import nilearn.plotting
 import numpy as np
+
+import mrigen
+from mrigen.data.phantom import PhantomSettings
 
 run = mrigen.open_run("runs/first-look")
 
@@ -23,7 +25,7 @@ run = mrigen.open_run("runs/first-look")
 # The decoded mean latents of each group: sharp, because they are the template, moved.
 
 templates = run.template(by="sex")
-figure = templates.plot()
+templates.plot()
 
 # %%
 # How a sample was moved
@@ -33,11 +35,12 @@ figure = templates.plot()
 # where it is smaller.
 
 samples = run.sample(1, seed=2, fields=True)
-names = [path.name for path in samples.write("runs/morph-samples", force=True)]
-print("\n".join(names))
+samples.write("runs/morph-samples", force=True)
+files = sorted(Path("runs/morph-samples/sub-synth0001").rglob("*.nii.gz"))
+print("\n".join(path.name for path in files))
 
 # %%
-growth = next(Path("runs/morph-samples").rglob("*logjacobian_map.nii.gz"))
+growth = next(path for path in files if "logjacobian" in path.name)
 display = nilearn.plotting.plot_stat_map(
     str(growth), bg_img=samples[0], cut_coords=(0, -18, 12), cmap="RdBu_r", title="log-Jacobian", vmax=0.5
 )
@@ -51,8 +54,8 @@ display = nilearn.plotting.plot_stat_map(
 
 root = Path("runs/other-bids")
 if not root.exists():
-    mrigen.write_phantom_cohort(root, num_subjects=1, seed=99, zooms=2)
-head = root / "sub-0001/anat/sub-0001_T1w.nii.gz"
+    mrigen.write_phantom_cohort(root, PhantomSettings(num_subjects=1, seed=99, zooms=2))
+head = root / "sub-phantom0001/anat/sub-phantom0001_T1w.nii.gz"
 masks = run.segment([head])
 display = nilearn.plotting.plot_roi(masks[0], bg_img=str(head), alpha=0.4, title="found")
 
@@ -61,7 +64,7 @@ display = nilearn.plotting.plot_roi(masks[0], bg_img=str(head), alpha=0.4, title
 
 import nibabel
 
-mask = root / "derivatives/phantom/sub-0001/anat/sub-0001_desc-brain_mask.nii.gz"
+mask = root / "derivatives/phantom/sub-phantom0001/anat/sub-phantom0001_desc-brain_mask.nii.gz"
 truth = np.asanyarray(nibabel.load(mask).dataobj) > 0
 found = np.asanyarray(masks[0].dataobj) > 0
 print(f"Dice {2 * (truth & found).sum() / (truth.sum() + found.sum()):.3f}")

@@ -14,7 +14,7 @@ FENCE = re.compile(r"^( *)```.*?^\1```$", re.MULTILINE | re.DOTALL)
 
 @pytest.fixture(scope="module")
 def site_pages():
-    pytest.importorskip("sphinx")
+    pytest.importorskip("sphinx_gallery")
     spec = importlib.util.spec_from_file_location("site_pages", ROOT / "docs" / "site_pages.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
