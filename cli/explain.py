@@ -32,14 +32,12 @@ def explain(run_directory, confounds, participants, num_steps, num_bootstrap, se
     from mrigen.probing import Explanation
     from mrigen.probing import explain as compute
 
-    Explanation.check_target(run, out, participants, force)
-    explanation = compute(
-        run,
-        confounds=[name.strip() for name in confounds.split(",") if name.strip()],
-        participants=participants,
-        num_steps=num_steps,
-        num_bootstrap=num_bootstrap,
-        seed=seed,
-    )
-    for path in explanation.write(out, force):
+    options = {
+        "confounds": [name.strip() for name in confounds.split(",") if name.strip()],
+        "participants": participants,
+        "num_steps": num_steps,
+        "num_bootstrap": num_bootstrap,
+    }
+    Explanation.check_target(run, out, force, **options)
+    for path in compute(run, **options, seed=seed).write(out, force):
         click.echo(path)

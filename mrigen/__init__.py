@@ -31,6 +31,7 @@ _LIGHT = {
     "open_run": "mrigen.api.run",
     "plan_fit": "mrigen.api.fitting",
     "resume": "mrigen.api.fitting",
+    "resume_sweep": "mrigen.sweeps",
     "sweep": "mrigen.sweeps",
     "write_phantom_cohort": "mrigen.data.phantom",
 }

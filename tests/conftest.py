@@ -21,7 +21,8 @@ ABOVE_FITS = ("api", "cluster.py", "generation", "probing", "sweeps")
 @pytest.fixture(scope="session", autouse=True)
 def cache_directory(tmp_path_factory):
     """Keeps the user's own caches out of the tests."""
-    directory = tmp_path_factory.mktemp("cache")
+    kept = _kept_runs()  # Which hold paths of images in their cache.
+    directory = tmp_path_factory.mktemp("cache") if kept is None else kept / "cache"
     earlier = os.environ.get("MRIGEN_CACHE")
     os.environ["MRIGEN_CACHE"] = str(directory)
     yield directory

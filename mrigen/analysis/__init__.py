@@ -7,7 +7,11 @@ import importlib
 
 _MODULES = {
     "Diagnosis": "mrigen.analysis.diagnosis",
+    "LatentMaps": "mrigen.analysis.latent_maps",
+    "Segmentations": "mrigen.analysis.segmentation",
     "diagnose": "mrigen.analysis.diagnosis",
+    "map_latents": "mrigen.analysis.latent_maps",
+    "segment": "mrigen.analysis.segmentation",
 }
 __all__ = sorted(_MODULES)
 

@@ -13,7 +13,7 @@ from mrigen.data.bids import strip_suffix
 from mrigen.data.sources import MASK_COLUMN, PATH_COLUMNS, PERSON_COLUMNS
 from mrigen.data.tables import find_column
 from mrigen.errors import CohortError, UsageError
-from mrigen.imaging.volumes import write_volume
+from mrigen.imaging.volumes import is_in_memory, path_of, write_volume
 from mrigen.recipe import DataRecipe, Recipe
 from mrigen.runs.naming import COHORT_PREFIX
 from mrigen.system.files import temporary_directory, write_table
@@ -119,13 +119,13 @@ def _as_path(cell: Any, folder: Path, name: str, digest) -> Any:
     """Returns the path of an image: absolute, or relative to `folder`, where one in memory is written first."""
     if isinstance(cell, (str, os.PathLike)):
         return os.path.abspath(os.path.expanduser(cell))
-    if not (hasattr(cell, "dataobj") and hasattr(cell, "affine")):
+    if not is_in_memory(cell):
         if cell is None or (np.isscalar(cell) and pd.isna(cell)):
             return None
         raise CohortError(
             f"data: got a {type(cell).__name__} for an image, expected a path or a nibabel image. Correct the list."
         )
-    origin = cell.get_filename()
+    origin = path_of(cell)
     stem = strip_suffix(os.path.basename(origin)) if origin else None
     path = f"{name}/{stem or f'sub-{name[-4:]}_T1w'}.nii.gz"
     array, affine = np.asarray(cell.dataobj), cell.affine

@@ -17,7 +17,7 @@ from mrigen.models.batches import BATCH_SIZE, encode_batches
 from mrigen.recipe import load_recipe
 from mrigen.runs import Run
 from mrigen.runs.encoding import encode_cache
-from mrigen.runs.images import prepare_images
+from mrigen.runs.images import name_images, prepare_images
 from mrigen.runs.latents import IDS, LatentTable
 from mrigen.system.progress import progress_bar
 
@@ -103,7 +103,11 @@ def _gather(run: Run, images) -> tuple[list[np.ndarray], pd.DataFrame]:
         images = [images]
     if not len(images):
         raise UsageError("got none, expected one image or more.", "images")
-    files = [image for image in images if not isinstance(image, np.ndarray)]
+    files = [
+        name_images([image], number)[0]
+        for number, image in enumerate(images, start=1)
+        if not isinstance(image, np.ndarray)
+    ]
     prepared = prepare_images(run, files) if files else None
     volumes, rows, next_file = [], [], 0
     for number, image in enumerate(images, start=1):

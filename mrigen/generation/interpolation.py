@@ -127,7 +127,7 @@ def _find(run: Run, image: ImageLike, number: int) -> End:
             return End(scan_id, scan_id)
     if os.path.isfile(image):
         named = name_images([image])[0]
-        return End(named.stem, image=named)
+        return End(named.stem, image=dataclasses.replace(named, name=named.path))
     known = list(subjects["participant_id"].unique())
     raise UsageError(
         f"{text}: got neither a participant of {run.directory} nor a file, expected one of {len(known)} people "

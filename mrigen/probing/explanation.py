@@ -110,21 +110,28 @@ class Explanation:
 
     @staticmethod
     def check_target(
-        run: Run, directory: str | os.PathLike | None = None, participants: Sequence[str] = (), force: bool = False
+        run: Run,
+        directory: str | os.PathLike | None = None,
+        force: bool = False,
+        *,
+        confounds: Sequence[str] = (),
+        participants: Sequence[str] = (),
+        num_steps: int = 7,
+        num_bootstrap: int = 100,
     ) -> None:
-        """Refuses, before `explain` takes its time, a folder that `write` would refuse.
+        """Refuses, before `explain` takes its time, what it and `write` would refuse.
 
         Args:
             run: that is to be explained.
             directory, force: as for `write`.
-            participants: as for `explain`.
+            confounds, participants, num_steps, num_bootstrap: as for `explain`.
 
         Raises:
-            UsageError: a file is there already.
+            UsageError: a number out of range, an unknown confound or participant, or a file is there already.
         """
+        _check(run, confounds, participants, num_steps, num_bootstrap)
         directory = _default_directory(run) if directory is None else Path(directory)
-        maps = _map_names(run.recipe.model.warps_template)
-        refuse_taken(_paths(directory, maps, participants), force)
+        refuse_taken(_paths(directory, _map_names(run.recipe.model.warps_template), participants), force)
 
     def write(self, directory: str | os.PathLike | None = None, force: bool = False) -> list[Path]:
         """Writes the images, the figures and explanation.json, and returns the paths.

@@ -6,7 +6,7 @@ import json
 import os
 import types
 import typing
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -218,7 +218,7 @@ def _apply_override(content: dict, override: str) -> str:
 def _describe(error: ValidationError, place: str, origins: dict[str, str]) -> list[str]:
     """Returns one line for each faulty key (a union reports a fault for each of its members)."""
     faults: dict[str, str] = {}
-    for item in error.errors():
+    for item in _items(error):
         is_kind = item["type"] == "union_tag_invalid"  # Of `model.kind`.
         dotted, owner, name, section = _locate((*item["loc"], "kind") if is_kind else item["loc"])
         origin = next((text for key, text in origins.items() if (dotted + ".").startswith(key + ".")), place)
@@ -236,6 +236,19 @@ def _describe(error: ValidationError, place: str, origins: dict[str, str]) -> li
             line = f"{head}: {describe_fault(owner, name, item)}"
         faults.setdefault(dotted if item["type"] != "recipe" else dotted + item["msg"], line)
     return list(faults.values())
+
+
+def _items(error: ValidationError) -> Iterator[Any]:
+    """Yields pydantic's faults, and where the model family is unknown those of the keys that every family has."""
+    for item in error.errors():
+        yield item
+        if item["type"] == "union_tag_invalid":
+            shared = {name: value for name, value in item["input"].items() if name in ModelRecipe.model_fields}
+            try:
+                ModelRecipe.model_validate(shared)
+            except ValidationError as shared_error:
+                for shared_item in shared_error.errors():
+                    yield {**shared_item, "loc": (*item["loc"], *shared_item["loc"])}
 
 
 def _locate(loc: tuple) -> tuple[str, type[BaseModel], str, type[BaseModel] | None]:

@@ -184,7 +184,7 @@ def test_a_full_disk_is_told_in_one_line(call, run_copy, monkeypatch):
 
 
 def test_what_nobody_foresaw_is_one_line_too(call, run_copy, monkeypatch):
-    monkeypatch.setattr("mrigen.generation.sampling.sample", lambda *arguments, **options: 1 / 0)
+    monkeypatch.setattr("mrigen.generation.sampling.Samples", lambda *arguments, **options: 1 / 0)
     status, out, err = call("sample", "--run", run_copy.directory)
     assert (status, out) == (1, "")
     assert err == (

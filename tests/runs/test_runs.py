@@ -53,7 +53,7 @@ def test_the_newest_complete_run_is_found(tmp_path):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda run: (run.directory / "model.weights.h5").unlink(), r"no model\.weights\.h5.*--resume"),
+        (lambda run: (run.directory / "model.weights.h5").unlink(), r"no model\.weights\.h5.*mrigen\.resume"),
         (lambda run: (run.directory / "recipe.yaml").unlink(), r"no recipe\.yaml, expected a run folder"),
         (lambda run: (run.directory / "run.json").write_text("{"), r"run\.json: not valid JSON"),
         (lambda run: (run.directory / "grid.json").unlink(), r"no grid\.json"),
