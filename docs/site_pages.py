@@ -128,23 +128,27 @@ def write_reference(directory: Path) -> None:
 
 def render_reference() -> dict[str, str]:
     """Returns the pages of the reference, one a wing; a name stands in full on the first page that has it."""
-    homes: dict[str, str] = {}
+    homes: dict[int | str, str] = {}
     return {f"{wing.removeprefix('mrigen.')}.rst": _render_wing(wing, homes) for wing in list_wings()}
 
 
-def _render_wing(wing: str, homes: dict[str, str]) -> str:
+def _render_wing(wing: str, homes: dict[int | str, str]) -> str:
     lines = [wing, "=" * len(wing), "", f".. automodule:: {wing}", "   :no-index:", ""]
-    full, elsewhere = [], []
+    here, elsewhere = [], []
     for identifier, value in _public(wing):
-        (elsewhere if identifier in homes else full).append((identifier, value))
-        homes.setdefault(identifier, wing)
-    elsewhere = [entry for entry in elsewhere if homes[entry[0]] != wing]
+        key = id(value) if callable(value) else identifier  # Equal constants may be one object.
+        if key in homes:
+            elsewhere.append(homes[key])
+        else:
+            homes[key] = identifier
+            here.append((identifier, value))
+    elsewhere = [identifier for identifier in elsewhere if not identifier.startswith(f"{wing}.")]
     if elsewhere:
-        names = ", ".join(f":py:obj:`~{identifier}`" for identifier, _ in elsewhere)
+        names = ", ".join(f":py:obj:`~{identifier}`" for identifier in elsewhere)
         lines += [f"Also here, and described on another page: {names}.", ""]
-    for identifier, value in full:
+    for identifier, value in sorted(here, key=lambda entry: _rank(entry[1])):
         if inspect.isclass(value):
-            lines += [f".. autoclass:: {identifier}", "   :members:", ""]
+            lines += [f".. autoclass:: {identifier}", "   :members:", *_inherited(value), ""]
         elif callable(value):
             lines += [f".. autofunction:: {identifier}", ""]
         elif isinstance(value, dict):
@@ -155,15 +159,27 @@ def _render_wing(wing: str, homes: dict[str, str]) -> str:
     return "\n".join(lines)
 
 
+def _rank(value) -> int:
+    """Functions first, then classes, then errors and warnings, then the rest."""
+    if inspect.isclass(value):
+        return 2 if issubclass(value, Exception) else 1
+    return 0 if callable(value) else 3
+
+
+def _inherited(kind: type) -> list[str]:
+    """Returns the option that shows what a class has of its parents, where these are the library's own."""
+    foreign = {base.__name__ for base in kind.__mro__ if not base.__module__.startswith("mrigen.")}
+    plain = foreign <= {"object", "ABC", "Sequence", "Reversible", "Collection", "Sized", "Iterable", "Container"}
+    return [f"   :inherited-members: {', '.join(sorted(foreign))}"] if plain else []
+
+
 def _public(wing: str) -> Iterator[tuple[str, object]]:
-    """Yields the public names of a wing, each where it is defined; without `__all__`, those of its modules."""
+    """Yields the public names of a wing; of one without `__all__`, those of its modules."""
     module = importlib.import_module(wing)
     if hasattr(module, "__all__"):
         for name in module.__all__:
             value = getattr(module, name)
-            if inspect.isclass(value) or inspect.isfunction(value):
-                yield _home(value), value
-            elif not name.startswith("__"):
+            if not name.startswith("__"):
                 yield f"{wing}.{name}", value
     elif hasattr(module, "__path__"):
         for inner in pkgutil.iter_modules(module.__path__):

@@ -59,7 +59,7 @@ empty.write_bytes(b"")
 try:
     mrigen.fit("smoke", data=root, directory="runs/my-first", force=True)
 except mrigen.MrigenError as error:
-    print(error)
+    print(str(error).replace(f"{root.resolve()}/", ""))
 
 # %%
 # Restore the files, or go on without these people. Who was left out is in the log and in
@@ -70,8 +70,8 @@ run = mrigen.fit(
     "smoke",
     data=root,
     exclude=left_out,
-    epochs=10,
-    learning_rate=1e-2,
+    kind="autoencoder",
+    epochs=3,
     directory="runs/my-first",
     force=True,
 )

@@ -58,7 +58,7 @@ def test_a_public_name_is_described_once(site_pages):
     pages = "\n".join(site_pages.render_reference().values())
     names = re.findall(r"^\.\. (?:autoclass|autofunction|py:data):: (.+)$", pages, re.MULTILINE)
     assert len(names) == len(set(names))
-    assert {"mrigen.distributions.PRIORS", "mrigen.layers.warping.warp", "mrigen.errors.UsageError"} <= set(names)
+    assert {"mrigen.distributions.PRIORS", "mrigen.layers.warp", "mrigen.UsageError", "mrigen.fit"} <= set(names)
 
 
 def test_links_of_the_readme_hold_in_the_site(site_pages):
