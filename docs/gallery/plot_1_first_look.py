@@ -61,6 +61,7 @@ pd.Series(run.metrics["heldout"]).round(4)
 # people. They come as images of nibabel, made when they are asked for, with a table of what was
 # drawn.
 
+# sphinx_gallery_thumbnail_number = 2
 samples = run.sample(4, seed=1)
 samples.plot()
 
