@@ -7,6 +7,7 @@ kept and the end of its theme Material is announced for May 2027.
 
 import os
 import sys
+import warnings
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -16,6 +17,9 @@ sys.path.insert(0, str(HERE))
 import site_pages  # noqa: E402
 
 import mrigen  # noqa: E402
+
+# Examples show what is said, not where the machine keeps them.
+warnings.formatwarning = lambda message, category, *where: f"{category.__name__}: {message}\n"
 
 project = "mrigen"
 author = copyright = "The mrigen developers"
@@ -43,8 +47,9 @@ myst_heading_anchors = 4
 # Docstrings hold names in single backticks: those that the reference knows become links.
 default_role = "py:obj"
 add_module_names = False
+# A type that two wings have, where an annotation does not say which.
+suppress_warnings = ["ref.python"]
 autodoc_member_order = "bysource"
-autodoc_preserve_defaults = True
 autodoc_inherit_docstrings = False
 autodoc_typehints_format = "short"
 python_maximum_signature_line_length = 88

@@ -60,6 +60,8 @@ def prepare_docstring(app, what, name, obj, options, lines: list[str]) -> None:
         if not line.lstrip().startswith((">>>", "...")):
             parts = re.split(r"(`[^`]*`)", line)
             parts[::2] = [re.sub(r"([*|]|(?<=\w)_(?!\w))", r"\\\1", part) for part in parts[::2]]
+            # A name that begins with a dot would be looked for everywhere.
+            parts[1::2] = [f"`{part}`" if part.startswith("`.") else part for part in parts[1::2]]
             line = "".join(parts)
         own = re.match(r"(Input shape|Output shape|Output|Call arguments?): (?=\S)", line)
         if own:
@@ -100,7 +102,7 @@ def scrape_figure(block, block_vars: dict, gallery_conf: dict) -> str:
         return ""
     figure.is_shown = True
     path = next(block_vars["image_path_iterator"])
-    figure.savefig(path, dpi=100, facecolor=figure.get_facecolor())
+    figure.savefig(path, dpi=100, bbox_inches="tight", facecolor=figure.get_facecolor())
     return figure_rst([path], gallery_conf["src_dir"])
 
 

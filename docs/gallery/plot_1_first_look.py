@@ -16,6 +16,7 @@ whose sex, age and size are known.
 # keywords, named as in ``--set``.
 
 import nilearn.plotting
+import pandas as pd
 
 import mrigen
 
@@ -31,7 +32,7 @@ run = mrigen.fit(
     epochs=12,
     learning_rate=3e-3,
 )
-run
+print(run)
 
 # %%
 # A run is a folder, and stays one: ``mrigen.open_run("runs/first-look")`` opens it another day, on
@@ -51,7 +52,7 @@ run.plot_history()
 # The figures of people whom the fit never saw. ``explained_variance`` compares with the mean image:
 # 0 is no better than showing everyone the same head.
 
-run.metrics["heldout"]
+pd.Series(run.metrics["heldout"]).round(4)
 
 # %%
 # Samples

@@ -16,15 +16,20 @@ age. Here one is made of synthetic people; with your own, only the path changes.
 import shutil
 from pathlib import Path
 
+import nilearn.plotting
 import pandas as pd
 
 import mrigen
 from mrigen.data.phantom import PhantomSettings
 
 shutil.rmtree("runs/my-bids", ignore_errors=True)
-root = mrigen.write_phantom_cohort("runs/my-bids", PhantomSettings(num_subjects=24, seed=3, zooms=8))
+root = mrigen.write_phantom_cohort("runs/my-bids", PhantomSettings(num_subjects=24, seed=3, zooms=4))
 people = pd.read_csv(root / "participants.tsv", sep="\t")
 people[["participant_id", "sex", "age", "site"]].head()
+
+# %%
+image = root / "sub-phantom0001/anat/sub-phantom0001_T1w.nii.gz"
+display = nilearn.plotting.plot_anat(str(image), cut_coords=(0, -18, 12), title="sub-phantom0001")
 
 # %%
 # What a fit will take
@@ -60,8 +65,15 @@ except mrigen.MrigenError as error:
 # Restore the files, or go on without these people. Who was left out is in the log and in
 # ``split.tsv``.
 
+left_out = ["sub-phantom0002", "sub-phantom0005"]
 run = mrigen.fit(
-    "smoke", data=root, exclude=["sub-phantom0002", "sub-phantom0005"], directory="runs/my-first", force=True
+    "smoke",
+    data=root,
+    exclude=left_out,
+    epochs=10,
+    learning_rate=1e-2,
+    directory="runs/my-first",
+    force=True,
 )
 run.split["split"].value_counts()
 

@@ -40,7 +40,7 @@ size = run.subjects["head_volume_ml"]
 ridge = make_pipeline(StandardScaler(), RidgeCV(np.logspace(-2, 3, 11)))
 predicted = cross_val_predict(ridge, run.latents, size, groups=families, cv=GroupKFold(5))
 
-figure, axes = plt.subplots(figsize=(5, 5))
+figure, axes = plt.subplots(figsize=(5, 5), layout="constrained")
 axes.scatter(size, predicted, s=16)
 axes.axline((size.mean(), size.mean()), slope=1, color="0.6", linewidth=1)
 _ = axes.set(xlabel="volume (ml)", ylabel="predicted from the latents (ml)", aspect="equal")
@@ -74,9 +74,8 @@ run.decode(changed).plot()
 # ----------------
 # In a cross-validation the encoder should not have seen the people on whom a fold is tested.
 # `mrigen.MrigenEncoder` is a step of a pipeline: its ``fit`` trains a model of the images that it is
-# given, ``transform`` returns latents. Here of 24 images and for two epochs, on the coarse grid of
-# the recipe ``smoke``.
+# given, ``transform`` returns latents. Here a small autoencoder, of 24 images and for two epochs.
 
 paths = list(run.subjects["path"])
-encoder = mrigen.MrigenEncoder("smoke", epochs=2, directory="runs/encoder", force=True)
+encoder = mrigen.MrigenEncoder("smoke", kind="autoencoder", epochs=2, directory="runs/encoder", force=True)
 encoder.fit(paths[:24]).transform(paths[24:28]).round(2)

@@ -26,7 +26,7 @@ run = mrigen.fit(
     blocks=2,
     channels=[8, 16],
     epochs=12,
-    learning_rate=3e-3,
+    learning_rate=5e-3,
     condition=["sex", "site", "head_size"],
     invariant_to=["site"],
 )
@@ -39,10 +39,10 @@ run = mrigen.fit(
 
 women = run.sample(20, given={"sex": "F"}, seed=0)
 men = run.sample(20, given={"sex": "M"}, seed=0)
-women.to_frame().head(3)
+women.to_frame()[["participant_id", "density", "sex", "site", "head_size"]].head(3)
 
 # %%
-figure, axes = plt.subplots(figsize=(5, 3))
+figure, axes = plt.subplots(figsize=(5, 3), layout="constrained")
 for name, samples in {"women": women, "men": men}.items():
     volumes = [float((np.asanyarray(image.dataobj) > 0.2).sum()) * 0.216 for image in samples]
     axes.hist(volumes, bins=8, alpha=0.6, label=name)
@@ -59,12 +59,12 @@ _ = axes.legend()
 sites = sorted(run.subjects["site"].unique())
 heads = [np.asanyarray(run.transfer({"site": site}, keep_detail=True)[0].dataobj) for site in sites]
 middle = heads[0].shape[2] // 2
-figure, axes = plt.subplots(1, 3, figsize=(8, 3))
+figure, axes = plt.subplots(1, 3, figsize=(8, 3), layout="constrained")
 for axis, head, site in zip(axes, heads, sites, strict=False):
     axis.imshow(head[:, :, middle].T, origin="lower", cmap="gray", vmin=0, vmax=1)
     axis.set_title(f"as of {site}")
 change = (heads[1] - heads[0])[:, :, middle]
-shown = axes[2].imshow(change.T, origin="lower", cmap="RdBu_r", vmin=-0.1, vmax=0.1)
+shown = axes[2].imshow(change.T, origin="lower", cmap="RdBu_r", vmin=-0.2, vmax=0.2)
 axes[2].set_title("difference")
 for axis in axes:
     axis.set_axis_off()
