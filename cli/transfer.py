@@ -28,7 +28,7 @@ def transfer(run_directory, given, split, keep_detail, out, force):
     given = parse_given(given)
     run = find_run(run_directory)
     load_tensorflow()
-    from mrigen.generation.transfer import Transfer
+    from mrigen.generation.transfers import Transfer
 
     transferred = Transfer(run, given, split=split, keep_detail=keep_detail)
     paths = transferred.write(out, force)

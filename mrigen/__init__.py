@@ -52,7 +52,7 @@ _HEAVY = {
     "sample": "mrigen.generation.sampling",
     "segment": "mrigen.analysis.segmentation",
     "template": "mrigen.generation.templates",
-    "transfer": "mrigen.generation.transfer",
+    "transfer": "mrigen.generation.transfers",
     "traverse": "mrigen.generation.traversals",
 }
 

@@ -12,7 +12,7 @@ from mrigen.generation.walks import Walk
 from mrigen.imaging.volumes import ImageLike, is_in_memory
 from mrigen.runs import Run
 from mrigen.runs.encoding import encode_volumes
-from mrigen.runs.images import NamedImage, conditions_of, name_images, prepare_images
+from mrigen.runs.images import NamedImage, conditions_of, name_images, prepare_images, stem_of
 from mrigen.system.files import refuse_taken
 from mrigen.system.wording import nearest
 
@@ -126,8 +126,7 @@ def _find(run: Run, image: ImageLike, number: int) -> End:
             scan_id = rows["scan_id"].iloc[0]
             return End(scan_id, scan_id)
     if os.path.isfile(image):
-        named = name_images([image])[0]
-        return End(named.stem, image=dataclasses.replace(named, name=named.path))
+        return End(stem_of(image), image=name_images([os.path.realpath(image)])[0])
     known = list(subjects["participant_id"].unique())
     raise UsageError(
         f"{text}: got neither a participant of {run.directory} nor a file, expected one of {len(known)} people "

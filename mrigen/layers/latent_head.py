@@ -1,4 +1,4 @@
-"""The layer between features and latents."""
+"""The layers between features and latents, and back."""
 
 import keras
 
@@ -27,3 +27,20 @@ def flat_size(sides) -> int:
     for side in sides:
         size *= int(side)
     return size
+
+
+def latent_expansion(grid, latent_dim: int | None, channels: int, seed: int) -> keras.Sequential:
+    """Returns the float32 layers from z (batch, latent) to (batch, *grid, channels or latent channels)."""
+    initializer = keras.initializers.HeNormal(seed=seed)
+    if latent_dim is None:
+        layers = [
+            keras.layers.Reshape((*grid, -1), dtype="float32"),
+            Conv3D(channels, 1, kernel_initializer=initializer, activation="relu", dtype="float32"),
+        ]
+    else:
+        size = flat_size(grid) * channels
+        layers = [
+            keras.layers.Dense(size, kernel_initializer=initializer, activation="relu", dtype="float32"),
+            keras.layers.Reshape((*grid, channels), dtype="float32"),
+        ]
+    return keras.Sequential(layers, name="expand")

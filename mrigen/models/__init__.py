@@ -3,7 +3,7 @@
 Names load on first use: recipes look at the keys without TensorFlow.
 """
 
-import importlib
+from mrigen.system.exports import lazy_names
 
 _MODULES = {
     "Autoencoder": "mrigen.models.autoencoder.model",
@@ -18,13 +18,4 @@ _MODULES = {
     "split_inputs": "mrigen.models.batches",
 }
 __all__ = sorted(_MODULES)
-
-
-def __getattr__(name: str):
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_MODULES[name]), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy_names(__name__, _MODULES)

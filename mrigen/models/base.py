@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from mrigen.layers import Conv3D, DecoderBlock, EncoderBlock, MeanImage, PatchEmbedding, PatchExpansion
-from mrigen.layers.latent_head import flat_size
+from mrigen.layers.latent_head import flat_size, latent_expansion
 from mrigen.models.batches import batches_of, split_inputs
 from mrigen.models.keys import ModelRecipe
 from mrigen.schema import check_arguments
@@ -414,20 +414,3 @@ def choose_patch(patch: int | str, volume_shape) -> int:
     while max(volume_shape) > MOST_PATCHES * patch:
         patch *= 2
     return patch
-
-
-def latent_expansion(grid, latent_dim: int | None, channels: int, seed: int) -> keras.Sequential:
-    """Returns the float32 layers from z (batch, latent) to (batch, *grid, channels or latent channels)."""
-    initializer = keras.initializers.HeNormal(seed=seed)
-    if latent_dim is None:
-        layers = [
-            keras.layers.Reshape((*grid, -1), dtype="float32"),
-            Conv3D(channels, 1, kernel_initializer=initializer, activation="relu", dtype="float32"),
-        ]
-    else:
-        size = flat_size(grid) * channels
-        layers = [
-            keras.layers.Dense(size, kernel_initializer=initializer, activation="relu", dtype="float32"),
-            keras.layers.Reshape((*grid, channels), dtype="float32"),
-        ]
-    return keras.Sequential(layers, name="expand")

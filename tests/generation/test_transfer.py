@@ -12,7 +12,7 @@ from mrigen.data.pipeline import read_volumes
 from mrigen.errors import UsageError
 from mrigen.generation.sampling import Samples, sample
 from mrigen.generation.templates import template
-from mrigen.generation.transfer import transfer
+from mrigen.generation.transfers import transfer
 from mrigen.generation.traversals import traverse
 from mrigen.imaging.volumes import write_volume
 from mrigen.probing import check_samples
