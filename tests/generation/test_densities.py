@@ -161,5 +161,5 @@ def test_log_densities_are_in_nats(density):
 
 
 def test_an_unknown_density_is_refused(finished_run):
-    with pytest.raises(UsageError, match="--density: got best, expected one of auto, prior, gaussian, gmm, flow, two-"):
+    with pytest.raises(UsageError, match="density: got best, expected one of auto, prior, gaussian, gmm, flow, two-"):
         choose_density(finished_run, finished_run.load_model(), "best")
