@@ -156,7 +156,7 @@ def tables() -> str:
     )  # fmt: skip
     titles = ("Grids", "Networks", "A cohort of 40,000, 28,000 of them for training")
     parts = zip(titles, columns, (grids, networks, hours), strict=True)
-    return "\n".join(f"### {title}\n\n{markdown_table(names, rows)}" for title, names, rows in parts)
+    return "\n".join(f"## {title}\n\n{markdown_table(names, rows)}" for title, names, rows in parts)
 
 
 def _cohort_row(name: str, network: Network, machine: str) -> list:
