@@ -16,6 +16,7 @@ _LIGHT = {
     "MrigenEncoder": "mrigen.api.encoder",
     "MrigenError": "mrigen.errors",
     "MrigenWarning": "mrigen.errors",
+    "PhantomSettings": "mrigen.data.phantom",
     "ProbePlan": "mrigen.probing",
     "Recipe": "mrigen.recipe",
     "RecipeError": "mrigen.errors",

@@ -22,5 +22,5 @@ def show_figures() -> None:
 
 def _draw(figure) -> bytes:
     stream = io.BytesIO()
-    figure.savefig(stream, format="png", facecolor=figure.get_facecolor())
+    figure.savefig(stream, format="png", bbox_inches="tight", facecolor=figure.get_facecolor())
     return stream.getvalue()
