@@ -4,6 +4,7 @@ import keras
 import tensorflow as tf
 
 from mrigen.distributions import GaussianLikelihood
+from mrigen.layers import MeanImage
 from mrigen.models import LatentModel
 
 LOG_NOISE = -1.0
@@ -37,7 +38,10 @@ class LinearModel(LatentModel):
         super().__init__(*args, **kwargs)
         self.prior_width = prior_width
         self.flatten = keras.layers.Flatten(dtype="float32")
-        self.to_latent = keras.layers.Dense(self.latent_dim, dtype="float32", name="to_latent")
+        start = keras.initializers.GlorotUniform(seed=self.seed)
+        self.to_latent = keras.layers.Dense(
+            self.latent_dim, kernel_initializer=start, dtype="float32", name="to_latent"
+        )
         self.prior = StudentPrior(self.latent_dim, prior_width)
         self.likelihood = GaussianLikelihood("learned", name="likelihood")
         self.step = self.add_weight(name="step", shape=(), initializer="zeros", trainable=False, dtype="int32")
@@ -53,8 +57,6 @@ class LinearModel(LatentModel):
     def make_decoder(self, sides):
         start = keras.initializers.RandomNormal(stddev=0.01, seed=self.seed)
         self.to_volume = keras.layers.Dense(self.num_voxels, kernel_initializer=start, dtype="float32", use_bias=False)
-        from mrigen.layers import MeanImage
-
         self.mean = MeanImage(name="mean")
 
     def build_decoder(self, shape):
