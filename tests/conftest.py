@@ -6,6 +6,7 @@ the code that a fit consists of changes. Nothing here loads TensorFlow before a 
 
 import fcntl
 import hashlib
+import logging
 import os
 import shutil
 import uuid
@@ -16,6 +17,18 @@ import pytest
 ROOT = Path(__file__).parents[1]
 # Of mrigen, what no fit knows.
 ABOVE_FITS = ("api", "cluster.py", "generation", "probing", "sweeps")
+
+
+@pytest.fixture(autouse=True)
+def log_of_the_library():
+    """Puts back how the library speaks: the command line has handlers of its own, and sets them for the process."""
+    import mrigen  # Which sets up the handler that is put back.
+
+    logger = logging.getLogger(mrigen.__name__)
+    handlers, level, propagate = list(logger.handlers), logger.level, logger.propagate
+    yield
+    logger.handlers, logger.propagate = handlers, propagate
+    logger.setLevel(level)
 
 
 @pytest.fixture(scope="session", autouse=True)
