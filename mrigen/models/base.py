@@ -109,16 +109,30 @@ class LatentModel(keras.Model, abc.ABC):
         self.reported: dict[str, keras.metrics.Metric] = {}
 
     @classmethod
-    @abc.abstractmethod
     def from_recipe(cls, recipe, volume_shape, precision: str, seed: int, **options) -> "LatentModel":
         """Returns the unbuilt model of a recipe's `model` block.
+
+        A family with keys of its own takes them from the recipe and hands them on as options.
 
         Args:
             recipe: the block, of the family's own class of keys.
             volume_shape: (x, y, z) in voxels. precision: Keras dtype policy. seed: of weights and noise.
-            options: of a family that is given covariates: condition_size, and invariant (columns of the covariates
-                that latents should not predict).
+            options: further arguments of the class. A family that is given covariates gets condition_size, and
+                invariant (columns of the covariates that latents should not predict).
         """
+        return cls(
+            volume_shape,
+            latent_dim=recipe.latent_dim,
+            latent_channels=recipe.latent_channels,
+            channels=recipe.block_channels,
+            patch=choose_patch(recipe.patch, volume_shape),
+            residual=recipe.residual,
+            mean_image=recipe.mean_image,
+            seed=seed,
+            dtype=precision,
+            name=recipe.kind,
+            **options,
+        )
 
     @property
     def num_voxels(self) -> int:

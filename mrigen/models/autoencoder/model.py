@@ -5,8 +5,7 @@ import tensorflow as tf
 
 from mrigen.layers.latent_head import flat_size, latent_head
 from mrigen.losses import squared_error
-from mrigen.models.autoencoder.keys import AutoencoderRecipe
-from mrigen.models.base import LatentModel, choose_patch
+from mrigen.models.base import LatentModel
 
 
 @keras.saving.register_keras_serializable(package="mrigen")
@@ -27,24 +26,6 @@ class Autoencoder(LatentModel):
         self.to_latent = latent_head(self.latent_dim, self.latent_channels, self.seed + 400, "to_latent")
         self.flatten = keras.layers.Flatten(dtype="float32")
         self.report("mse")
-
-    @classmethod
-    def from_recipe(
-        cls, recipe: AutoencoderRecipe, volume_shape, precision: str, seed: int, **options
-    ) -> "Autoencoder":
-        return cls(
-            volume_shape,
-            latent_dim=recipe.latent_dim,
-            latent_channels=recipe.latent_channels,
-            channels=recipe.block_channels,
-            patch=choose_patch(recipe.patch, volume_shape),
-            residual=recipe.residual,
-            mean_image=recipe.mean_image,
-            seed=seed,
-            dtype=precision,
-            name="autoencoder",
-            **options,
-        )
 
     def build_latent(self, features_shape):
         spatial = self.latent_dim is None

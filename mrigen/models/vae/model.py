@@ -8,7 +8,7 @@ import tensorflow as tf
 from mrigen.distributions import LIKELIHOODS, POSTERIORS, PRIORS, NormalPrior, VampPrior, has_closed_form, kl_nats
 from mrigen.layers import Erasure, Predictability
 from mrigen.layers.replicas import draw_at_position, rows_of_all
-from mrigen.models.base import LatentModel, choose_patch
+from mrigen.models.base import LatentModel
 from mrigen.models.batches import split_inputs
 from mrigen.models.vae import adaptation
 from mrigen.models.vae.keys import VAERecipe, find_conflict
@@ -135,19 +135,13 @@ class VariationalAutoencoder(LatentModel):
     def from_recipe(
         cls, recipe: VAERecipe, volume_shape, precision: str, seed: int, **options
     ) -> "VariationalAutoencoder":
-        return cls(
+        return super().from_recipe(
+            recipe,
             volume_shape,
-            latent_dim=recipe.latent_dim,
-            latent_channels=recipe.latent_channels,
-            channels=recipe.block_channels,
-            patch=choose_patch(recipe.patch, volume_shape),
-            residual=recipe.residual,
-            mean_image=recipe.mean_image,
+            precision,
+            seed,
             masked=recipe.likelihood_mask is not None,
             refinement_steps=recipe.chosen_refinement_steps,
-            seed=seed,
-            dtype=precision,
-            name=recipe.kind,
             **{name: getattr(recipe, name) for name in OPTIONS},
             **options,
         )

@@ -49,10 +49,8 @@ class LinearModel(LatentModel):
 
     @classmethod
     def from_recipe(cls, recipe, volume_shape, precision, seed, **options):
-        channels = recipe.block_channels
-        return cls(
-            volume_shape, recipe.latent_dim, channels=channels, prior_width=recipe.prior_width, seed=seed, **options
-        )
+        options["prior_width"] = recipe.prior_width
+        return super().from_recipe(recipe, volume_shape, precision, seed, **options)
 
     def make_decoder(self, sides):
         start = keras.initializers.RandomNormal(stddev=0.01, seed=self.seed)
