@@ -133,7 +133,16 @@ class PreprocessRecipe(Section):
     intensity_percentiles: Annotated[tuple[float, float], Field(strict=False)] = key(
         (0.0, 99.5),
         "two percentiles, low and high, from 0 to 100",
-        "Intensities that become 0 (percentile of the whole image) and 1 (of the head); the rest is clipped.",
+        "Intensities that become 0 (percentile of the whole image; 0: its background) and 1 (of the head); the rest "
+        "is clipped.",
+    )
+    nan_as_background: bool = key(
+        False, "true or false", "Take voxels that are not a number for background; otherwise such images are refused."
+    )
+    version: Literal[3, 4] = key(
+        4,
+        "3 or 4",
+        "How images become grey levels. 3: the lowest voxel is black, as in runs made before; they keep it.",
     )
 
     @model_validator(mode="after")

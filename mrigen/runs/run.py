@@ -38,7 +38,11 @@ class Run:
     @functools.cached_property
     def recipe(self) -> Recipe:
         """The resolved recipe of the run."""
-        return load_recipe(self._file("recipe.yaml"))
+        recipe = load_recipe(self._file("recipe.yaml"))
+        if "version" in recipe.preprocess.model_fields_set:
+            return recipe
+        # Made before images became grey levels in another way: it keeps its own.
+        return recipe.model_copy(update={"preprocess": recipe.preprocess.model_copy(update={"version": 3})})
 
     @functools.cached_property
     def facts(self) -> dict[str, Any]:
