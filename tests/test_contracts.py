@@ -57,7 +57,7 @@ def test_a_wrong_import_is_caught_wherever_it_is_planted(copy):
     assert broken == [
         "The command line stands on the library",
         "A module imports only from lines below it; modules on one line do not know each other",
-        "Only mrigen.imaging.volumes knows nibabel",
+        "Only mrigen.imaging knows nibabel",
         "Only mrigen.distributions knows TensorFlow Probability",
         "Recipes, cohorts and tables of runs are read without TensorFlow",
         "Inside probing: targets and scores below, then predictors, protocols and results, and the verbs on top",

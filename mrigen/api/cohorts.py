@@ -13,7 +13,7 @@ from mrigen.data.bids import strip_suffix
 from mrigen.data.sources import MASK_COLUMN, PATH_COLUMNS, PERSON_COLUMNS
 from mrigen.data.tables import find_column
 from mrigen.errors import CohortError, UsageError
-from mrigen.imaging.volumes import is_in_memory, path_of, write_volume
+from mrigen.imaging.volumes import is_in_memory, path_of, read_grid, read_stored, write_volume
 from mrigen.recipe import DataRecipe, Recipe
 from mrigen.runs.naming import COHORT_PREFIX
 from mrigen.system.files import temporary_directory, write_table
@@ -128,12 +128,9 @@ def _as_path(cell: Any, folder: Path, name: str, digest) -> Any:
     origin = path_of(cell)
     stem = strip_suffix(os.path.basename(origin)) if origin else None
     path = f"{name}/{stem or f'sub-{name[-4:]}_T1w'}.nii.gz"
-    array, affine = np.asarray(cell.dataobj), cell.affine
-    if array.dtype.kind not in "fiub" or affine is None:
-        raise CohortError(
-            f"data: got an image of {array.dtype} voxels {'without an affine' if affine is None else ''}, expected one "
-            "number a voxel, and where it lies in mm. Convert the image."
-        )
-    write_volume(folder / path, array.astype(np.float32), affine)
+    if cell.affine is None:
+        raise CohortError("data: got an image without an affine, expected where it lies in mm. Convert the image.")
+    array, (_, affine, space) = read_stored(cell), read_grid(cell)
+    write_volume(folder / path, array.astype(np.float32), affine, space)
     digest.update((folder / path).read_bytes())
     return path

@@ -56,13 +56,14 @@ class Scan:
 
 
 def strip_suffix(name: str) -> str | None:
-    """Returns a file name without .nii or .nii.gz, or None if it has neither.
+    """Returns a file name without its suffix (of `SUFFIXES`, in any case), or None if it has none of them.
 
     Example:
-        >>> strip_suffix("sub-01_T1w.nii.gz"), strip_suffix("sub-01_T1w.json")
-        ('sub-01_T1w', None)
+        >>> strip_suffix("sub-01_T1w.nii.gz"), strip_suffix("IXI012.NII.GZ"), strip_suffix("sub-01_T1w.json")
+        ('sub-01_T1w', 'IXI012', None)
     """
-    return next((name[: -len(suffix)] for suffix in SUFFIXES if name.endswith(suffix)), None)
+    lowered = name.lower()
+    return next((name[: -len(suffix)] for suffix in SUFFIXES if lowered.endswith(suffix)), None)
 
 
 def parse_stem(stem: str) -> tuple[dict[str, str], str]:

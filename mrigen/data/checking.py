@@ -8,14 +8,17 @@ import json
 import logging
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from mrigen.imaging import headers
 from mrigen.imaging.volumes import Volume, apply_affine, zooms_of
+from mrigen.system.wording import counted, some
 
 ZOOM_LIMITS = (0.2, 10.0)  # mm
 FIELD_OF_VIEW_LIMITS = (60.0, 600.0)  # mm
@@ -27,6 +30,25 @@ MEMO_VERSION = 1
 
 AXES = "xyz"
 OR_EXCLUDE = "or exclude the subject with data.exclude."
+
+# What it means that a header leaves something open, and what to do.
+DOUBTS = {
+    headers.ORIENTATION: "nothing in the header says which way the axes run. The first is taken to run to the left, the "
+    "second to the front, the third up, as is usual; an image that was stored otherwise is mirrored or turned. Convert "
+    "the source again, or set the header's codes and maps (sform, qform).",
+    headers.IDENTITY: "the affine is that of an array (1 mm along the axes, from the origin on), as programs write that "
+    "know of no other. Volumes may be wrong, and left and right exchanged. Write the affine of the source.",
+    headers.ORIGIN: "the first voxel is the origin, and the axes are the world's, as programs write that know the voxel "
+    "size alone. Left and right may be exchanged. Compare with the source.",
+    headers.ZOOMS: "no voxel size above 0 along some axis, so 1 mm is taken. Volumes may be wrong. Write the voxel size "
+    "into the header (pixdim).",
+    headers.UNITS: "lengths without a unit, or not in millimetres; they are taken for millimetres. That is right where "
+    "head volumes are those of heads.",
+    headers.FORMS: "sform and qform, or the voxel size beside them, disagree; the sform is taken. Look at the image in a "
+    "viewer, and make them the same.",
+    headers.SHEAR: "the axes are not at right angles (a tilted gantry, or an affine registration in the header); they "
+    "are taken so. Resample the image if that was not meant.",
+}
 
 
 def find_faults(path: str | os.PathLike, volume: Volume) -> list[str]:
@@ -136,26 +158,88 @@ def _times(numbers: Iterable[float]) -> str:
     return " x ".join(f"{number:.4g}" if isinstance(number, float) else str(number) for number in numbers)
 
 
-def duplicate_faults(table: pd.DataFrame, digests: Mapping[str, str]) -> list[str]:
-    """Returns one line for each file content that stands under several scan ids.
+def doubt_notes(table: pd.DataFrame, doubts: Mapping[str, Sequence[str]]) -> list[str]:
+    """Returns a sentence for each kind of thing that headers left open: in how many images, what it means, what to do.
+
+    Args:
+        table: a cohort's table: path.
+        doubts: path -> the `doubts` of the volume (see `Volume`); images without any may be missing.
+
+    Example:
+        >>> table = pd.DataFrame({"path": ["a.nii", "b.nii"]})
+        >>> doubt_notes(table, {"b.nii": ("units",)})[0][:46]
+        '1 of 2 images (b.nii): lengths without a unit,'
+    """
+    paths = list(dict.fromkeys(table["path"]))
+    by_kind: dict[str, list[str]] = {}
+    for path in paths:
+        for kind in doubts.get(path, ()):
+            by_kind.setdefault(kind, []).append(path)
+    kinds = [*(kind for kind in DOUBTS if kind in by_kind), *sorted(kind for kind in by_kind if kind not in DOUBTS)]
+    everyone = counted(len(paths), "image", "images")
+    return [
+        f"{len(by_kind[kind])} of {everyone} ({some(by_kind[kind], 3)}): {DOUBTS.get(kind, f'{kind} is left open.')}"
+        for kind in kinds
+    ]
+
+
+def duplicate_faults(
+    table: pd.DataFrame, digests: Mapping[str, str], voxel_digests: Mapping[str, str] | None = None
+) -> list[str]:
+    """Returns one line for each content that stands under several scan ids: the same file, or the same voxels.
 
     The same image under two ids would be in the training and the held-out set at once.
 
     Args:
         table: a cohort's table: scan_id, path.
-        digests: path -> digest (`file_digest`); rows without one are passed over.
+        digests: path -> digest of the file (`file_digest`); rows without one are passed over.
+        voxel_digests: path -> digest of the voxels (`voxel_digest`), likewise.
     """
-    known = table[["scan_id", "path"]].assign(digest=table["path"].map(digests))
-    known = known[known["digest"].notna()].drop_duplicates("scan_id").sort_values("scan_id")
+    rows = table[["scan_id", "path"]].drop_duplicates("scan_id").sort_values("scan_id")
+    alike: dict[frozenset, tuple[str, pd.DataFrame]] = {}
+    # Files last: where they are the same, so are the voxels.
+    for what, known in (("voxels", voxel_digests or {}), ("content", digests)):
+        digest = rows["path"].map(known)
+        for _, group in rows[digest.notna() & digest.duplicated(keep=False)].groupby(digest, sort=False):
+            alike[frozenset(group["scan_id"])] = what, group
     faults = []
-    for _, rows in known[known["digest"].duplicated(keep=False)].groupby("digest", sort=False):
-        first, *others = rows["path"]
+    for ids, (what, group) in sorted(alike.items(), key=lambda item: item[1][1]["scan_id"].iloc[0]):
+        if any(ids < others for others in alike):
+            continue
+        first, *others = group["path"]
         faults.append(
-            f"{first}: got the same content under {len(rows)} ids ({', '.join(rows['scan_id'])}; also "
+            f"{first}: got the same {what} under {len(group)} ids ({', '.join(group['scan_id'])}; also "
             f"{', '.join(others)}), expected a different image for each. "
             "Find out whose image it is, and exclude the others with data.exclude."
         )
     return faults
+
+
+def voxel_digest(volume: Volume) -> str:
+    """Returns a digest (32 hexadecimal digits) of the voxels of an image of closest-canonical axes.
+
+    It is the same for the same voxels, in whatever file, order of storage and type they were, as long as float32 holds
+    them; the affine does not count. Of each plane the CRC-32 is taken, and of these BLAKE2b: several times faster than
+    BLAKE2b of all, and as good where nobody wants to deceive.
+
+    Args:
+        volume: as `read_volume` returns it.
+
+    Example:
+        >>> array = np.arange(24.0).reshape(2, 3, 4)
+        >>> ours = Volume(array, np.eye(4)), Volume(array.astype(np.uint8), np.eye(4)), Volume(array + 1, np.eye(4))
+        >>> len({voxel_digest(volume) for volume in ours})
+        2
+    """
+    array = volume.array
+    plane = np.empty(array.shape[1:], np.float32)
+    checksums = np.empty(len(array), "<u4")
+    for index, values in enumerate(array):
+        np.add(values, np.float32(0), out=plane, casting="unsafe")  # There are two zeros, one of them negative.
+        checksums[index] = zlib.crc32(plane)
+    digest = hashlib.blake2b(repr(tuple(array.shape)).encode(), digest_size=16)
+    digest.update(checksums)
+    return digest.hexdigest()
 
 
 def file_digest(path: str | os.PathLike) -> str:

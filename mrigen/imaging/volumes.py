@@ -1,19 +1,21 @@
-"""NIfTI files and arrays: reading, writing, orientation, affines. The only module that imports nibabel."""
+"""Images and arrays: reading, writing, orientation, affines. Beside `headers` the only module that imports nibabel."""
 
 import dataclasses
 import gzip
 import os
-import zlib
-from pathlib import Path
+from typing import NamedTuple
 
 import nibabel
 import numpy as np
-from nibabel import Nifti1Image
+from nibabel import Nifti1Header, Nifti1Image
 
 from mrigen.errors import CohortError
+from mrigen.imaging.containers import OR_EXCLUDE, is_mgh, is_packed, nifti_version, one_line, unpack
+from mrigen.imaging.headers import NOWHERE, SCANNER, Space, doubts_of, place, space_of
 from mrigen.system.files import atomic_path
 
-SUFFIXES = (".nii.gz", ".nii")
+# Of image files, in any case.
+SUFFIXES = (".nii.gz", ".nii", ".nii.bz2", ".mgz", ".mgh")
 # What is taken wherever an image comes in: a file, or an image in memory.
 ImageLike = str | os.PathLike | nibabel.spatialimages.SpatialImage
 
@@ -25,10 +27,16 @@ class Volume:
     Attributes:
         array: (x, y, z), float32 unless the reader was asked for another type.
         affine: (4, 4) float64, voxel indices to world coordinates in mm, RAS+.
+        doubts: what the header left open, each of: "orientation" (nothing says which way the axes run: both codes of
+            NIfTI are 0), "identity" (1 mm along the axes from the origin on, as programs write that know of no affine),
+            "origin" (the same with voxels of another size), "zooms" (no voxel size that is above 0, so 1 mm is
+            assumed), "units" (not millimetres, as which they are taken), "shear" (axes that are not at right angles),
+            "forms" (sform and qform, or the voxel size beside them, disagree; the sform is taken).
     """
 
     array: np.ndarray
     affine: np.ndarray
+    doubts: tuple[str, ...] = ()
 
     @property
     def zooms(self) -> tuple[float, float, float]:
@@ -67,59 +75,95 @@ def read_volume(image: ImageLike, dtype=np.float32, name: str | None = None) -> 
         name: what faults call an image in memory; see `name_of`.
 
     Raises:
-        CohortError: the file is missing, truncated, no NIfTI, or not 3-D. One line names the file and the fault.
+        CohortError: the file is missing, truncated, damaged, no image, not 3-D, or its voxels are no plain numbers. One
+            line names the file and the fault.
     """
     name = name_of(image) if name is None else name
-    loaded, array = _load(image, name)
-    if array.dtype.fields:
+    array, affine, doubts = _read_stored(image, name)
+    try:
+        volume = to_canonical(Volume(array, affine, doubts))
+    except (np.linalg.LinAlgError, nibabel.orientations.OrientationError):
         raise CohortError(
-            f"{name}: cannot be read as NIfTI (its voxels are colours), expected one number a voxel. "
-            "Convert the image again, or exclude the subject with data.exclude."
+            f"{name}: got an affine that is singular or not finite, expected a map from voxels to mm. "
+            f"Convert the image again, {OR_EXCLUDE}"
+        ) from None
+    # NIfTI changes x fastest; whoever works on the array expects it the other way, and is several times slower else.
+    return dataclasses.replace(volume, array=np.ascontiguousarray(volume.array, dtype=dtype))
+
+
+def read_stored(image: ImageLike, name: str | None = None) -> np.ndarray:
+    """Returns the voxels of an image (x, y, z) as they are stored, in the type in which they are; see `read_volume`."""
+    return _read_stored(image, name_of(image) if name is None else name)[0]
+
+
+def _read_stored(image: ImageLike, name: str) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+    """Returns the voxels of an image as they are stored (those that the header does not scale are converted later:
+    small types are faster to move), its affine, and what its header leaves open."""
+    try:
+        loaded = _load(image, name)
+        array = np.asarray(loaded.dataobj)
+        doubts = doubts_of(loaded)
+    except FileNotFoundError:
+        raise CohortError(f"{name}: no such file. Restore it, {OR_EXCLUDE}") from None
+    except (
+        nibabel.filebasedimages.ImageFileError,
+        nibabel.spatialimages.HeaderDataError,
+        nibabel.freesurfer.mghformat.MGHError,
+        EOFError,
+        MemoryError,
+        OSError,
+        OverflowError,
+        ValueError,
+    ) as error:
+        raise CohortError(
+            f"{name}: cannot be read as NIfTI ({one_line(error)}). Restore the file, {OR_EXCLUDE}"
+        ) from None
+    if array.dtype.kind not in "biuf":
+        what = "colours" if array.dtype.fields else "complex numbers" if array.dtype.kind == "c" else str(array.dtype)
+        cure = "Take the magnitude image" if array.dtype.kind == "c" else "Convert the image again"
+        raise CohortError(
+            f"{name}: cannot be read as NIfTI (its voxels are {what}), expected one number a voxel. "
+            f"{cure}, {OR_EXCLUDE}"
         )
     if array.ndim == 4 and array.shape[3] == 1:
         array = array[..., 0]
     if array.ndim != 3:
         raise CohortError(
             f"{name}: got a {array.ndim}-D image of shape {array.shape}, expected one 3-D volume. "
-            "Split the series, or exclude the subject with data.exclude."
+            f"Split the series, {OR_EXCLUDE}"
         )
     # An image in memory may have none.
     affine = np.full((4, 4), np.nan) if loaded.affine is None else np.asarray(loaded.affine, dtype=np.float64)
-    try:
-        volume = to_canonical(Volume(array, affine))
-    except (np.linalg.LinAlgError, nibabel.orientations.OrientationError):
-        raise CohortError(
-            f"{name}: got an affine that is singular or not finite, expected a map from voxels to mm. "
-            "Convert the image again, or exclude the subject with data.exclude."
-        ) from None
-    # NIfTI changes x fastest; whoever works on the array expects it the other way, and is several times slower else.
-    return dataclasses.replace(volume, array=np.ascontiguousarray(volume.array, dtype=dtype))
+    return array, affine, doubts
 
 
-def _load(image: ImageLike, name: str) -> tuple[nibabel.spatialimages.SpatialImage, np.ndarray]:
-    """Returns an image and its voxels as they are stored, where the header does not scale: they are converted later,
-    and small types are faster to move."""
-    try:
-        if not is_in_memory(image):
-            image = nibabel.load(Path(image), mmap=False)
-        return image, np.asarray(image.dataobj)
-    except FileNotFoundError:
-        raise CohortError(f"{name}: no such file. Restore it, or exclude the subject with data.exclude.") from None
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise CohortError(
-            f"{name}: truncated or damaged gzip stream ({_one_line(error)}), expected a whole .nii.gz. "
-            "Restore the file, or exclude the subject with data.exclude."
-        ) from None
-    except (
-        nibabel.filebasedimages.ImageFileError,
-        nibabel.spatialimages.HeaderDataError,
-        OSError,
-        ValueError,
-    ) as error:
-        raise CohortError(
-            f"{name}: cannot be read as NIfTI ({_one_line(error)}). "
-            "Restore the file, or exclude the subject with data.exclude."
-        ) from None
+def _load(image: ImageLike, name: str) -> nibabel.spatialimages.SpatialImage:
+    """Returns an image; whatever its file is packed in was read to the end."""
+    if is_in_memory(image) or not os.fspath(image).lower().endswith(SUFFIXES):
+        # The second is such as a pair of .hdr and .img.
+        loaded = image if is_in_memory(image) else nibabel.load(image, mmap=False)
+        if nibabel.is_proxy(loaded.dataobj):
+            for path in _packed_files(loaded):
+                unpack(path, name)
+        return loaded
+    content = unpack(image, name)
+    version = nifti_version(content)
+    if version is None and not is_mgh(content):
+        raise ValueError(f"it begins with {content[:4]!r}")
+    kind = {1: Nifti1Image, 2: nibabel.Nifti2Image, None: nibabel.MGHImage}[version]
+    loaded = kind.from_bytes(content)
+    # Before memory is asked for: a damaged header may promise anything.
+    proxy = loaded.dataobj
+    expected = proxy.offset + int(np.prod(proxy.shape, dtype=object)) * proxy.dtype.itemsize
+    if expected > len(content):
+        raise ValueError(f"Expected {expected - proxy.offset} bytes, got {max(0, len(content) - proxy.offset)} bytes")
+    return loaded
+
+
+def _packed_files(image: nibabel.spatialimages.SpatialImage) -> list[str]:
+    """Returns the files that an image is read from and that have a checksum."""
+    names = (holder.filename for holder in image.file_map.values())
+    return [name for name in dict.fromkeys(names) if name and is_packed(name) and os.path.isfile(name)]
 
 
 def is_in_memory(image) -> bool:
@@ -137,14 +181,28 @@ def name_of(image: ImageLike) -> str:
     return path_of(image) or "image"
 
 
-def read_grid(image: ImageLike) -> tuple[tuple[int, int, int], np.ndarray]:
-    """Returns the shape (x, y, z) and the affine (4, 4) of an image as it is stored, without reading its voxels.
+class Grid(NamedTuple):
+    """Where the voxels of an image lie, as it is stored.
+
+    Attributes:
+        shape: (x, y, z), voxels.
+        affine: (4, 4) float64, voxel indices to world coordinates in mm, RAS+.
+        space: what the header says of that world.
+    """
+
+    shape: tuple[int, int, int]
+    affine: np.ndarray
+    space: Space
+
+
+def read_grid(image: ImageLike) -> Grid:
+    """Returns where the voxels of an image lie, without reading them.
 
     Take it of images that `read_volume` has read: it checks nothing.
     """
     if not is_in_memory(image):
         image = nibabel.load(image, mmap=False)
-    return tuple(image.shape[:3]), np.asarray(image.affine, dtype=np.float64)
+    return Grid(tuple(image.shape[:3]), np.asarray(image.affine, dtype=np.float64), space_of(image))
 
 
 def to_canonical(volume: Volume) -> Volume:
@@ -152,7 +210,7 @@ def to_canonical(volume: Volume) -> Volume:
     orientation = nibabel.io_orientation(volume.affine)
     array = nibabel.apply_orientation(volume.array, orientation)
     affine = volume.affine @ nibabel.orientations.inv_ornt_aff(orientation, volume.array.shape)
-    return Volume(array, affine)
+    return dataclasses.replace(volume, array=array, affine=affine)
 
 
 def from_canonical(array: np.ndarray, affine: np.ndarray) -> np.ndarray:
@@ -166,12 +224,39 @@ def from_canonical(array: np.ndarray, affine: np.ndarray) -> np.ndarray:
     return nibabel.apply_orientation(array, nibabel.orientations.ornt_transform(canonical, stored))
 
 
-def make_image(array: np.ndarray, affine: np.ndarray) -> Nifti1Image:
+def make_image(array: np.ndarray, affine: np.ndarray, space: Space = SCANNER) -> Nifti1Image:
     """Returns a 3-D (or 4-D, last axis a sequence) `array` as a NIfTI-1 image in memory.
 
-    The header carries `affine` as both sform and qform (code 1, scanner), zooms in mm, and the array's own type.
+    The header says no more of where the voxels lie than `space` does. It carries `affine` as sform and, where NIfTI can
+    (a qform knows no shear), as qform, with the codes of `space`, and the array's own type.
+
+    Args:
+        array: (x, y, z) or (x, y, z, step).
+        affine: (4, 4) voxel-to-world map in mm, RAS+.
+        space: of the image on whose grid the array lies (see `read_grid`); the scanner's by default. Where both codes
+            are 0, and `affine` is not what readers of NIfTI assume then, it is written with code 2 (another image's).
     """
-    return _in_mm(Nifti1Image(np.asarray(array), affine), affine)
+    return place(Nifti1Image(np.asarray(array), affine), affine, space)
+
+
+def make_unplaced(array: np.ndarray, affine: np.ndarray) -> Nifti1Image:
+    """Returns `array` as an image whose header says nothing of orientation and place: both codes are 0.
+
+    Its axes are stored as readers of NIfTI assume them of such an image (to the left, to the front, up), so that it
+    comes back the right way round; its middle is taken for the origin.
+
+    Args:
+        array: (x, y, z) or (x, y, z, step).
+        affine: (4, 4) as which the axes are meant; its voxel sizes are kept.
+    """
+    left_front_up = nibabel.orientations.axcodes2ornt("LAS")
+    turn = nibabel.orientations.ornt_transform(nibabel.io_orientation(affine), left_front_up)
+    stored = nibabel.apply_orientation(np.asarray(array), turn)
+    zooms = np.array(zooms_of(affine))[np.argsort(turn[:, 0])]
+    header = Nifti1Header()
+    header.set_data_shape(stored.shape[:3])
+    header.set_zooms(zooms)
+    return make_image(stored, header.get_base_affine(), NOWHERE)
 
 
 def array_of(image: Nifti1Image) -> np.ndarray:
@@ -179,7 +264,7 @@ def array_of(image: Nifti1Image) -> np.ndarray:
     return np.asarray(image.dataobj)
 
 
-def make_displacement(displacement: np.ndarray, affine: np.ndarray) -> Nifti1Image:
+def make_displacement(displacement: np.ndarray, affine: np.ndarray, space: Space = SCANNER) -> Nifti1Image:
     """Returns a displacement field as ITK and ANTs read it.
 
     For each voxel of the grid of `affine`, where to look in the moving image: NIfTI-1 of five axes (x, y, z, 1, 3) with
@@ -188,6 +273,7 @@ def make_displacement(displacement: np.ndarray, affine: np.ndarray) -> Nifti1Ima
     Args:
         displacement: (x, y, z, 3) in voxels, along the axes of the array.
         affine: (4, 4) voxel-to-world map in mm, RAS+.
+        space: what is known of that world.
 
     References:
         ANTs, antsApplyTransforms; ITK, DisplacementFieldTransform.
@@ -196,19 +282,12 @@ def make_displacement(displacement: np.ndarray, affine: np.ndarray) -> Nifti1Ima
     field = (world * (-1.0, -1.0, 1.0)).astype(np.float32)[:, :, :, None, :]
     image = Nifti1Image(field, affine)
     image.header.set_intent("vector")
-    return _in_mm(image, affine)
+    return place(image, affine, space)
 
 
-def _in_mm(image: Nifti1Image, affine: np.ndarray) -> Nifti1Image:
-    image.header.set_xyzt_units("mm", "sec")
-    image.set_sform(affine, code=1)
-    image.set_qform(affine, code=1)
-    return image
-
-
-def write_volume(path: str | os.PathLike, array: np.ndarray, affine: np.ndarray) -> None:
+def write_volume(path: str | os.PathLike, array: np.ndarray, affine: np.ndarray, space: Space = SCANNER) -> None:
     """Writes the image of `make_image`; see `write_image`."""
-    write_image(path, make_image(array, affine))
+    write_image(path, make_image(array, affine, space))
 
 
 def write_image(path: str | os.PathLike, image: Nifti1Image) -> None:
@@ -217,11 +296,7 @@ def write_image(path: str | os.PathLike, image: Nifti1Image) -> None:
     The bytes depend on the image only (the gzip header holds no time and no name).
     """
     data = image.to_bytes()
-    if str(path).endswith(".gz"):
+    if os.fspath(path).lower().endswith(".gz"):
         data = gzip.compress(data, compresslevel=4, mtime=0)
     with atomic_path(path) as temporary:
         temporary.write_bytes(data)
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

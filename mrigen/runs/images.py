@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from mrigen.data.bids import strip_suffix
 from mrigen.data.checking import find_faults, mask_faults
 from mrigen.data.covariates import COLUMNS, clean_given
 from mrigen.data.preprocess import Prepared, grid_affine, prepare_volume
 from mrigen.errors import CohortError, UsageError
-from mrigen.imaging.volumes import SUFFIXES, ImageLike, Volume, is_in_memory, path_of, read_volume
+from mrigen.imaging.volumes import ImageLike, Volume, is_in_memory, path_of, read_volume
 from mrigen.runs import Run
 from mrigen.system.progress import progress_bar
 
@@ -189,8 +190,7 @@ def stem_of(image: str | os.PathLike) -> str:
         'sub-01'
     """
     name = Path(image).name
-    name = next((name.removesuffix(suffix) for suffix in SUFFIXES if name.endswith(suffix)), name)
-    return name.removesuffix("_T1w")
+    return (strip_suffix(name) or name).removesuffix("_T1w")
 
 
 def check_different(images: Sequence[NamedImage]) -> None:
