@@ -8,6 +8,7 @@ import tensorflow as tf
 from mrigen.data.covariates import COLUMNS
 from mrigen.data.dataset import Dataset
 from mrigen.data.pipeline import choose_rows, inference_dataset, read_volumes
+from mrigen.data.tables import first_visits
 from mrigen.errors import CohortError
 from mrigen.models.base import COUNTED_LEVEL, LatentModel
 from mrigen.models.batches import BATCH_SIZE, pad_batch
@@ -112,7 +113,7 @@ def _predictability(dataset: Dataset, loc: np.ndarray, rows: np.ndarray, seed: i
     table, loc, found = dataset.cache.table.iloc[rows], loc[rows], {}
     for part in dataset.covariates.parts if dataset.covariates else ():
         values = table[COLUMNS[part.name]]
-        known = values.notna() & ~table["participant_id"].duplicated()
+        known = values.notna() & first_visits(table)
         if part.levels is not None:
             known &= values.isin(part.levels)
         if known.sum() < 2 * NUM_FOLDS:

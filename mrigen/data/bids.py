@@ -14,12 +14,15 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
+from mrigen.data.kinds import is_magnitude, is_mask, parse_stem
 from mrigen.errors import CohortError
 from mrigen.imaging.volumes import SUFFIXES
 
 # Reading folders waits for the file server, not for the processor.
 WALKERS = 8
 PEOPLE_AT_ONCE = 50
+# Of a plain folder: what BIDS puts there are no further people.
+PASSED_OVER = ("derivatives", "sourcedata", "code")
 
 
 class Found(NamedTuple):
@@ -48,11 +51,17 @@ class Scan:
         images: the images asked for, in no order.
         others: suffix -> number of NIfTI files with another suffix.
         num_people: number of `sub-*` folders (BIDS), 0 for a plain folder.
+        left_out: stems of phase and imaginary images, and of masks in a plain folder.
+        elsewhere: names of NIfTI files of a BIDS folder that lie in it or in `sub-*`, and not in anat.
+        sessions: participant_id -> path of the person's sessions.tsv.
     """
 
     images: list[Found]
     others: Counter
     num_people: int = 0
+    left_out: list[str] = dataclasses.field(default_factory=list)
+    elsewhere: list[str] = dataclasses.field(default_factory=list)
+    sessions: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 def strip_suffix(name: str) -> str | None:
@@ -64,17 +73,6 @@ def strip_suffix(name: str) -> str | None:
     """
     lowered = name.lower()
     return next((name[: -len(suffix)] for suffix in SUFFIXES if lowered.endswith(suffix)), None)
-
-
-def parse_stem(stem: str) -> tuple[dict[str, str], str]:
-    """Returns the BIDS entities of a file name without suffix, and its last word.
-
-    Example:
-        >>> parse_stem("sub-01_ses-2_run-1_T1w")
-        ({'sub': '01', 'ses': '2', 'run': '1'}, 'T1w')
-    """
-    *parts, last = stem.split("_")
-    return {key: value for key, dash, value in (part.partition("-") for part in parts) if dash}, last
 
 
 def natural_key(text: str | None) -> tuple:
@@ -117,24 +115,38 @@ def name_person(stem: str, suffix: str) -> tuple[str, str | None]:
 
 
 def is_bids(root: str | os.PathLike) -> bool:
-    """Whether `root` is a BIDS (or BIDS derivative) folder: dataset_description.json, or a table beside `sub-*`."""
+    """Whether `root` is a BIDS (or derivative) folder: with `sub-*/[ses-*/]anat`, or described as one."""
     root = Path(root)
     if (root / "dataset_description.json").is_file():
         return True
-    return (root / "participants.tsv").is_file() and any(_folders(root, "sub-"))
+    people = _folders(root, "sub-")
+    if people and (root / "participants.tsv").is_file():
+        return True
+    try:
+        return any(_has_anat(person) for person in people)
+    except PermissionError as error:
+        raise CohortError(f"{error.filename}: may not be read. Ask for the right to read the folder.") from None
+
+
+def _has_anat(person: str) -> bool:
+    if os.path.isdir(os.path.join(person, "anat")):
+        return True
+    return any(os.path.isdir(os.path.join(session, "anat")) for session in _folders(person, "ses-"))
 
 
 def scan_bids(root: str | os.PathLike, suffixes: Collection[str]) -> Scan:
     """Walks `sub-*/[ses-*/]anat/` for files whose name ends in one of `suffixes`; opens none of them.
 
-    A file that is there as .nii and as .nii.gz counts once (.nii.gz). Names with a leading dot are passed over.
+    A file that is there as .nii and as .nii.gz counts once (.nii.gz). Names with a leading dot are passed over; phase
+    and imaginary parts are left out.
 
     Raises:
         CohortError: a folder may not be read.
     """
     root = os.path.abspath(root)
+    result = Scan([], Counter())
 
-    def scan_chunk(chunk: list[str]) -> list[tuple[list[Found], Counter]]:
+    def scan_chunk(chunk: list[str]) -> list[Scan]:
         return [_scan_person(folder, suffixes) for folder in chunk]
 
     try:
@@ -144,17 +156,22 @@ def scan_bids(root: str | os.PathLike, suffixes: Collection[str]) -> Scan:
             parts = [part for chunk in walkers.map(scan_chunk, chunks) for part in chunk]
     except PermissionError as error:
         raise CohortError(f"{error.filename}: may not be read. Ask for the right to read the folder.") from None
-    others = Counter()
-    for _, counts in parts:
-        others.update(counts)
-    return Scan([image for images, _ in parts for image in images], others, len(people))
+    for part in parts:
+        result.images.extend(part.images)
+        result.others.update(part.others)
+        result.left_out.extend(part.left_out)
+        result.elsewhere.extend(part.elsewhere)
+        result.sessions.update(part.sessions)
+    result.elsewhere.extend(_nifti_names(os.listdir(root)).values())
+    return dataclasses.replace(result, num_people=len(people))
 
 
 def scan_folder(root: str | os.PathLike, suffix: str) -> Scan:
     """Walks a plain folder and all folders in it for NIfTI files; opens none of them.
 
-    Files whose name ends in _<suffix> are taken; if there are none, all NIfTI files. Names with a leading dot and
-    `derivatives` are passed over; linked folders are followed once.
+    Files whose name ends in _<suffix> are taken; if there are none, all NIfTI files but masks, phase and imaginary
+    parts. Names with a leading dot, `derivatives`, `sourcedata` and `code` are passed over; linked folders are followed
+    once.
 
     Raises:
         CohortError: a folder may not be read.
@@ -170,15 +187,22 @@ def scan_folder(root: str | os.PathLike, suffix: str) -> Scan:
             folders.clear()
             continue
         seen.add((status.st_dev, status.st_ino))
-        folders[:] = sorted(name for name in folders if not name.startswith(".") and name != "derivatives")
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in PASSED_OVER)
         for stem, name in _nifti_names(names).items():
             path = os.path.join(folder, name)
             broken = os.path.islink(path) and not os.path.exists(path)
             images.append(Found(*name_person(stem, suffix), stem, path, broken))
-    wanted = [image for image in images if parse_stem(image.stem)[1] == suffix]
     others = Counter(parse_stem(image.stem)[1] for image in images)
     del others[suffix]
-    return Scan(wanted or images, others)
+    wanted = [image for image in images if parse_stem(image.stem)[1] == suffix]
+    is_wanted = is_magnitude
+    if not wanted:
+        wanted, is_wanted = images, lambda stem: is_magnitude(stem) and not is_mask(stem)
+    return Scan(
+        [image for image in wanted if is_wanted(image.stem)],
+        others,
+        left_out=[image.stem for image in wanted if not is_wanted(image.stem)],
+    )
 
 
 def _folders(root: Path | str, prefix: str) -> list[str]:
@@ -186,11 +210,17 @@ def _folders(root: Path | str, prefix: str) -> list[str]:
         return [entry.path for entry in entries if entry.name.startswith(prefix) and entry.is_dir()]
 
 
-def _scan_person(folder: str, suffixes: Collection[str]) -> tuple[list[Found], Counter]:
-    images, others = [], Counter()
+def _scan_person(folder: str, suffixes: Collection[str]) -> Scan:
+    person = os.path.basename(folder)
+    scan = Scan([], Counter())
     with os.scandir(folder) as entries:
-        inside = [entry.name for entry in entries if entry.name == "anat" or entry.name.startswith("ses-")]
+        inside = [entry.name for entry in entries]
+    scan.elsewhere.extend(f"{person}/{name}" for name in _nifti_names(inside).values())
+    if f"{person}_sessions.tsv" in inside:
+        scan.sessions[person] = os.path.join(folder, f"{person}_sessions.tsv")
     for name in inside:
+        if name != "anat" and not name.startswith("ses-"):
+            continue
         anat = os.path.join(folder, name) if name == "anat" else os.path.join(folder, name, "anat")
         try:
             with os.scandir(anat) as entries:
@@ -200,13 +230,16 @@ def _scan_person(folder: str, suffixes: Collection[str]) -> tuple[list[Found], C
         for stem, file_name in _nifti_names(links).items():
             suffix = parse_stem(stem)[1]
             if suffix not in suffixes:
-                others[suffix] += 1
+                scan.others[suffix] += 1
+                continue
+            if not is_magnitude(stem):
+                scan.left_out.append(stem)
                 continue
             path = os.path.join(anat, file_name)
             broken = links[file_name] and not os.path.exists(path)
             session_id = None if name == "anat" else name
-            images.append(Found(os.path.basename(folder), session_id, stem, path, broken))
-    return images, others
+            scan.images.append(Found(person, session_id, stem, path, broken))
+    return scan
 
 
 def _nifti_names(names: Collection[str]) -> dict[str, str]:

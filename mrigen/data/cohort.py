@@ -10,8 +10,12 @@ import numpy as np
 import pandas as pd
 
 from mrigen.data import bids, faults, tables
+from mrigen.data.descriptions import UNITS, as_years
+from mrigen.data.joining import join_tables
+from mrigen.data.kinds import NO_KIND, kind_note, kind_of, parse_stem
 from mrigen.data.masks import find_masks
 from mrigen.data.sources import Source, listed, read_source
+from mrigen.data.summary import summarise
 from mrigen.data.tables import find_column
 from mrigen.errors import CohortError
 from mrigen.recipe import CohortRecipe, DataRecipe
@@ -61,6 +65,10 @@ class Cohort:
     table: pd.DataFrame
     notes: tuple[str, ...] = ()
 
+    def summary(self) -> list[str]:
+        """Returns lines `name: what is there`: people and images, sex, age, site, masks, sessions, family."""
+        return summarise(self.table)
+
 
 def index_cohort(data: DataRecipe) -> Cohort:
     """Returns the people and images that a recipe's `data` section names; reads names and tables only.
@@ -78,7 +86,9 @@ def index_cohort(data: DataRecipe) -> Cohort:
     sources, lines = [], faults.code_faults(data)
     for recipe in data.cohorts or _short_form(data):
         try:
-            sources.append(read_source(recipe, data))
+            source = read_source(recipe, data)
+            join_tables(source, data)
+            sources.append(source)
         except CohortError as error:
             lines += error.faults
     if lines:
@@ -106,7 +116,7 @@ def index_cohort(data: DataRecipe) -> Cohort:
         found, mask_faults = find_masks(source, own.assign(row=own.index.get_level_values(1)))
         masks[own.index] = pd.Series(found, index=own.index, dtype=object)
         lines += age_faults + mask_faults
-        notes += age_notes
+        notes += faults.sex_notes(source, own) + age_notes
     images["mask_path"] = masks.where(masks.notna(), None)
     images["scan_id"] = _scan_ids(images)
     lines += faults.scan_id_faults(images)
@@ -159,6 +169,8 @@ def _standard(source: Source, data: DataRecipe, several: bool) -> pd.DataFrame:
         "stem": images["stem"],
         "path": images["path"],
         "broken": images["broken"],
+        "place": source.order["place"].reindex(images.index).astype(float),
+        "told": source.order["told"].reindex(images.index, fill_value="name"),
         "sex": sex,
         "sex_cell": cells("sex"),
         "age_cell": cells("age"),
@@ -167,25 +179,33 @@ def _standard(source: Source, data: DataRecipe, several: bool) -> pd.DataFrame:
     }
     standard = pd.DataFrame(columns, index=images.index, dtype=object)
     standard["sex_unknown"] = sex_unknown.astype(bool)
-    standard["age"] = np.array([_age(cell) for cell in standard["age_cell"]], dtype=np.float64)
+    years = pd.Series(UNITS[source.unit], index=images.index)
+    years[source.session_aged] = UNITS[source.session_unit or source.unit]
+    cells_and_years = zip(standard["age_cell"], years, strict=True)
+    standard["age"] = np.array([_age(cell, unit) for cell, unit in cells_and_years], dtype=np.float64)
     return standard
 
 
-def _age(cell: str | None) -> float:
-    number = tables.as_number(cell)
+def _age(cell: str | None, years: float) -> float:
+    number = as_years(cell, years)
     return number if number is not None and 0 <= number <= OLDEST else np.nan
 
 
 def _matching(images: pd.DataFrame, raw: pd.DataFrame, where: dict) -> tuple[pd.Series, list[str]]:
-    """Which rows match all of data.where. A cell matches as the table writes it, or as mrigen understands it."""
+    """Which rows match all of data.where. A cell matches as the table writes it, or as mrigen understands it; what no
+    table has may be a word of the file names (space, ce, acq, ...)."""
     kept = pd.Series(True, index=images.index)
     lines, values = [], []
+    named = [parse_stem(stem)[0] if stem.startswith("sub-") else {} for stem in images["stem"]] if where else []
+    entities = sorted({key for entity in named for key in entity if key == "run" or key not in NO_KIND})
     for name, wanted in where.items():
         wanted = wanted if isinstance(wanted, list) else [wanted]
         own = find_column(raw, name)
         columns = ([raw[own]] if own else []) + ([images[name]] if name in WHERE_COLUMNS else [])
+        if not columns and name in entities:
+            columns = [pd.Series([entity.get(name) for entity in named], index=images.index, dtype=object)]
         if not columns:
-            known = list(dict.fromkeys([*raw.columns, *WHERE_COLUMNS]))
+            known = list(dict.fromkeys([*raw.columns, *WHERE_COLUMNS, *entities]))
             lines.append(
                 f"data.where: got the column '{name}', which no table of the cohort has. "
                 f"Known columns: {listed(known)}.{nearest(name, known)}"
@@ -214,24 +234,58 @@ def _matching(images: pd.DataFrame, raw: pd.DataFrame, where: dict) -> tuple[pd.
 
 
 def _order_visits(images: pd.DataFrame, visits: str) -> tuple[pd.DataFrame, list[str]]:
-    """Orders each person's images by session and name (natural order), numbers them, and keeps what is asked for."""
+    """Orders each person's images by session (what the tables say, else natural order) and name, numbers them, and
+    keeps what is asked for."""
     keys = [
-        (image.participant_id, bids.natural_key(image.session_id), bids.natural_key(image.stem), image.path)
+        (
+            image.participant_id,
+            np.inf if np.isnan(image.place) else image.place,
+            bids.natural_key(image.session_id),
+            bids.natural_key(image.stem),
+            image.path,
+        )
         for image in images.itertuples()
     ]
     images = images.iloc[sorted(range(len(keys)), key=keys.__getitem__)].copy()
     images["visit"] = images.groupby("participant_id").cumcount().astype(int)
-    several = images["participant_id"][images["visit"] == 1]
+    several = images[images["participant_id"].isin(images["participant_id"][images["visit"] == 1])]
+    first = images[images["visit"] == 0]
     notes = []
     if visits == "first" and len(several):
-        people = counted(len(several), "person has", "people have")
-        notes.append(f"{people} several images; the first session and run is taken (data.visits: first).")
+        taken = several[several["visit"] == 0]
+        people = counted(len(taken), "person has", "people have")
+        sessions = taken["session_id"].fillna("no session").value_counts()
+        shown = ", ".join(
+            limited([f"{name} of {counted(number, 'person', 'people')}" for name, number in sessions.items()], 6)
+        )
+        notes.append(
+            f"{people} several images; the first session and run is taken (data.visits: first): {shown}. "
+            f"{_order_note(several, taken)}"
+        )
+    if visits == "all" and len(several):
+        alike = several.groupby("participant_id")[["session_id", "age"]].nunique(dropna=True)
+        alike = int(((alike["session_id"] > 1) & (alike["age"] == 1)).sum())
+        if alike:
+            people = counted(alike, "person has", "people have")
+            notes.append(f"{people} one age for all sessions: no table gives the age at each session.")
     repeated = images[_key(images).duplicated(keep=False)]
-    variants = Counter(_variant(stem) for stem in repeated["stem"])
+    variants = Counter(kind_of(stem) for stem in repeated["stem"])
     if len(variants) > 1:
         shown = ", ".join(f"{name or 'plain'} ({number})" for name, number in variants.most_common(6))
         notes.append(f"Some sessions hold different kinds of image, which count as runs in order of name: {shown}.")
-    return (images[images["visit"] == 0].copy() if visits == "first" else images), notes
+    images = first.copy() if visits == "first" else images
+    return images, notes + kind_note(images["stem"].tolist())
+
+
+def _order_note(several: pd.DataFrame, taken: pd.DataFrame) -> str:
+    """Says what told the order of sessions, of the people who have several."""
+    with_sessions = several.groupby("participant_id")["session_id"].nunique() > 1
+    told = taken["told"][taken["participant_id"].isin(with_sessions.index[with_sessions])].value_counts()
+    if told.empty:
+        return "Runs are ordered by name."
+    words = {"acq_time": "acquisition time", "age": "age", "rows": "the rows of the table", "name": "name alone"}
+    people = [f"{words[name]} ({counted(number, 'person', 'people')})" for name, number in told.items()]
+    return f"Sessions are ordered by {', '.join(people)}."
 
 
 def _key(images: pd.DataFrame) -> pd.Series:
@@ -240,18 +294,13 @@ def _key(images: pd.DataFrame) -> pd.Series:
     return images["participant_id"] + "\t" + sessions
 
 
-def _variant(stem: str) -> str:
-    entities = bids.parse_stem(stem)[0].items() if stem.startswith("sub-") else ()
-    return "_".join(f"{key}-{value}" for key, value in entities if key not in ("sub", "ses", "run"))
-
-
 def _scan_ids(images: pd.DataFrame) -> pd.Series:
     """participant_id, with session and run where the person has several images; safe as a file name."""
     ids = images["participant_id"].copy()
     several = images[ids.duplicated(keep=False)]
     if len(several):
         keys = _key(several)
-        runs = pd.Series([bids.parse_stem(stem)[0].get("run", "") for stem in several["stem"]], index=several.index)
+        runs = pd.Series([parse_stem(stem)[0].get("run", "") for stem in several["stem"]], index=several.index)
         # The runs' own numbers where they tell the images of a session apart; otherwise their order.
         ambiguous = (keys + "\t" + runs).duplicated(keep=False) | (runs == "")
         ambiguous = ambiguous.groupby(keys).transform("any")

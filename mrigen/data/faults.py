@@ -6,10 +6,11 @@ import pandas as pd
 
 from mrigen.data import tables
 from mrigen.data.bids import bare_id
+from mrigen.data.descriptions import as_years
 from mrigen.data.sources import Source, exclude_keys, id_hint, listed
 from mrigen.data.tables import same_value
 from mrigen.recipe import DataRecipe
-from mrigen.system.wording import counted, limited, nearest
+from mrigen.system.wording import counted, limited, nearest, some
 
 
 def code_faults(data: DataRecipe) -> list[str]:
@@ -36,25 +37,31 @@ def column_faults(sources: list[Source], data: DataRecipe) -> list[str]:
 
 
 def exclude_faults(sources: list[Source], exclude: list[str]) -> list[str]:
-    """Returns a line for each entry of data.exclude that is nobody's id, or the id of people in several cohorts."""
-    lines = []
+    """Returns lines for entries of data.exclude that are nobody's id (one for all) or are ids in several cohorts."""
+    lines, nobody = [], []
     for entry in exclude:
         matching = [source for source in sources if exclude_keys(entry, source.recipe.name) & source.people]
         if not matching:
-            bare = bare_id(entry)
-            for source in sources:
-                bare = bare_id(bare.removeprefix(f"{source.recipe.name}."))
-            known = sorted({person for source in sources for person in source.people})
-            lines.append(
-                f"data.exclude: got '{entry}', which is nobody's id, expected a participant_id of the cohort. "
-                f"Correct it.{id_hint(bare, known)}"
-            )
+            nobody.append(entry)
         elif len(matching) > 1:
             names = [source.recipe.name for source in matching]
             lines.append(
                 f"data.exclude: got '{entry}', who is in the cohorts {' and '.join(names)}, expected one person. "
                 f"Write {names[0]}.{entry} or {names[1]}.{entry}, or both."
             )
+    if nobody:
+        bare = bare_id(nobody[0])
+        for source in sources:
+            bare = bare_id(bare.removeprefix(f"{source.recipe.name}."))
+        known = sorted({person for source in sources for person in source.people})
+        what = f"'{nobody[0]}', which is nobody's id, expected a participant_id"
+        if len(nobody) > 1:
+            what = f"{len(nobody)} entries that are nobody's id ({some(nobody, 3)}), expected participant_ids"
+        if os.path.isfile(nobody[0]):
+            hint = " The name of a file of ids ends in .txt."
+        else:
+            hint = f"{id_hint(bare, known)}"
+        lines.append(f"data.exclude: got {what} of the cohort ({some(known, 3)}). Correct it.{hint}")
     return limited(lines)
 
 
@@ -80,14 +87,14 @@ def path_faults(source: Source, images: pd.DataFrame) -> list[str]:
 
 def sex_faults(source: Source, images: pd.DataFrame, data: DataRecipe) -> list[str]:
     """Returns a line for codes of sex that are not understood, and for codes that two sources explain differently."""
-    place = f"{source.table}: {source.columns['sex']}"
+    place = source.place("sex")
     lines = []
     for code, sex in source.levels.items() if data.sex_codes else ():
         said = {name for name, codes in data.sex_codes.model_dump().items() if any(same_value(code, c) for c in codes)}
-        if said and sex not in said:
+        if said and sex and sex not in said:
             lines.append(
                 f"{place}: got {code} for {said.pop()} from data.sex_codes, but for {sex} from the dataset's own "
-                f"{os.path.splitext(os.path.basename(source.table))[0]}.json, expected one meaning. "
+                "JSON beside it, expected one meaning. "
                 "Correct the wrong one."
             )
     different = images.dropna(subset=["sex"]).groupby("participant_id")["sex"].nunique()
@@ -120,21 +127,55 @@ def sex_faults(source: Source, images: pd.DataFrame, data: DataRecipe) -> list[s
     return lines
 
 
+def sex_notes(source: Source, images: pd.DataFrame) -> list[str]:
+    """Returns a line about people whose code the dataset itself explains as neither female nor male."""
+    people = images.drop_duplicates("participant_id")
+    neither = people[people["sex"].isna() & people["sex_cell"].notna() & ~people["sex_unknown"]]
+    levels = [code for code, sex in source.levels.items() if sex is None]
+    codes = [code for code in neither["sex_cell"].unique() if any(same_value(code, level) for level in levels)]
+    if not codes:
+        return []
+    entry = source.describe(source.columns["sex"] or "")
+    texts = next((value for key, value in entry.items() if key.lower() == "levels"), {})
+    shown = []
+    for code in codes:
+        text = next((text for level, text in texts.items() if same_value(code, level)), "")
+        text = text.get("Description", "") if isinstance(text, dict) else text
+        number = counted(int((neither["sex_cell"] == code).sum()), "person", "people")
+        shown.append(f"{code} ('{short(text)}', {number})")
+    return [
+        f"{source.place('sex')}: {listed(shown)}: neither female nor male by the dataset's own levels; they train the "
+        "model, and are left out of a probe of sex. Say what they mean with data.sex_codes if that is wrong."
+    ]
+
+
+def short(text) -> str:
+    """Returns the first words of a text."""
+    text = " ".join(str(text).split())
+    return text if len(text) <= 40 else text[:37] + "..."
+
+
 def age_faults(source: Source, images: pd.DataFrame, oldest: float) -> tuple[list[str], list[str]]:
     """Returns faults and notes: some ages that are no years are noted; if none is, the column is wrong (a fault)."""
     given = images["age_cell"].notna()
     bad = images["age_cell"][given & images["age"].isna()]
     if bad.empty:
         return [], []
-    place = f"{source.table}: {source.columns['age']}"
+    place = source.place("age")
     shown = ", ".join(limited([f"'{cell}'" for cell in bad.unique()], 5))
+    unit = f" in {source.unit}" if source.unit != "years" else ""
+    old = (number for number in map(as_years, bad) if number is not None)
+    hint = ""
+    if not unit and any(number > oldest for number in old):
+        json = os.path.splitext(os.path.basename(source.table or "participants.tsv"))[0] + ".json"
+        hint = f' If they are months, say so in {json}: {{"{source.columns["age"]}": {{"Units": "months"}}}}.'
     if len(bad) == given.sum():
         return [
-            f"{place}: got {shown}, expected years from 0 to {oldest:g} with a decimal point. "
-            "Correct the column, or name another with data.age_column."
+            f"{place}: got {shown}{unit}, expected years from 0 to {oldest:g} with a decimal point. "
+            f"Correct the column, or name another with data.age_column.{hint}"
         ], []
     ages = counted(len(bad), "age", "ages")
-    return [], [f"{place}: {ages} not in years from 0 to {oldest:g} ({shown}), taken as missing."]
+    return [], [f"{place}: {ages} not in years from 0 to {oldest:g} ({shown}{unit}), taken as missing.{hint}"]
 
 
 def scan_id_faults(images: pd.DataFrame) -> list[str]:

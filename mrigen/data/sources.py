@@ -2,18 +2,21 @@
 
 import dataclasses
 import os
+from typing import Any
 
 import pandas as pd
 
 from mrigen.data import bids, tables
 from mrigen.data.bids import Found, bare_id, name_person
-from mrigen.data.tables import find_column
+from mrigen.data.descriptions import find_entry, read_descriptions
+from mrigen.data.kinds import longer_names_note
+from mrigen.data.sessions import SESSION_COLUMNS, TIME_COLUMNS, Visit
+from mrigen.data.tables import Levels, find_column
 from mrigen.errors import CohortError
 from mrigen.recipe import CohortRecipe, DataRecipe
-from mrigen.system.wording import LIMIT, counted, limited, nearest
+from mrigen.system.wording import counted, limited, nearest, some
 
 PERSON_COLUMNS = ("participant_id", "subject_id", "participant", "subject")
-SESSION_COLUMNS = ("session_id", "session")
 PATH_COLUMNS = ("path", "file", "filename", "image", "t1", "t1w")
 MASK_COLUMN = "mask"
 
@@ -32,7 +35,15 @@ class Source:
         used: columns of `raw` that became columns of `images`.
         columns: sex, age, site, family -> the column of `raw`, or None.
         mask_column: column of `raw` with the masks, or None.
-        levels: sex codes that the dataset itself explains: code -> 'F' or 'M'.
+        levels: sex codes that the dataset itself explains: code -> 'F', 'M', or None for neither.
+        unit: of the ages of the table, as the dataset says: years, months, weeks or days.
+        origins: column of `raw` -> the file it comes from, where that is not `table`.
+        described: file of a table -> what its JSON says of its columns.
+        sessions: participant_id -> path of the person's sessions.tsv.
+        visits: participant id without `sub-` -> the sessions that the table lists, in its order.
+        order: place of an image's session among the person's, and what told it; indexed as `images`, only for those
+            whose order is known. Columns place and told.
+        session_unit, session_aged: unit of the ages that sessions.tsv gives, and the rows of `raw` that have one.
         people: everybody's id without `sub-`, also who has no image or is excluded.
         faults, notes: lines.
     """
@@ -46,10 +57,33 @@ class Source:
     used: set[str] = dataclasses.field(default_factory=set)
     columns: dict[str, str | None] = dataclasses.field(default_factory=dict)
     mask_column: str | None = None
-    levels: dict[str, str] = dataclasses.field(default_factory=dict)
+    levels: Levels = dataclasses.field(default_factory=dict)
+    unit: str = "years"
+    origins: dict[str, str] = dataclasses.field(default_factory=dict)
+    described: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
+    sessions: dict[str, str] = dataclasses.field(default_factory=dict)
+    visits: dict[str, list[Visit]] = dataclasses.field(default_factory=dict)
+    order: pd.DataFrame = dataclasses.field(default_factory=lambda: pd.DataFrame(columns=["place", "told"]))
+    session_unit: str | None = None
+    session_aged: list[Any] = dataclasses.field(default_factory=list)
     people: set[str] = dataclasses.field(default_factory=set)
     faults: list[str] = dataclasses.field(default_factory=list)
     notes: list[str] = dataclasses.field(default_factory=list)
+
+    def place(self, name: str) -> str:
+        """Returns the file and column that sex or age come from, for a message."""
+        return f"{self.origins.get(self.columns[name] or '', self.table)}: {self.columns[name]}"
+
+    def describe(self, column: str) -> dict[str, Any]:
+        """Returns what the JSON beside a column's table says of it; empty where there is none."""
+        table = self.origins.get(column, self.table)
+        if table is None:
+            return {}
+        if table not in self.described:
+            self.described[table] = read_descriptions(os.path.splitext(table)[0] + ".json")
+        return find_entry(
+            self.described[table], column.removeprefix(f"{os.path.splitext(os.path.basename(table))[0]}.")
+        )
 
     def resolve(self, path: str) -> str:
         """Returns the absolute path of one that is relative to the cohort's folder."""
@@ -62,6 +96,8 @@ class Source:
 
 def read_source(recipe: CohortRecipe, data: DataRecipe) -> Source:
     """Returns the images of one cohort without the excluded people, and what its table says about them.
+
+    What further tables add is not read yet, nor what the columns mean; see `mrigen.data.joining`.
 
     Raises:
         CohortError: what makes it pointless to go on: no such folder or table, no image, a table that cannot be read.
@@ -81,16 +117,6 @@ def read_source(recipe: CohortRecipe, data: DataRecipe) -> Source:
             f"{root}: got a file that is no table, expected a folder, a .tsv or a .csv. "
             "Give the folder of the images, or a table with a column of paths."
         )
-    for name in ("sex", "age", "site", "family"):
-        source.columns[name] = find_column(source.raw, getattr(data, f"{name}_column"))
-    if source.table:
-        description = os.path.splitext(source.table)[0] + ".json"
-        if source.columns["sex"]:
-            source.levels = tables.read_levels(description, source.columns["sex"])
-        else:
-            other = find_column(source.raw, "gender", "sex")
-            hint = f" Is it '{other}'? Then set data.sex_column={other}." if other else ""
-            source.notes.append(f"{source.table}: no column '{data.sex_column}', so everybody's sex is missing.{hint}")
     return source
 
 
@@ -132,16 +158,14 @@ def _read_folder(recipe: CohortRecipe, root: str, data: DataRecipe) -> Source:
         looked_for = "files ending in .nii or .nii.gz"
     if not scan.images:
         raise CohortError(_nothing_found(root, looked_for, scan))
-    source = Source(recipe, root, images=pd.DataFrame(), raw=pd.DataFrame())
+    source = Source(recipe, root, images=pd.DataFrame(), raw=pd.DataFrame(), sessions=scan.sessions)
     images = scan.images
     if is_bids:
         source.faults += _misplaced(images, data.suffix)
     else:
         images = _without_masks(source, images)
         source.faults += _ambiguous_names(images, root)
-        if bids.parse_stem(images[0].stem)[1] != data.suffix:
-            count = counted(len(images), "image", "images")
-            source.notes.append(f"{root}: no file name ends in _{data.suffix}; all NIfTI files are taken ({count}).")
+    source.notes += _notes_of_names(root, is_bids, images, scan, data.suffix)
     source.images = pd.DataFrame(images, columns=Found._fields, dtype=object)
     source.raw = pd.DataFrame(index=source.images.index)
     source.people = set(source.images["participant_id"].map(bare_id))
@@ -155,7 +179,32 @@ def _read_folder(recipe: CohortRecipe, root: str, data: DataRecipe) -> Source:
     return source
 
 
+def _notes_of_names(root: str, is_bids: bool, images: list[Found], scan: bids.Scan, suffix: str) -> list[str]:
+    notes = []
+    if is_bids and not os.path.isfile(os.path.join(root, "dataset_description.json")):
+        notes.append(f"{root}: no dataset_description.json; read as BIDS, because there is sub-*/[ses-*/]anat.")
+    if not is_bids:
+        if bids.parse_stem(images[0].stem)[1] != suffix:
+            count = counted(len(images), "image", "images")
+            notes.append(f"{root}: no file name ends in _{suffix}; all NIfTI files are taken ({count}).")
+        notes += longer_names_note({image.participant_id for image in images}, root)
+    if scan.left_out:
+        files = counted(len(scan.left_out), "file", "files")
+        kinds = "phase and imaginary parts" if is_bids else "masks, phase and imaginary parts"
+        notes.append(f"{root}: {files} left out as {kinds} ({some(sorted(scan.left_out), 3)}).")
+    if scan.elsewhere:
+        files = counted(len(scan.elsewhere), "NIfTI file", "NIfTI files")
+        notes.append(f"{root}: {files} outside sub-*/[ses-*/]anat left out ({some(sorted(scan.elsewhere), 3)}).")
+    return notes
+
+
 def _nothing_found(root: str, looked_for: str, scan: bids.Scan) -> str:
+    if scan.left_out:
+        files = counted(len(scan.left_out), "mask, phase or imaginary image", "masks, phase or imaginary images")
+        return (
+            f"{root}: no image found; looked for {looked_for}, got only {files} ({some(sorted(scan.left_out), 3)}). "
+            "Check data.root and data.suffix."
+        )
     if scan.others:
         there = ", ".join(f"{number} ending in _{suffix}" for suffix, number in scan.others.most_common(6))
         return f"{root}: no image found; looked for {looked_for}, got {there}. Set data.suffix to one of these."
@@ -189,11 +238,11 @@ def _without_masks(source: Source, images: list[Found]) -> list[Found]:
 
 
 def _ambiguous_names(images: list[Found], place: str) -> list[str]:
-    """Files of one name in several folders: nothing tells whether they show one person."""
+    """Files of one name in several folders: nothing tells whether they show one person, or one image twice."""
     by_name: dict[str, list[str]] = {}
     for image in images:
-        if not image.stem.startswith("sub-"):
-            by_name.setdefault(image.participant_id, []).append(image.path)
+        name = image.stem if image.stem.startswith("sub-") else image.participant_id
+        by_name.setdefault(name, []).append(image.path)
     return limited(
         [
             f"{place}: got {len(paths)} images named {name} ({min(paths)}, ...), expected a file name for each person. "
@@ -221,6 +270,7 @@ def _join_participants(source: Source, path: str, data: DataRecipe) -> None:
         # A longitudinal table: one row a person and session.
         source.used.add(session)
         keys, image_keys = _with_session(ids, people[session]), _with_session(image_ids, images["session_id"])
+        source.visits = list_visits(people, ids, people[session], data)
     source.people |= set(ids)
     excluded = _excluded(ids, source, data.exclude)
     twice = keys[keys.duplicated(keep=False) & ~excluded].value_counts(sort=False)
@@ -232,7 +282,10 @@ def _join_participants(source: Source, path: str, data: DataRecipe) -> None:
         ]
     )
     kept = ~_excluded(image_ids, source, data.exclude)
-    source.faults += _without_row(source, images[kept & ~image_keys.isin(set(keys))], sorted(set(ids)))
+    lost = images[kept & ~image_keys.isin(set(keys))]
+    if len(lost):
+        unused = sorted(set(ids[~excluded & ~keys.isin(set(image_keys))]))
+        source.faults.append(_without_row(source, lost, sorted(set(ids)), unused))
     people.index = pd.Index(keys)
     people = people[~people.index.duplicated()]
     source.raw = people.reindex(image_keys).set_index(images.index)[kept]
@@ -244,20 +297,39 @@ def _join_participants(source: Source, path: str, data: DataRecipe) -> None:
         )
 
 
+def list_visits(table: pd.DataFrame, ids: pd.Series, sessions: pd.Series, data: DataRecipe) -> dict[str, list[Visit]]:
+    """Returns the sessions that the rows of a table list for each person, in their order."""
+    time, age = find_column(table, *TIME_COLUMNS), find_column(table, data.age_column)
+    times, ages = (table[name] if name else [None] * len(table) for name in (time, age))
+    visits: dict[str, list[Visit]] = {}
+    for person, session, *cells in zip(ids, sessions, times, ages, strict=True):
+        if session:
+            visits.setdefault(person, []).append(Visit(bids.bare_session(session), *cells))
+    return visits
+
+
 def _with_session(ids: pd.Series, sessions: pd.Series) -> pd.Series:
     names = ["" if session is None else bids.bare_session(session) for session in sessions]
     return ids.astype(object) + "\t" + pd.Series(names, index=ids.index, dtype=object)
 
 
-def _without_row(source: Source, lost: pd.DataFrame, known: list[str]) -> list[str]:
-    faults = []
-    for number, image in enumerate(sorted(lost.itertuples(), key=lambda image: image.path)):
-        hint = id_hint(bare_id(image.participant_id), known) if number < LIMIT else ""
-        faults.append(
-            f"{source.table}: got no row for {image.participant_id} ({os.path.relpath(image.path, source.folder)}), "
-            f"expected one for every image. Add the row, or list the person in data.exclude.{hint}"
-        )
-    return limited(faults)
+def _without_row(source: Source, lost: pd.DataFrame, known: list[str], unused: list[str]) -> str:
+    """One line for all: where ids are written differently, everybody is lost."""
+    lost = lost.sort_values("path")
+    first = lost.iloc[0]
+    hint = id_hint(bare_id(first["participant_id"]), known)
+    people = list(dict.fromkeys(lost["participant_id"]))
+    if len(lost) == 1:
+        who = f"{people[0]} ({os.path.relpath(first['path'], source.folder)})"
+    else:
+        who = f"{counted(len(people), 'person', 'people')} with images ({some(people, 3)})"
+    rows = ""
+    if unused:
+        rows = f" {counted(len(unused), 'row has', 'rows have')} no image ({some(unused, 3)})."
+    return (
+        f"{source.table}: got no row for {who}, expected one for every image.{rows} "
+        f"Add the rows, or list the people in data.exclude.{hint}"
+    )
 
 
 def _read_list(recipe: CohortRecipe, path: str, data: DataRecipe) -> Source:
@@ -305,6 +377,7 @@ def _read_list(recipe: CohortRecipe, path: str, data: DataRecipe) -> Source:
     )
     ids = source.images["participant_id"].map(bare_id)
     source.people = set(ids)
+    source.visits = list_visits(raw, ids, source.images["session_id"], data)
     kept = ~_excluded(ids, source, data.exclude)
     source.images, source.raw = source.images[kept], raw[kept]
     return source

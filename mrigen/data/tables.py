@@ -1,11 +1,10 @@
 """Tables of people: TSV and CSV read as text, columns found by name, sexes and numbers understood."""
 
 import csv
-import json
 import os
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,14 @@ SEX_WORDS = {
     "F": frozenset({"f", "female", "woman", "w"}),
     "M": frozenset({"m", "male", "man"}),
 }
-SEX_UNKNOWN = MISSING | {"unknown", "u", "other", "o", "not available", "prefer not to say", "none", "null", "?", "-"}
+# Words of a table for neither, or for a sex that was not told.
+SEX_UNKNOWN = MISSING | {
+    *("unknown", "u", "other", "o", "not available", "none", "null", "?", "-", "missing", "not reported"),
+    *("prefer not to say", "prefer not to answer", "decline to answer", "declined", "not specified"),
+    *("x", "intersex", "nonbinary", "non-binary", "non binary", "diverse", "divers"),
+}
+Levels = dict[str, str | None]
+CLOSE_QUOTE = "Remove the mark, or close it at the end of the cell."
 NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 
 
@@ -29,12 +35,22 @@ def read_table(path: str | os.PathLike) -> pd.DataFrame:
     """Returns a TSV or CSV as text: object columns of str, None where a value is missing (`n/a`, empty, NaN).
 
     Nothing is converted, so ids like 0012 keep their zeros. A .csv may be separated by commas or semicolons.
-    Blank lines and columns without a name are left out.
+    Blank lines and columns without a name are left out. Tab-separated tables know no quoting: a quotation mark is a
+    character like any other; those around a whole cell are taken away.
 
     Raises:
         CohortError: the file is missing, no UTF-8 text, empty, separated by something else, has two columns of one
-            name, or has lines of different length.
+            name, lines of different length, or (a .csv) quotation marks that do not close.
     """
+    header, body = read_rows(path)
+    columns = list(zip(*body, strict=True)) if body else [()] * len(header)
+    return pd.DataFrame(
+        {name: np.array(column, dtype=object) for name, column in zip(header, columns, strict=True) if name}
+    )
+
+
+def read_rows(path: str | os.PathLike) -> tuple[list[str], list[list[str | None]]]:
+    """Returns the names of the columns and the cells of a table; see `read_table`."""
     path = Path(path)
     try:
         # utf-8-sig: spreadsheets put a byte order mark in front of the first column name.
@@ -42,7 +58,7 @@ def read_table(path: str | os.PathLike) -> pd.DataFrame:
             first = file.readline()
             file.seek(0)
             separator = _separator(path, first)
-            rows = [(line, row) for line, row in enumerate(csv.reader(file, delimiter=separator), 1) if any(row)]
+            rows = list(_unquoted_rows(file) if separator == "\t" else _quoted_rows(path, file, separator))
     except FileNotFoundError:
         raise CohortError(f"{path}: no such file, expected a table. Check the path.") from None
     except UnicodeDecodeError:
@@ -70,9 +86,45 @@ def read_table(path: str | os.PathLike) -> pd.DataFrame:
         body.append([None if value.strip().lower() in MISSING else value.strip() for value in row])
     if faults:
         raise CohortError(limited(faults))
-    columns = list(zip(*body, strict=True)) if body else [()] * len(header)
-    return pd.DataFrame(
-        {name: np.array(column, dtype=object) for name, column in zip(header, columns, strict=True) if name}
+    return header, body
+
+
+def _unquoted_rows(file) -> Iterator[tuple[int, list[str]]]:
+    """Yields line and cells of tab-separated text; R and pandas quote whole cells, BIDS none."""
+    for line, row in enumerate(csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE), 1):
+        if any(row):
+            yield line, [_unquoted(cell) if '"' in cell else cell for cell in row]
+
+
+def _unquoted(cell: str) -> str:
+    bare = cell.strip()
+    return bare[1:-1].replace('""', '"') if len(bare) > 1 and bare[0] == bare[-1] == '"' else cell
+
+
+def _quoted_rows(path: Path, file, separator: str) -> Iterator[tuple[int, list[str]]]:
+    """Yields line and cells of a CSV; a cell in quotation marks may run over lines, but over no rows."""
+    reader = csv.reader(file, delimiter=separator, strict=True)
+    width = None
+    while True:
+        line = reader.line_num + 1
+        try:
+            row = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            raise CohortError(f"{_open_quote(path, line)} ({error}). {CLOSE_QUOTE}") from None
+        width = len(row) if width is None else width
+        inner = [part for cell in row if "\n" in cell or "\r" in cell for part in cell.splitlines()[1:]]
+        if width > 1 and any(part.count(separator) >= width - 1 for part in inner):
+            raise CohortError(f"{_open_quote(path, line)}: it holds whole rows. {CLOSE_QUOTE}")
+        if any(row):
+            yield line, row
+
+
+def _open_quote(path: Path, line: int) -> str:
+    return (
+        f'{path}: row {line}: got a cell that begins with a quotation mark (") and does not end where the cell does, '
+        "expected the mark to close"
     )
 
 
@@ -96,6 +148,18 @@ def find_column(frame: pd.DataFrame, *names: str) -> str | None:
         if len(same) == 1:
             return same[0]
     return None
+
+
+def first_visits(table: pd.DataFrame) -> np.ndarray:
+    """Returns which rows of a cohort's table are the first visit of a person, (rows,) bool, one for everybody.
+
+    The order of the rows is that of names, in which ses-post comes before ses-pre.
+    """
+    visits = table["visit"].to_numpy() if "visit" in table else np.zeros(len(table))
+    order = np.argsort(visits, kind="stable")
+    first = np.empty(len(table), dtype=bool)
+    first[order] = ~table["participant_id"].iloc[order].duplicated().to_numpy()
+    return first
 
 
 def as_number(value: Any) -> float | None:
@@ -133,38 +197,10 @@ def as_numbers(column: pd.Series) -> pd.Series:
     return column.astype(float) if len(known) and lossless else column
 
 
-def read_levels(path: str | os.PathLike, column: str) -> dict[str, str]:
-    """Returns what the dataset's own participants.json says about sex codes: code -> 'F' or 'M'.
-
-    Only levels whose text says one sex in words count; without a file, or without such levels, it is empty.
-
-    Raises:
-        CohortError: the file is there and is no JSON object.
-    """
-    path = Path(path)
-    if not path.is_file():
-        return {}
-    try:
-        described = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise CohortError(f"{path}: cannot be read as JSON ({error}). Correct or remove the file.") from None
-    if not isinstance(described, dict):
-        raise CohortError(f"{path}: got a {type(described).__name__}, expected a JSON object. Correct or remove it.")
-    entry = described.get(column)
-    levels = entry.get("Levels") if isinstance(entry, dict) else None
-    found = {}
-    for code, text in levels.items() if isinstance(levels, dict) else ():
-        if isinstance(text, dict):  # BIDS 1.9: {"1": {"Description": "male"}}
-            text = text.get("Description", "")
-        words = set(re.findall(r"[a-z]+", str(text).lower()))
-        sexes = [sex for sex, known in SEX_WORDS.items() if words & known]
-        if len(sexes) == 1:
-            found[str(code)] = sexes[0]
-    return found
-
-
 def understand_sex(
-    values: pd.Series, codes: Mapping[str, Sequence[str | int | float]] | None = None, levels: Mapping[str, str] = {}
+    values: pd.Series,
+    codes: Mapping[str, Sequence[str | int | float]] | None = None,
+    levels: Mapping[str, str | None] = {},
 ) -> tuple[pd.Series, pd.Series]:
     """Returns the sexes and which values were not understood.
 
@@ -174,7 +210,7 @@ def understand_sex(
     Args:
         values: text, None where missing.
         codes: {'F': [...], 'M': [...]} of the recipe.
-        levels: code -> 'F' or 'M' from participants.json.
+        levels: code -> 'F', 'M' or None (neither) from participants.json.
 
     Returns:
         two series with the index of `values`: 'F', 'M' or None; and True where a value is not understood.
@@ -185,7 +221,7 @@ def understand_sex(
         sexes = sexes or {sex for code, sex in levels.items() if same_value(value, code)}
         sexes = sexes or {sex for sex, words in SEX_WORDS.items() if value.lower() in words}
         if len(sexes) == 1:
-            meaning[value] = sexes.pop()
+            meaning[value] = sexes.pop()  # None: a level that is neither.
         elif value.lower() not in SEX_UNKNOWN:
             unknown.add(value)
     sex = pd.Series([meaning.get(value) for value in values], index=values.index, dtype=object)

@@ -63,7 +63,7 @@ def fit_direction(latents: np.ndarray, targets: np.ndarray, groups: np.ndarray, 
         if not folds:
             raise CohortError(
                 "sex: got too few women or men (families counted once), expected at least 2 of each among the people "
-                "that are not held out. Name the column with data.sex_column."
+                "that are not held out. Fit again with more people whose sex is known."
             )
         search = GridSearchCV(
             LogisticRegression(**options), {"C": LOGISTIC_C}, scoring="neg_log_loss", cv=folds, refit=False

@@ -13,6 +13,7 @@ from sklearn.metrics import roc_auc_score
 
 from mrigen.data.covariates import COLUMNS
 from mrigen.data.pipeline import read_volumes
+from mrigen.data.tables import first_visits
 from mrigen.errors import CohortError, Fault, UsageError
 from mrigen.imaging.figures import plot_contact_sheet, plot_map, save_figure
 from mrigen.imaging.volumes import Nifti1Image, array_of, make_image, write_volume, zooms_of
@@ -296,13 +297,13 @@ def _people(run: Run, confounds: Sequence[str]) -> dict[str, np.ndarray]:
     latents = run.load_latents()
     table = run.subjects.merge(run.split, on="participant_id").set_index("scan_id").loc[list(latents["scan_id"])]
     columns = [COLUMNS[name] for name in confounds]
-    known = table["sex"].isin(["F", "M"]) & ~table["participant_id"].duplicated() & table[columns].notna().all(axis=1)
+    known = table["sex"].isin(["F", "M"]) & first_visits(table) & table[columns].notna().all(axis=1)
     people = table[known]
     values = latents["loc"][known.to_numpy()].astype(np.float64)
     if not len(people):
         raise CohortError(
-            "sex: got nobody whose sex and confounds are known, expected F and M in participants.tsv. "
-            "Name the column with data.sex_column, or leave out `confounds`."
+            "sex: got nobody whose sex and confounds are known to the run, expected F and M. "
+            "Fit again with the column of sex in data.sex_column, or leave out `confounds`."
         )
     if columns:
         design = pd.get_dummies(people[columns], drop_first=True).to_numpy(dtype=float)

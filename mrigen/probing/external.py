@@ -11,6 +11,7 @@ import pandas as pd
 
 from mrigen.data.cache import VolumeCache
 from mrigen.data.pipeline import read_volumes
+from mrigen.data.tables import first_visits
 from mrigen.errors import CohortError, Fault, UsageError
 from mrigen.generation.encoding import open_new_people
 from mrigen.probing.confounds import encode_confounds
@@ -119,8 +120,7 @@ def gather_external(
             parameter=f"target={plan.target!r}",
         )
     target, values = read_target(table, plan.target)
-    first = ~table["participant_id"].duplicated()
-    rows = np.flatnonzero(~np.isnan(values) & first)
+    rows = np.flatnonzero(~np.isnan(values) & first_visits(table))
     _refuse_shared_families(table, is_own, data)
     volumes = [read_volumes(cache, np.arange(len(cache.table))) for cache in (own, other)]
     _refuse_shared_images(*tables, *volumes, data)

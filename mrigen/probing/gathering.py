@@ -8,6 +8,7 @@ import pandas as pd
 
 from mrigen.data.dataset import Dataset
 from mrigen.data.pipeline import read_volumes
+from mrigen.data.tables import first_visits
 from mrigen.errors import CohortError, Fault, RunError, UsageError
 from mrigen.probing.confounds import encode_confounds
 from mrigen.probing.duplicates import same_images
@@ -35,7 +36,7 @@ def gather_inputs(run: Run, dataset: Dataset, seed: int = 0, plan: ProbePlan | N
         table = table.assign(**{COLUMN: registration_log_det(table, plan.registration)})
         names = tuple(dict.fromkeys((*names, COLUMN)))
     target, values = read_target(table, plan.target)
-    rows = np.flatnonzero(~np.isnan(values) & ~table["participant_id"].duplicated())
+    rows = np.flatnonzero(~np.isnan(values) & first_visits(table))
     people = table.iloc[rows]
     latents = run.load_latents()
     if list(latents["scan_id"]) != list(table["scan_id"]):

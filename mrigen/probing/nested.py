@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from mrigen.data.dataset import Dataset
+from mrigen.data.tables import first_visits
 from mrigen.errors import CohortError, UsageError
 from mrigen.probing.folds import derived_seed, target_folds
 from mrigen.probing.gathering import draw_latents, gather_inputs
@@ -138,7 +139,8 @@ def split_path(directory: Path) -> Path:
 
 
 def _scans(dataset: Dataset, inputs: ProbeInputs) -> list[str]:
-    first = dataset.cache.table.drop_duplicates("participant_id").set_index("participant_id")
+    table = dataset.cache.table
+    first = table[first_visits(table)].set_index("participant_id")
     return first.loc[inputs.participant_ids, "scan_id"].tolist()
 
 

@@ -13,6 +13,13 @@ MOST_CLASSES = 20
 # People below this number have no correlation to speak of.
 FEWEST_NUMBERS = 3
 _NUM_STRATA = 5
+# Columns of a cohort's table, and of its cache, that nobody asks for.
+NO_TARGET = frozenset(
+    {
+        *("scan_id", "participant_id", "session_id", "path", "mask_path", "family", "sex", "visit", "row", "doubts"),
+        *("centre_x", "centre_y", "centre_z", "scale", "lost_fraction"),
+    }
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,6 +105,27 @@ def read_column(table: pd.DataFrame, name: str, parameter: str) -> pd.Series:
     return table[column]
 
 
+def _kept_columns(table: pd.DataFrame) -> str:
+    """Returns sentences that say which columns a run kept, and what can be asked of them."""
+    own = [
+        column
+        for column in table.columns
+        if column not in NO_TARGET and table[column].nunique() > 1 and _can_be_asked(table[column])
+    ]
+    likely = next((column for column in own if column.lower() in ("gender", "sex")), None)
+    likely = likely or next((column for column in own if table[column].nunique() == 2), None)
+    if not own:
+        return "The run kept no column that can be asked for instead: fit again with the column in data.sex_column."
+    return (
+        f"The run kept these columns: {', '.join(own)}. Ask for one, for example `target={likely or own[0]!r}`, or fit "
+        "again with the column of sex in data.sex_column."
+    )
+
+
+def _can_be_asked(values: pd.Series) -> bool:
+    return pd.api.types.is_numeric_dtype(values) or values.nunique() <= MOST_CLASSES
+
+
 def read_target(table: pd.DataFrame, name: str) -> tuple[Target, np.ndarray]:
     """Returns the target of a name, and everyone's value of it, (rows,) float64 with NaN where it is unknown.
 
@@ -111,8 +139,8 @@ def read_target(table: pd.DataFrame, name: str) -> tuple[Target, np.ndarray]:
         values = values.where(values.isin(SEX.classes))
         if values.isna().all():
             raise CohortError(
-                "sex: got nobody whose sex is known, expected F and M in participants.tsv. "
-                "Name the column with data.sex_column."
+                f"got nobody whose sex is known to the run, expected F and M. {_kept_columns(table)}",
+                parameter=f"target={name!r}",
             )
         return SEX, values.map({"F": 0.0, "M": 1.0}).to_numpy(dtype=float)
     is_number = pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)

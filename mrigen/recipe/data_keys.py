@@ -1,10 +1,44 @@
 """The keys `data` and `preprocess`: who is in the cohort, how people are divided, and what an image becomes."""
 
-from typing import Annotated, Literal
+import os
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from mrigen.schema import Scalar, Section, Shape, Three, fault, key
+
+
+def _read_lists(entries: Any) -> Any:
+    """Puts the ids of a text file in the place of its name, so that a resolved recipe needs the file no more."""
+    entries = [entries] if _is_file(entries) else entries
+    if not isinstance(entries, list):
+        return entries
+    ids: list[Any] = []
+    for entry in entries:
+        ids += _read_ids(entry) if _is_file(entry) else [entry]
+    return list(dict.fromkeys(ids)) if all(isinstance(entry, str) for entry in ids) else ids
+
+
+def _is_file(entry: Any) -> bool:
+    return isinstance(entry, str) and entry.lower().endswith(".txt")
+
+
+def _read_ids(path: str) -> list[str]:
+    """Returns the ids of a text file: one a line; `#` begins a remark."""
+    try:
+        text = Path(os.path.expanduser(path)).read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise fault(f"got {path}, which is no text in UTF-8, expected one id a line. Save it as UTF-8.") from None
+    except OSError as error:
+        raise fault(
+            f"got {path}, which cannot be read ({error.strerror}), expected a text file with one id a line. "
+            "Check the path."
+        ) from None
+    # The mark begins a word: an id may hold one.
+    lines = (re.split(r"(?:^|\s)#", line)[0].strip() for line in text.splitlines())
+    return [line for line in lines if line]
 
 
 class CohortRecipe(Section):
@@ -95,7 +129,11 @@ class DataRecipe(Section):
     where: dict[str, Scalar | list[Scalar]] = key(
         {}, "a mapping column: value or column: [values]", "Keep the rows of participants.tsv that match all of these."
     )
-    exclude: list[str] = key([], "a list of participant ids", "Leave these people out.")
+    exclude: Annotated[list[str], BeforeValidator(_read_lists)] = key(
+        [],
+        "a list of participant ids, or the path of a .txt",
+        "Leave these people out. A .txt holds one id a line; # begins a remark.",
+    )
     split: SplitRecipe = key(SplitRecipe, "a block of keys", "How people are divided.")
 
     @model_validator(mode="after")

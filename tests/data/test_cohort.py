@@ -610,12 +610,24 @@ def test_a_link_to_nothing_is_a_fault(tmp_path):
         index(root)
 
 
-def test_many_faults_of_a_kind_are_cut_short(four):
-    touch(four, *(image(f"9{number:03d}") for number in range(67)))
+def test_many_faults_of_a_kind_are_cut_short(tmp_path):
+    paths = "".join(f"im{number}.nii.gz\n" for number in range(67))
+    (tmp_path / "list.tsv").write_text("path\n" + paths)
     with pytest.raises(CohortError) as caught:
-        index(four)
+        index(tmp_path / "list.tsv")
     assert len(caught.value.faults) == 21
     assert caught.value.faults[-1] == "... and 47 more"
+
+
+def test_ids_that_do_not_match_the_table_are_one_line_with_examples_of_both_sides(four):
+    touch(four, *(image(f"9{number:03d}") for number in range(67)))
+    with open(four / "participants.tsv", "a") as file:
+        file.write("".join(f"S_{number:03d}\tF\t20\tnorth\tn/a\tcontrol\n" for number in range(41)))
+    with pytest.raises(CohortError) as caught:
+        index(four)
+    (line,) = caught.value.faults
+    assert "no row for 67 people with images (sub-9000, sub-9001, sub-9002 and 64 more)" in line
+    assert "41 rows have no image (S_000, S_001, S_002 and 38 more)" in line
 
 
 def test_faults_of_different_kinds_come_together(four):
