@@ -12,7 +12,8 @@ import tensorflow as tf
 from matplotlib.figure import Figure
 
 from mrigen.analysis.atlas import Carrier, cropped, load_atlas, load_regions, reach, starting_at, warp_volume
-from mrigen.data.preprocess import grid_affine, prepare_volume, resample
+from mrigen.data.preparing import prepare_image
+from mrigen.data.preprocess import grid_affine, resample
 from mrigen.errors import CohortError, UsageError
 from mrigen.generation.images import Images
 from mrigen.imaging.figures import plot_contact_sheet
@@ -22,7 +23,6 @@ from mrigen.imaging.volumes import (
     Volume,
     make_image,
     read_grid,
-    read_volume,
     to_canonical,
     write_image,
 )
@@ -78,7 +78,7 @@ class Segmentations(Images):
 
     def prepare(self) -> "Segmentations":
         if self._segmenter is None:
-            faults = find_image_faults(self._images)
+            faults = find_image_faults(self.run, self._images)
             if faults:
                 raise CohortError(faults)
             self._segmenter = Segmenter(self.run, regions=self.with_regions)
@@ -195,7 +195,10 @@ class Segmenter:
         """Returns what is found in an image."""
         image = image.image if isinstance(image, NamedImage) else image
         settings = self.run.recipe.preprocess
-        prepared = prepare_volume(read_volume(image), None, settings, apply_mask=False)
+        made = prepare_image(image, None, settings, apply_mask=False)
+        if made.prepared is None:
+            raise CohortError(list(made.faults))
+        prepared = made.prepared
         displacement = self.model.displacement(self.fit(prepared.array[None, ..., None].astype(np.float32) / 255.0))
         shape, affine = read_grid(image)
         grid = grid_affine(prepared.centre, settings.zooms, settings.volume_shape)

@@ -5,13 +5,15 @@ all; a shard that was damaged later is found (size and digest) and built again.
 """
 
 import concurrent.futures
+import contextlib
 import dataclasses
+import functools
 import hashlib
 import json
 import logging
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import numpy as np
@@ -20,19 +22,10 @@ import platformdirs
 import tensorflow as tf
 import threadpoolctl
 
-from mrigen.data.checking import (
-    Checked,
-    FileMemo,
-    FileStamp,
-    duplicate_faults,
-    file_digest,
-    find_faults,
-    mask_faults,
-)
+from mrigen.data.checking import Checked, FileMemo, FileStamp, duplicate_faults, file_digest
 from mrigen.data.cohort import Cohort
-from mrigen.data.preprocess import PREPROCESS_VERSION, Prepared, prepare_volume
+from mrigen.data.preparing import Preparation, prepare_image
 from mrigen.errors import CohortError, MrigenError
-from mrigen.imaging.volumes import read_volume
 from mrigen.recipe import PreprocessRecipe
 from mrigen.system.files import atomic_path, read_json, temporary_directory, write_json, write_table
 
@@ -40,7 +33,8 @@ logger = logging.getLogger(__name__)
 
 CACHE_FORMAT = 1
 SHARD_BYTES = 64 * 2**20
-FACTS = ("centre_x", "centre_y", "centre_z", "scale", "head_volume_ml", "brain_volume_ml", "lost_fraction")
+FACTS = ("centre_x", "centre_y", "centre_z", "scale", "head_volume_ml", "brain_volume_ml", "lost_fraction", "doubts")
+QUALITY = "quality.tsv"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +47,8 @@ class VolumeCache:
         volume_shape: (x, y, z) of every record.
         shards: paths of the TFRecord files; a record holds `row` (int64) and `volume` (bytes, uint8, C order).
         table: one row a record, in the order of `row`: the cohort's table and the facts measured while preparing
-            (centre_x, centre_y, centre_z in mm; scale; head_volume_ml, brain_volume_ml; lost_fraction).
+            (centre_x, centre_y, centre_z in mm; scale; head_volume_ml, brain_volume_ml; lost_fraction; doubts, what the
+            header left open).
     """
 
     directory: Path
@@ -61,6 +56,29 @@ class VolumeCache:
     volume_shape: tuple[int, int, int]
     shards: tuple[Path, ...]
     table: pd.DataFrame
+
+    @functools.cached_property
+    def quality(self) -> pd.DataFrame | None:
+        """One row an image, in the order of `table`: scan_id and the measures of `mrigen.data.quality.MEASURES`; None
+        of a cache that was made when nothing was measured."""
+        path = self.directory / QUALITY
+        if not path.is_file():
+            return None
+        measured = pd.read_csv(path, sep="\t", dtype={"scan_id": str}, na_values=["n/a"], keep_default_na=False)
+        return self.table[["scan_id"]].merge(measured, on="scan_id", how="left", validate="one_to_one")
+
+
+class UnfitImages(CohortError):
+    """Some images of a cohort cannot be used.
+
+    Attributes:
+        faults: one line each.
+        fit: the scan ids of those that can be; the cache of these is there.
+    """
+
+    def __init__(self, faults: list[str], fit: Collection[str]):
+        super().__init__(faults)
+        self.fit = frozenset(fit)
 
 
 def default_cache_directory() -> Path:
@@ -77,6 +95,7 @@ def open_cache(
     directory: Path | None = None,
     progress: Callable[[int], None] | None = None,
     num_workers: int | None = None,
+    refuse_duplicates: bool = True,
 ) -> VolumeCache:
     """Returns the cache of a cohort, built or repaired if need be.
 
@@ -87,19 +106,23 @@ def open_cache(
         directory: folder of all caches.
         progress: called with 1 after each image that was prepared.
         num_workers: threads; all cores by default.
+        refuse_duplicates: whether the same voxels under two ids are a fault.
 
     Raises:
-        CohortError: every unfit file, one line a fault, all together; nothing is kept then.
+        UnfitImages: every unfit file, one line a fault, all together.
         MrigenError: the disk is too full.
     """
     directory = Path(directory or default_cache_directory())
     builder = _Builder(cohort.table, settings, apply_mask, directory, progress, num_workers)
-    builder.raise_known_faults()
     key = builder.key()
     if key is not None and _is_cache(directory / key):
         builder.repair(directory / key)
     else:
         key = builder.build()
+    faults = [fault for lines in builder.unfit.values() for fault in lines]
+    faults += builder.duplicate_faults() if refuse_duplicates else []
+    if faults:
+        raise UnfitImages(list(dict.fromkeys(faults)), builder.fit["scan_id"])
     return _load(directory / key, cohort.table)
 
 
@@ -112,45 +135,66 @@ class _Builder:
         self.progress = progress or (lambda steps: None)
         self.num_workers = num_workers or os.cpu_count() or 1
         self.memo = FileMemo(directory / "checks.sqlite")
-        self.known = self.memo.get_many(self._files())
+        self.known = self._remembered()
+        self.unfit = self._known_faults()
         self.shard_size = max(1, SHARD_BYTES // int(np.prod(settings.volume_shape)))
 
-    def _files(self) -> list[str]:
-        return [*self.table["path"], *self.table["mask_path"].dropna()]
+    @property
+    def fit(self) -> pd.DataFrame:
+        """The rows of the table that are not known to be unfit."""
+        return self.table[~self.table["scan_id"].isin(self.unfit)].reset_index(drop=True)
 
-    def raise_known_faults(self) -> None:
-        """Raises what is remembered of unchanged files, before anything is read again."""
-        faults = []
+    def _remembered(self) -> dict[str, Checked]:
+        """Returns path -> what is known of the unchanged files."""
+        known = self.memo.get_many([*self.table["path"], *self.table["mask_path"].dropna()])
+        for path in self.table["path"]:
+            # Nothing is known of what it is where voxels that are not a number are taken otherwise.
+            if path in known and known[path].facts.get("nan") != self.settings.nan_as_background:
+                del known[path]
+        return known
+
+    def _known_faults(self) -> dict[str, list[str]]:
+        """Returns scan_id -> what is remembered of unfit files."""
+        unfit = {}
         for row in self.table.itertuples():
             image, mask = self.known.get(row.path), self.known.get(row.mask_path)
-            if image is not None:
-                faults += image.faults
-                # A mask may fit one image and not another, so its faults are remembered with the image's digest.
-                if mask is not None and mask.facts.get("image") == image.digest:
-                    faults += mask.faults
-        self._raise(faults + self._duplicate_faults())
+            faults = [] if image is None else list(image.faults)
+            # A mask may fit one image and not another, so its faults are remembered with the image's digest.
+            if image is not None and mask is not None and mask.facts.get("image") == image.digest:
+                faults += mask.faults
+            if faults:
+                unfit[row.scan_id] = faults
+        return unfit
 
     def key(self) -> str | None:
-        """Returns the digest of contents and settings, or None while a file's content is not known."""
-        if any(path not in self.known for path in self._files()):
+        """Returns the digest of the contents of the fit images and of the settings, or None while a file's content is
+        not known, or if none is fit."""
+        fit, settings = self.fit, self.settings.model_dump(mode="json")
+        version = settings.pop("version")
+        if not settings["nan_as_background"]:
+            del settings["nan_as_background"]  # As it was before there was such a key.
+        if fit.empty or any(path not in self.known for path in [*fit["path"], *fit["mask_path"].dropna()]):
             return None
         content = {
-            "format": [CACHE_FORMAT, PREPROCESS_VERSION],
-            "settings": self.settings.model_dump(mode="json"),
+            "format": [CACHE_FORMAT, version],
+            "settings": settings,
             "apply_mask": self.apply_mask,
             "images": [
                 [row.scan_id, self.known[row.path].digest, self.known[row.mask_path].digest if row.mask_path else None]
-                for row in self.table.itertuples()
+                for row in fit.itertuples()
             ],
         }
         return "volumes-" + hashlib.blake2b(json.dumps(content).encode(), digest_size=10).hexdigest()
 
-    def build(self) -> str:
-        """Checks and prepares every image, writes the cache, returns its key."""
-        size = len(self.table) * int(np.prod(self.settings.volume_shape))
+    def build(self) -> str | None:
+        """Checks and prepares every image, writes the cache of the fit ones, returns its key; None if there is none."""
+        table = self.fit
+        if table.empty:
+            return None
+        size = len(table) * int(np.prod(self.settings.volume_shape))
         logger.info(
             "Cache: preparing %d images on a grid of %s, about %.1f MB in %s",
-            len(self.table), "x".join(map(str, self.settings.volume_shape)), size / 1e6, self.directory,
+            len(table), "x".join(map(str, self.settings.volume_shape)), size / 1e6, self.directory,
         )  # fmt: skip
         self.directory.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(self.directory).free
@@ -161,15 +205,16 @@ class _Builder:
             )
         # The key is known only when every file was read, so the folder is named at the end.
         with temporary_directory(self.directory) as temporary:
-            facts, shards, faults = [], [], []
-            for number, rows in enumerate(self._shard_rows()):
+            facts, shards = [], []
+            for number, start in enumerate(range(0, len(table), self.shard_size)):
                 path = temporary / f"shard-{number:05d}.tfrecord"
-                shard_facts, shard_faults = self._write_shard(path, rows)
-                facts += shard_facts
-                faults += shard_faults
-                shards.append(_describe_shard(path, rows))
-            self._raise(faults + self._duplicate_faults())
-            write_table(temporary / "facts.tsv", pd.DataFrame(facts, columns=["scan_id", *FACTS]))
+                found = self._write_shard(path, table.iloc[start : start + self.shard_size], len(facts))
+                facts += found
+                shards.append(_describe_shard(path, len(found)))
+            if not facts:
+                return None
+            write_table(temporary / "facts.tsv", pd.DataFrame([fact for fact, _ in facts], columns=["scan_id", *FACTS]))
+            write_table(temporary / QUALITY, pd.DataFrame([quality for _, quality in facts]))
             write_json(
                 temporary / "manifest.json", {"volume_shape": list(self.settings.volume_shape), "shards": shards}
             )
@@ -187,7 +232,9 @@ class _Builder:
         manifest = read_json(cache / "manifest.json")
         paths = [cache / shard["name"] for shard in manifest["shards"]]
         known = self.memo.get_many(path for path in paths if path.is_file())
-        for path, shard, rows in zip(paths, manifest["shards"], self._shard_rows(), strict=True):
+        first = 0
+        for path, shard in zip(paths, manifest["shards"], strict=True):
+            rows = self.fit.iloc[first : first + shard["num_records"]]
             if not path.is_file():
                 digest = None
             elif str(path) in known:
@@ -199,17 +246,14 @@ class _Builder:
             if digest != shard["digest"]:
                 logger.warning("Cache: %s is damaged or missing and is built again", path)
                 with atomic_path(path) as temporary:
-                    _, faults = self._write_shard(temporary, rows)
-                    self._raise(faults)
+                    self._write_shard(temporary, rows, first)
+            first += shard["num_records"]
 
-    def _shard_rows(self) -> Iterator[range]:
-        for start in range(0, len(self.table), self.shard_size):
-            yield range(start, min(start + self.shard_size, len(self.table)))
-
-    def _write_shard(self, path: Path, rows: range) -> tuple[list[list], list[str]]:
-        """Writes one shard; returns the facts of its rows and the faults found."""
-        facts, faults, checked = [], [], {}
-        records = list(self.table.iloc[rows.start : rows.stop].itertuples())
+    def _write_shard(self, path: Path, table: pd.DataFrame, first: int) -> list[tuple[list, dict]]:
+        """Writes one shard of the images of `table`, the rows of its records from `first` on; returns the facts and the
+        measures of each that is fit, and adds the others to `unfit`."""
+        facts, checked = [], {}
+        records = list(table.itertuples())
         with (
             # The images keep the cores busy; small matrix products that spread over them as well only wait.
             threadpoolctl.threadpool_limits(1, "blas"),
@@ -217,64 +261,53 @@ class _Builder:
             tf.io.TFRecordWriter(str(path)) as writer,
         ):
             try:
-                results = pool.map(self._prepare, records)
-                for row, record, (prepared, found, unfit) in zip(rows, records, results, strict=True):
+                for record, (result, found) in zip(records, pool.map(self._prepare, records), strict=True):
                     checked.update(found)
-                    faults += unfit
-                    if prepared is not None:
-                        facts.append([record.scan_id, *_facts(prepared)])
-                        writer.write(encode_record(row, prepared.array.tobytes()))
+                    if result.prepared is None:
+                        self.unfit[record.scan_id] = [*result.faults, *result.mask_faults]
+                    else:
+                        writer.write(encode_record(first + len(facts), result.prepared.array.tobytes()))
+                        facts.append(([record.scan_id, *_facts(result)], {"scan_id": record.scan_id, **result.quality}))
                     self.progress(1)
                 writer.flush()
             except tf.errors.OpError as error:
                 raise MrigenError(f"{path}: cannot be written ({error.message}). Is the disk full?") from None
         self.memo.put_many(checked)
         self.known.update(checked)
-        return facts, faults
+        return facts
 
-    def _prepare(self, record) -> tuple[Prepared | None, dict[str, Checked], list[str]]:
-        """Reads, checks and prepares one image; returns it (None if unfit), what to remember of its files, faults."""
+    def _prepare(self, record) -> tuple[Preparation, dict[str, Checked]]:
+        """Reads, checks and prepares one image; returns what became of it, and what to remember of its files."""
         found: dict[str, Checked] = {}
-        volume, faults = self._read(record.path, found)
-        mask, unfit = None, []
-        if volume is not None:
-            faults += find_faults(record.path, volume)
-            if record.mask_path:
-                mask, unfit = self._read(record.mask_path, found)
-            if mask is not None:
-                unfit += mask_faults(record.mask_path, mask, volume)
-        # A file that is gone is in `faults`, but not in `found`: it cannot be remembered, only reported.
+        for path in filter(None, (record.path, record.mask_path)):
+            # A file that is gone cannot be remembered, only reported.
+            with contextlib.suppress(OSError):
+                stamp = FileStamp.of(path)
+                found[path] = Checked(stamp, file_digest(path))
+        result = prepare_image(record.path, record.mask_path, self.settings, self.apply_mask, measured=True)
         if record.path in found:
-            found[record.path] = dataclasses.replace(found[record.path], faults=tuple(faults))
-        if record.mask_path in found:
-            facts = {"image": found[record.path].digest}
-            found[record.mask_path] = dataclasses.replace(found[record.mask_path], facts=facts, faults=tuple(unfit))
-        if faults or unfit:
-            return None, found, faults + unfit
-        return prepare_volume(volume, mask, self.settings, self.apply_mask), found, []
+            facts = {**result.facts, "nan": self.settings.nan_as_background}
+            found[record.path] = dataclasses.replace(found[record.path], facts=facts, faults=result.faults)
+            if record.mask_path in found:
+                facts = {"image": found[record.path].digest}
+                found[record.mask_path] = dataclasses.replace(
+                    found[record.mask_path], facts=facts, faults=result.mask_faults
+                )
+        return result, found
 
-    def _duplicate_faults(self) -> list[str]:
-        return duplicate_faults(self.table, {path: known.digest for path, known in self.known.items()})
-
-    @staticmethod
-    def _read(path: str, found: dict[str, Checked]):
-        try:
-            stamp = FileStamp.of(path)
-            found[path] = Checked(stamp, file_digest(path))
-            return read_volume(path), []
-        except CohortError as error:
-            return None, list(error.faults)
-        except OSError as error:
-            return None, [f"{path}: cannot be read ({error.strerror}). Restore it, or use data.exclude."]
-
-    @staticmethod
-    def _raise(faults: list[str]) -> None:
-        if faults:
-            raise CohortError(list(dict.fromkeys(faults)))
+    def duplicate_faults(self) -> list[str]:
+        """Returns a line for each content that stands under several ids."""
+        return duplicate_faults(
+            self.fit,
+            {path: known.digest for path, known in self.known.items()},
+            {path: known.facts.get("voxels") for path, known in self.known.items()},
+        )
 
 
-def _facts(prepared: Prepared) -> list:
-    return [*prepared.centre, prepared.scale, prepared.head_volume, prepared.brain_volume, prepared.lost]
+def _facts(result: Preparation) -> list:
+    prepared = result.prepared
+    volumes = [prepared.head_volume, prepared.brain_volume]
+    return [*prepared.centre, prepared.scale, *volumes, prepared.lost, ",".join(result.doubts) or None]
 
 
 def encode_record(row: int, volume: bytes) -> bytes:
@@ -287,8 +320,8 @@ def encode_record(row: int, volume: bytes) -> bytes:
     return tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString(deterministic=True)
 
 
-def _describe_shard(path: Path, rows: range) -> dict:
-    return {"name": path.name, "digest": file_digest(path), "num_records": len(rows)}
+def _describe_shard(path: Path, num_records: int) -> dict:
+    return {"name": path.name, "digest": file_digest(path), "num_records": num_records}
 
 
 def _is_cache(directory: Path) -> bool:

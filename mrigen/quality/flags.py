@@ -165,7 +165,9 @@ def _in_words(axes, signs) -> str:
     if axes != (0, 1, 2):
         return "with other axes"
     # Of each pair of a head and its mirror image one stands for both.
-    return {(1, -1): "upside down", (-1, 1): "with front and back swapped", (-1, -1): "turned by half a turn"}[signs[1:]]
+    return {(1, -1): "upside down", (-1, 1): "with front and back swapped", (-1, -1): "turned by half a turn"}[
+        signs[1:]
+    ]
 
 
 def _unfitting_volumes(table: pd.DataFrame) -> list[tuple]:

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 
 from mrigen.data.bids import strip_suffix
-from mrigen.data.checking import find_faults, mask_faults
 from mrigen.data.covariates import COLUMNS, clean_given
-from mrigen.data.preprocess import Prepared, grid_affine, prepare_volume
+from mrigen.data.preparing import prepare_image, read_checked
+from mrigen.data.preprocess import Prepared, grid_affine
 from mrigen.errors import CohortError, UsageError
 from mrigen.imaging.volumes import ImageLike, Volume, is_in_memory, path_of, read_volume
 from mrigen.runs import Run
@@ -112,23 +112,16 @@ def prepare_images(run: Run, images: Sequence[ImageLike | NamedImage]) -> Prepar
         for image in named:
             person = own.loc[image.path].to_dict() if image.path in own.index else {}
             mask_path = person.get("mask_path")
-            try:
-                volume = image.read()
-                unfit = find_faults(image.name, volume)
-                mask = None
-                if isinstance(mask_path, str) and not unfit:
-                    mask = read_volume(mask_path)
-                    unfit = mask_faults(mask_path, mask, volume)
-            except CohortError as error:
-                unfit = list(error.faults)
-            faults += unfit
+            mask = mask_path if isinstance(mask_path, str) else None
+            made = prepare_image(image.image, mask, run.recipe.preprocess, apply_mask, name=image.name)
+            faults += [*made.faults, *made.mask_faults]
             if not faults:
                 if apply_mask and mask is None:
                     logger.warning(
                         "%s: is taken as it is; the run was fitted on brains without skull, which this should be, too",
                         image.name,
                     )
-                prepared = prepare_volume(volume, mask, run.recipe.preprocess, apply_mask)
+                prepared = made.prepared
                 found.append(prepared)
                 ids = {name: person.get(name, image.stem) for name in ("participant_id", "scan_id")}
                 known = {column: person[column] for column in COLUMNS.values() if column in person}
@@ -139,15 +132,9 @@ def prepare_images(run: Run, images: Sequence[ImageLike | NamedImage]) -> Prepar
     return PreparedImages(tuple(found), pd.DataFrame(rows), tuple(run.recipe.preprocess.zooms))
 
 
-def find_image_faults(images: Sequence[NamedImage]) -> list[str]:
-    """Returns what makes images unfit, one line a fault."""
-    faults = []
-    for image in images:
-        try:
-            faults += find_faults(image.name, image.read())
-        except CohortError as error:
-            faults += error.faults
-    return faults
+def find_image_faults(run: Run, images: Sequence[NamedImage]) -> list[str]:
+    """Returns what makes images unfit for a run, one line a fault."""
+    return [fault for image in images for fault in read_checked(image.image, run.recipe.preprocess, image.name)[1]]
 
 
 def check_given(run: Run, given: Mapping[str, str | float] | None) -> dict[str, str | float]:

@@ -1,16 +1,24 @@
 """Prepared volumes on disk: built once, reused, repaired, refused."""
 
+import dataclasses
+import gzip
+import hashlib
+import json
 import shutil
 
+import nibabel
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from mrigen.data import cache as cache_module
-from mrigen.data.cache import FACTS, default_cache_directory, encode_record, open_cache
+from mrigen.data import preparing
+from mrigen.data.cache import FACTS, UnfitImages, default_cache_directory, encode_record, open_cache
+from mrigen.data.checking import file_digest
 from mrigen.data.cohort import index_cohort
 from mrigen.data.pipeline import read_volumes
 from mrigen.data.preprocess import prepare_volume
+from mrigen.data.quality import MEASURES
 from mrigen.errors import CohortError, MrigenError
 from mrigen.imaging.volumes import read_volume, write_volume
 from mrigen.recipe import DataRecipe, PreprocessRecipe
@@ -61,10 +69,10 @@ def two_a_shard(monkeypatch):
 def no_preparing(monkeypatch):
     """Returns a function after which no image may be prepared."""
 
-    def fail(*args):
+    def fail(*args, **keys):
         raise AssertionError("an image was prepared again")
 
-    return lambda: monkeypatch.setattr(cache_module, "prepare_volume", fail)
+    return lambda: monkeypatch.setattr(cache_module, "prepare_image", fail)
 
 
 def cohort(study):
@@ -165,8 +173,7 @@ def test_caches_lie_where_the_environment_says(tmp_path, monkeypatch):
 def test_a_finished_cache_is_opened_without_reading_an_image(study, folder, monkeypatch):
     first = build(study, folder)
     before = contents(first)
-    monkeypatch.setattr(cache_module, "read_volume", None)
-    monkeypatch.setattr(cache_module, "prepare_volume", None)
+    monkeypatch.setattr(cache_module, "prepare_image", None)
     second = build(study, folder)
     assert (second.key, second.shards) == (first.key, first.shards)
     assert second.table.equals(first.table)
@@ -280,7 +287,8 @@ def test_a_damaged_shard_is_built_again_to_the_same_bytes(study, folder, caplog,
 # ---- refused
 
 
-def test_all_unfit_files_are_named_together_and_nothing_is_left(study, folder, two_a_shard, no_preparing):
+@pytest.mark.usefixtures("two_a_shard")
+def test_all_unfit_files_are_named_together_and_the_others_kept(study, folder, no_preparing):
     whole = (study / "0.nii.gz").read_bytes()
     (study / "0.nii.gz").write_bytes(whole[: len(whole) // 2])
     write_volume(study / "1.nii.gz", np.full(SHAPE, 3.0, np.float32), AFFINE)
@@ -300,16 +308,129 @@ def test_all_unfit_files_are_named_together_and_nothing_is_left(study, folder, t
     ):
         assert fault.startswith(f"{study / name}: ")
         assert words in fault
-    assert names(folder) == ["checks.sqlite"]
+    _, kept = names(folder)
     no_preparing()
     assert faults(study, folder) == found
+    # Without the others, nothing is read again.
+    people = cohort(study)
+    with pytest.raises(UnfitImages) as caught:
+        open_cache(people, SETTINGS, False, folder)
+    assert caught.value.fit == {"p5"}
+    rest = dataclasses.replace(people, table=people.table[people.table["scan_id"].isin(caught.value.fit)])
+    cache = open_cache(rest, SETTINGS, False, folder)
+    assert cache.key == kept
+    assert read_volumes(cache, np.arange(1)).shape == (1, 11, 10, 9)
+
+
+@pytest.mark.usefixtures("two_a_shard")
+def test_the_cache_of_the_fit_images_is_mended_like_any_other(study, folder):
+    write_volume(study / "1.nii.gz", np.full(SHAPE, 3.0, np.float32), AFFINE)
+    faults(study, folder)
+    (study / "list.tsv").write_text("".join(line for line in (study / "list.tsv").open() if "1.nii.gz" not in line))
+    first = build(study, folder)
+    expected = read_volumes(first, np.arange(4))
+    assert [path.name for path in first.shards] == [
+        "shard-00000.tfrecord",
+        "shard-00001.tfrecord",
+        "shard-00002.tfrecord",
+    ]
+    for path in first.shards:
+        path.write_bytes(path.read_bytes()[:-5])
+        np.testing.assert_array_equal(read_volumes(build(study, folder), np.arange(4)), expected)
+
+
+def test_what_is_raised_about_one_image_names_it_and_the_others_are_prepared(study, folder, monkeypatch):
+    real = preparing.prepare_volume
+
+    def raise_for_one(volume, *args):
+        if volume.array[2:8, 3:10, 2:10].std() and np.array_equal(volume.array, read_volume(study / "3.nii.gz").array):
+            raise ValueError("Too many bins\nfor data range")
+        return real(volume, *args)
+
+    monkeypatch.setattr(preparing, "prepare_volume", raise_for_one)
+    (found,) = faults(study, folder)
+    assert found == (
+        f"{study / '3.nii.gz'}: cannot be prepared (ValueError: Too many bins for data range). "
+        "Convert the image again, or exclude the subject with data.exclude."
+    )
+
+
+def test_voxels_that_are_not_a_number_are_background_where_the_recipe_says_so(study, folder):
+    array = picture(2)
+    array[0] = np.nan
+    write_volume(study / "2.nii.gz", array, AFFINE)
+    assert "voxels that are not finite" in faults(study, folder)[0]
+    settings = SETTINGS.model_copy(update={"nan_as_background": True})
+    cache = build(study, folder, settings)
+    assert len(cache.table) == NUM_PEOPLE
+    assert np.isfinite(cache.quality.drop(columns="scan_id").to_numpy(float)).any()
+    # And again refused without the key, though the file is known by now.
+    assert "voxels that are not finite" in faults(study, folder)[0]
+    assert build(study, folder, settings).key == cache.key
+    array[3, 3, 3] = np.inf
+    write_volume(study / "2.nii.gz", array, AFFINE)
+    with pytest.raises(CohortError, match="not finite"):
+        build(study, folder, settings)
+
+
+def test_measures_and_doubts_of_each_image_are_kept(study, folder):
+    for name, array in (("1.nii.gz", picture(1)), ("1m.nii.gz", inside(1))):
+        image = nibabel.Nifti1Image(array, AFFINE)
+        image.set_sform(None, 0)
+        image.set_qform(None, 0)
+        nibabel.save(image, study / name)
+    cache = build(study, folder)
+    assert cache.quality["scan_id"].tolist() == cache.table["scan_id"].tolist()
+    assert set(MEASURES) < set(cache.quality)
+    head = cache.quality.set_index("scan_id")["head_volume_ml"]
+    np.testing.assert_allclose(head, cache.table.set_index("scan_id")["head_volume_ml"], rtol=1e-6)
+    doubts = cache.table.set_index("scan_id")["doubts"]
+    assert "orientation" in doubts["p8"]
+    assert doubts.drop("p8").isna().all()
+
+
+@pytest.mark.parametrize("how", ["gzip", "plain", "float", "turned"])
+def test_the_same_voxels_in_another_container_are_a_fault(study, folder, how):
+    array = np.rint(picture(1)).astype(np.int16)
+    image = nibabel.Nifti1Image(array, AFFINE)
+    nibabel.save(image, study / "1.nii.gz")
+    if how == "turned":
+        image = image.as_reoriented(np.array([[2, -1], [0, 1], [1, -1]]))
+    if how == "float":
+        image = nibabel.Nifti1Image(array.astype(np.float64), AFFINE)
+    content = image.to_bytes()
+    (study / "4.nii.gz").unlink()
+    name = "4.nii" if how == "plain" else "4.nii.gz"
+    (study / name).write_bytes(content if how == "plain" else gzip.compress(content, 1))
+    nibabel.save(nibabel.Nifti1Image(inside(1), AFFINE), study / "4m.nii.gz")
+    (study / "list.tsv").write_text((study / "list.tsv").read_text().replace("4.nii.gz", name))
+    found = faults(study, folder)
+    if how == "turned":  # Its mask does not lie as it does.
+        found = [fault for fault in found if "got a mask" not in fault]
+    assert any("under 2 ids (p5, p8;" in fault for fault in found), found
+
+
+def test_runs_made_before_find_the_cache_they_were_fitted_on(study, folder):
+    """The name is part of a run (data_fingerprint), and is what it was before there were versions of preparing."""
+    settings = SETTINGS.model_copy(update={"version": 3})
+    cache = build(study, folder, settings)
+    table = cohort(study).table
+    dumped = {"zooms": [8.0, 9.0, 10.0], "volume_shape": [11, 10, 9], "centre": "auto"}
+    content = {
+        "format": [1, 3],
+        "settings": {**dumped, "intensity_percentiles": [0.0, 99.5]},
+        "apply_mask": False,
+        "images": [[row.scan_id, file_digest(row.path), file_digest(row.mask_path)] for row in table.itertuples()],
+    }
+    expected = hashlib.blake2b(json.dumps(content).encode(), digest_size=10).hexdigest()
+    assert cache.key == f"volumes-{expected}"
+    assert build(study, folder).key != cache.key
 
 
 def test_the_same_image_under_two_ids_is_a_fault_every_time(study, folder, no_preparing):
     shutil.copy(study / "1.nii.gz", study / "3.nii.gz")
     (found,) = faults(study, folder)
     assert "got the same content under 2 ids (p6, p8;" in found
-    assert names(folder) == ["checks.sqlite"]
     no_preparing()
     assert faults(study, folder) == [found]
 
@@ -324,7 +445,7 @@ def test_files_that_vanished_are_named_and_come_back(study, folder):
     with pytest.raises(CohortError) as caught:
         open_cache(people, SETTINGS, False, folder)
     assert sorted(caught.value.faults) == [
-        f"{study / name}: cannot be read (No such file or directory). Restore it, or use data.exclude." for name in gone
+        f"{study / name}: no such file. Restore it, or exclude the subject with data.exclude." for name in gone
     ]
     for name in gone:
         (away / name).rename(study / name)

@@ -8,6 +8,7 @@ from mrigen.data.dataset import Dataset, open_cohort, open_dataset
 from mrigen.data.phantom import PhantomSettings, write_phantom_cohort
 from mrigen.data.pipeline import read_volumes
 from mrigen.errors import CohortError
+from mrigen.imaging.volumes import read_volume, write_volume
 from mrigen.recipe import DataRecipe, parse_recipe
 
 TEXT = """
@@ -60,7 +61,7 @@ def test_the_same_recipe_is_opened_without_making_anything_again(dataset, folder
         raise AssertionError("made again")
 
     monkeypatch.setattr("mrigen.data.phantom.write_phantom_cohort", fail)
-    monkeypatch.setattr("mrigen.data.cache.prepare_volume", fail)
+    monkeypatch.setattr("mrigen.data.cache.prepare_image", fail)
     again = open_dataset(RECIPE)
     pd.testing.assert_frame_equal(again.split, dataset.split)
     assert again.cache.key == dataset.cache.key
@@ -149,6 +150,10 @@ def test_brains_without_a_mask_stand_beside_masked_heads(tmp_path):
     """Of two cohorts, one with masks: the other's images are what they are without masking."""
     for name, seed in (("a", 1), ("b", 2)):
         write_phantom_cohort(tmp_path / name, PhantomSettings(num_subjects=4, zooms=8.0, seed=seed))
+    for path in (tmp_path / "a").glob("derivatives/phantom/sub-*/anat/*_mask.nii.gz"):  # smaller than the brain
+        mask = read_volume(path)
+        mask.array[12:] = 0
+        write_volume(path, mask.array, mask.affine)
     cohorts = f"[{{name: a, root: {tmp_path / 'a'}, mask: phantom}}, {{name: b, root: {tmp_path / 'b'}}}]"
     grid = ["preprocess.zooms=8", "preprocess.volume_shape=[24,28,24]"]
     masked, plain = (
