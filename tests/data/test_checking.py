@@ -191,10 +191,6 @@ def test_the_same_voxels_have_one_digest_whatever_they_are_stored_in(tmp_path):
     turned_matrix = (matrix @ np.array([[-1, 0, 0, SHAPE[0] - 1], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1.0]]))[
         :, [2, 0, 1, 3]
     ]
-    scaled = nibabel.Nifti1Image(array / 2, matrix)
-    scaled.header.set_data_dtype(np.int16)
-    scaled.header.set_slope_inter(0.5, 0.0)
-    nibabel.save(scaled, tmp_path / "half.nii.gz")
     digests = {
         saved(tmp_path / "a.nii", array, matrix),
         saved(tmp_path / "a.nii.gz", array, matrix),
@@ -205,7 +201,6 @@ def test_the_same_voxels_have_one_digest_whatever_they_are_stored_in(tmp_path):
         saved(tmp_path / "f.nii", array, affine(1.0, 1.5, 2.0)),  # The voxel size was lost.
         voxel_digest(Volume(array, matrix)),
         voxel_digest(Volume(np.where(array == 0, np.float32(-0.0), array), matrix)),
-        voxel_digest(Volume(read_volume(tmp_path / "half.nii.gz").array * 2, matrix)),
     }
     assert len(digests) == 1
     assert file_digest(tmp_path / "a.nii") != file_digest(tmp_path / "a.nii.gz")
