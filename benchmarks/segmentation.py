@@ -21,7 +21,7 @@ def main() -> None:
         segmenter = Segmenter(run, steps, regions=True)
         brains, regions = [], []
         for person in people.itertuples():
-            truth, affine = read_volume(person.mask_path).array, read_grid(person.path)[1]
+            truth, affine = read_volume(person.mask_path).array, read_grid(person.path).affine
             found = segmenter(person.path)
             brains.append(dice(_canonical(found.brain, affine) > 0.5, truth > 0))
             labels = _canonical(found.regions, affine)

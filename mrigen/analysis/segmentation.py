@@ -93,7 +93,7 @@ class Segmentations(Images):
         return self._newest[1]
 
     def make(self, index: int) -> Nifti1Image:
-        return make_image(self._mask(index), read_grid(self._images[index].image)[1])
+        return self._image(index, self._mask(index))
 
     def _mask(self, index: int) -> np.ndarray:
         return (self.segmentation(index).brain > 0.5).astype(np.uint8)
@@ -107,14 +107,19 @@ class Segmentations(Images):
         """
         if not self.with_regions:
             raise UsageError("got masks alone, expected regions. Ask for them with `regions=True`.")
-        return make_image(self.segmentation(index).regions, read_grid(self._images[index].image)[1])
+        return self._image(index, self.segmentation(index).regions)
+
+    def _image(self, index: int, array: np.ndarray) -> Nifti1Image:
+        """Returns an array as an image that lies where that of `index` does, and claims no more."""
+        _, affine, space = read_grid(self._images[index].image)
+        return make_image(array, affine, space)
 
     def plot(self) -> Figure:
         """Returns a figure of the first images and what lies inside of their masks."""
         pictures, titles, zooms = [], [], None
         for index in range(min(MOST_PICTURED, len(self))):
             volume = self._images[index].read()
-            inside = to_canonical(Volume(self._mask(index), read_grid(self._images[index].image)[1])).array
+            inside = to_canonical(Volume(self._mask(index), read_grid(self._images[index].image).affine)).array
             low, high = np.percentile(volume.array, (0.5, 99.5))
             shown = np.clip((volume.array - low) / max(high - low, np.finfo(np.float32).tiny), 0.0, 1.0)
             pictures += [shown, shown * inside]
@@ -200,7 +205,7 @@ class Segmenter:
             raise CohortError(list(made.faults))
         prepared = made.prepared
         displacement = self.model.displacement(self.fit(prepared.array[None, ..., None].astype(np.float32) / 255.0))
-        shape, affine = read_grid(image)
+        shape, affine, _ = read_grid(image)
         grid = grid_affine(prepared.centre, settings.zooms, settings.volume_shape)
 
         brain = resample(Volume(warp_volume(self.atlas, displacement), grid), affine, shape)

@@ -33,21 +33,35 @@ OR_EXCLUDE = "or exclude the subject with data.exclude."
 
 # What it means that a header leaves something open, and what to do.
 DOUBTS = {
-    headers.ORIENTATION: "nothing in the header says which way the axes run. The first is taken to run to the left, the "
-    "second to the front, the third up, as is usual; an image that was stored otherwise is mirrored or turned. Convert "
-    "the source again, or set the header's codes and maps (sform, qform).",
-    headers.IDENTITY: "the affine is that of an array (1 mm along the axes, from the origin on), as programs write that "
-    "know of no other. Volumes may be wrong, and left and right exchanged. Write the affine of the source.",
-    headers.ORIGIN: "the first voxel is the origin, and the axes are the world's, as programs write that know the voxel "
-    "size alone. Left and right may be exchanged. Compare with the source.",
-    headers.ZOOMS: "no voxel size above 0 along some axis, so 1 mm is taken. Volumes may be wrong. Write the voxel size "
-    "into the header (pixdim).",
-    headers.UNITS: "lengths without a unit, or not in millimetres; they are taken for millimetres. That is right where "
-    "head volumes are those of heads.",
-    headers.FORMS: "sform and qform, or the voxel size beside them, disagree; the sform is taken. Look at the image in a "
-    "viewer, and make them the same.",
-    headers.SHEAR: "the axes are not at right angles (a tilted gantry, or an affine registration in the header); they "
-    "are taken so. Resample the image if that was not meant.",
+    headers.ORIENTATION: (
+        "nothing in the header says which way the axes run. The first is taken to run to the left, the second to "
+        "the front, the third up, as is usual; an image that was stored otherwise is mirrored or turned. Convert "
+        "the source again, or set the header's codes and maps (sform, qform)."
+    ),
+    headers.IDENTITY: (
+        "the affine is that of an array (1 mm along the axes, from the origin on), as programs write that know of "
+        "no other. Volumes may be wrong, and left and right exchanged. Write the affine of the source."
+    ),
+    headers.ORIGIN: (
+        "the first voxel is the origin, and the axes are the world's, as programs write that know the voxel size "
+        "alone. Left and right may be exchanged. Compare with the source."
+    ),
+    headers.ZOOMS: (
+        "no voxel size above 0 along some axis, so 1 mm is taken. Volumes may be wrong. Write the voxel size into "
+        "the header (pixdim)."
+    ),
+    headers.UNITS: (
+        "lengths without a unit, or not in millimetres; they are taken for millimetres. That is right where head "
+        "volumes are those of heads."
+    ),
+    headers.FORMS: (
+        "sform and qform, or the voxel size beside them, disagree; the sform is taken. Look at the image in a "
+        "viewer, and make them the same."
+    ),
+    headers.SHEAR: (
+        "the axes are not at right angles (a tilted gantry, or an affine registration in the header); they are "
+        "taken so. Resample the image if that was not meant."
+    ),
 }
 
 

@@ -13,7 +13,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from mrigen.imaging.figures import plot_contact_sheet, save_figure
-from mrigen.imaging.volumes import Nifti1Image, make_image, write_image
+from mrigen.imaging.volumes import Nifti1Image, make_image, make_unplaced, write_image
 from mrigen.runs import Run
 from mrigen.runs.encoding import BATCH_SIZE, decode_batches
 from mrigen.system.files import refuse_taken
@@ -194,12 +194,26 @@ class DecodedImages(Images):
         """Returns the (4, 4) affine of an image, mm."""
         return self.run.affine
 
+    def is_oriented(self, index: int) -> bool:
+        """Whether it is known which way the axes of an image run: not where the headers of most images that it was
+        learned from are silent. Its own header is then silent, too."""
+        return self._run_is_oriented
+
+    @functools.cached_property
+    def _run_is_oriented(self) -> bool:
+        return self.run.is_oriented()
+
     def make(self, index: int) -> Nifti1Image:
         return self._image(index, self.volume(index))
 
     def _image(self, index: int, volume: np.ndarray) -> Nifti1Image:
         factor = np.float32(self.run.grid["median_scale"] if self.native_units else 1.0)
-        return make_image(volume * factor, self.affine(index))
+        return self._placed(index, volume * factor)
+
+    def _placed(self, index: int, volume: np.ndarray) -> Nifti1Image:
+        """Returns a volume as an image whose header claims no more than is known of its place."""
+        affine = self.affine(index)
+        return make_image(volume, affine) if self.is_oriented(index) else make_unplaced(volume, affine)
 
     @property
     def titles(self) -> list[str]:

@@ -102,12 +102,12 @@ class Reconstructions(Images):
     def _make_both(self, index: int) -> tuple[Nifti1Image, Nifti1Image]:
         """Returns the reconstruction of an image, and what it leaves."""
         prepared, image = self._prepared.prepared[index], self._images[index]
-        volume, (_, affine) = image.read(), read_grid(image.image)
+        volume, (_, affine, space) = image.read(), read_grid(image.image)
         own = resample(Volume(self.volume(index), self._prepared.affine(index)), volume.affine, volume.array.shape)
         own = native_intensities(prepared, own)
         return (
-            make_image(from_canonical(own, affine), affine),
-            make_image(from_canonical(volume.array - own, affine), affine),
+            make_image(from_canonical(own, affine), affine, space),
+            make_image(from_canonical(volume.array - own, affine), affine, space),
         )
 
     def error(self, index: int) -> float:

@@ -15,6 +15,7 @@ from mrigen.data.covariates import COLUMNS, Covariates, as_table, clean_given
 from mrigen.errors import UsageError
 from mrigen.generation.densities import choose_density
 from mrigen.generation.images import DecodedImages, Decoder
+from mrigen.imaging.headers import ALIGNED, SCANNER
 from mrigen.imaging.volumes import Nifti1Image, make_displacement, make_image
 from mrigen.layers import jacobian_determinant
 from mrigen.runs import Run
@@ -172,13 +173,20 @@ class Samples(DecodedImages):
 
     def displacement(self, index: int) -> Nifti1Image:
         """Returns the displacement that leads from a sample into the template; see `make_displacement`."""
-        return make_displacement(self._displacement(index), self.affine(index))
+        space = SCANNER if self.is_oriented(index) else ALIGNED
+        return make_displacement(self._displacement(index), self.affine(index), space)
 
     def log_jacobian(self, index: int) -> Nifti1Image:
         """Returns the logarithm of the Jacobian determinant of a sample's displacement at each voxel."""
         determinant = jacobian_determinant(self._displacement(index)[None]).numpy()[0]
         logarithm = np.log(np.maximum(determinant, np.float32(1e-6)))  # A fold has no logarithm.
-        return make_image(logarithm, self.affine(index))
+        return self._placed(index, logarithm)
+
+    def _placed(self, index: int, volume: np.ndarray) -> Nifti1Image:
+        if self.fields and not self.is_oriented(index):
+            # A displacement is read in a world: its sample has to lie in the same, if only in one of their own.
+            return make_image(volume, self.affine(index), ALIGNED)
+        return super()._placed(index, volume)
 
     def _displacement(self, index: int) -> np.ndarray:
         if not self.fields:

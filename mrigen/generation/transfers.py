@@ -127,6 +127,9 @@ class Transfer(DecodedImages):
         centre = (person["centre_x"], person["centre_y"], person["centre_z"])
         return grid_affine(centre, self.run.grid["zooms"], self.run.grid["volume_shape"])
 
+    def is_oriented(self, index: int) -> bool:
+        return self.run.is_oriented([self.people["scan_id"].iloc[index]])
+
     def to_frame(self) -> pd.DataFrame:
         """Returns whose images they are: scan_id, participant_id, path (the name that `write` gives the file), and of
         each covariate that was given the value before and after."""

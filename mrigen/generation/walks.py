@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from mrigen.generation.images import MOST_ROWS, DecodedImages
 from mrigen.imaging.figures import plot_contact_sheet, save_figure
-from mrigen.imaging.volumes import Nifti1Image, make_image, write_image
+from mrigen.imaging.volumes import Nifti1Image, write_image
 from mrigen.runs import Run
 from mrigen.system.files import refuse_taken
 
@@ -59,7 +59,7 @@ class Walk(DecodedImages):
         return [self.volume(index) for index in range(len(self))]
 
     def _sequence(self, volumes: list[np.ndarray]) -> Nifti1Image:
-        return make_image(np.moveaxis(np.stack(volumes), 0, -1), self.run.affine)
+        return self._placed(0, np.moveaxis(np.stack(volumes), 0, -1))
 
     def plot(self) -> Figure:
         return self._plot(self._volumes())

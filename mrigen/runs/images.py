@@ -10,10 +10,12 @@ import numpy as np
 import pandas as pd
 
 from mrigen.data.bids import strip_suffix
+from mrigen.data.checking import doubt_notes
 from mrigen.data.covariates import COLUMNS, clean_given
 from mrigen.data.preparing import prepare_image, read_checked
 from mrigen.data.preprocess import Prepared, grid_affine
 from mrigen.errors import CohortError, UsageError
+from mrigen.imaging.headers import UNITS
 from mrigen.imaging.volumes import ImageLike, Volume, is_in_memory, path_of, read_volume
 from mrigen.runs import Run
 from mrigen.system.progress import progress_bar
@@ -107,13 +109,14 @@ def prepare_images(run: Run, images: Sequence[ImageLike | NamedImage]) -> Prepar
     apply_mask = run.recipe.data.apply_mask
     own = run.subjects.assign(file=[os.path.realpath(path) for path in run.subjects["path"]]).set_index("file")
     own = own[~own.index.duplicated()]
-    found, rows, faults = [], [], []
+    found, rows, faults, doubts = [], [], [], {}
     with progress_bar("Preparing images", len(named), "images") as advance:
         for image in named:
             person = own.loc[image.path].to_dict() if image.path in own.index else {}
             mask_path = person.get("mask_path")
             mask = mask_path if isinstance(mask_path, str) else None
             made = prepare_image(image.image, mask, run.recipe.preprocess, apply_mask, name=image.name)
+            doubts[image.name] = made.doubts
             faults += [*made.faults, *made.mask_faults]
             if not faults:
                 if apply_mask and mask is None:
@@ -129,12 +132,26 @@ def prepare_images(run: Run, images: Sequence[ImageLike | NamedImage]) -> Prepar
             advance(1)
     if faults:
         raise CohortError(list(dict.fromkeys(faults)))
+    _log_doubts(doubts)
     return PreparedImages(tuple(found), pd.DataFrame(rows), tuple(run.recipe.preprocess.zooms))
 
 
 def find_image_faults(run: Run, images: Sequence[NamedImage]) -> list[str]:
-    """Returns what makes images unfit for a run, one line a fault."""
-    return [fault for image in images for fault in read_checked(image.image, run.recipe.preprocess, image.name)[1]]
+    """Returns what makes images unfit for a run, one line a fault; what their headers leave open is logged."""
+    faults, doubts = [], {}
+    for image in images:
+        volume, unfit = read_checked(image.image, run.recipe.preprocess, image.name)
+        faults += unfit
+        doubts[image.name] = () if volume is None else volume.doubts
+    _log_doubts(doubts)
+    return faults
+
+
+def _log_doubts(doubts: Mapping[str, Sequence[str]]) -> None:
+    """Logs what the headers of images leave open, but for the unit of lengths: images made in memory have none."""
+    told = {name: [kind for kind in kinds if kind != UNITS] for name, kinds in doubts.items()}
+    for note in doubt_notes(pd.DataFrame({"path": list(told)}), told):
+        logger.warning(note)
 
 
 def check_given(run: Run, given: Mapping[str, str | float] | None) -> dict[str, str | float]:

@@ -16,6 +16,7 @@ import pandas as pd
 from mrigen.data.covariates import Covariates
 from mrigen.data.preprocess import grid_affine
 from mrigen.errors import CohortError, RunError
+from mrigen.imaging.headers import has_orientation
 from mrigen.recipe import Recipe, load_recipe
 from mrigen.system.files import atomic_path, read_json, write_json
 
@@ -68,6 +69,22 @@ class Run:
     def subjects(self) -> pd.DataFrame:
         """One row an image: the cohort's columns and what was measured while preparing."""
         return self._table("subjects.tsv", ("scan_id", "participant_id"))
+
+    def is_oriented(self, scan_ids=None) -> bool:
+        """Whether the headers of most images said which way their axes run; what is made of images claims no more.
+
+        Args:
+            scan_ids: of the images; None for those of the training people.
+        """
+        if "doubts" not in self.subjects:
+            return True
+        if scan_ids is None:
+            training = self.split.loc[self.split["split"] == "train", "participant_id"]
+            doubts = self.subjects.loc[self.subjects["participant_id"].isin(training), "doubts"]
+        else:
+            doubts = self.subjects.loc[self.subjects["scan_id"].isin(list(scan_ids)), "doubts"]
+        known = [has_orientation(cell.split(",")) if isinstance(cell, str) else True for cell in doubts]
+        return not known or sum(known) > len(known) / 2
 
     @property
     def covariates(self) -> Covariates | None:

@@ -6,19 +6,24 @@ import os
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 
+import nibabel
 import numpy as np
 import pandas as pd
 import pytest
 
 from mrigen.data.checking import (
+    DOUBTS,
     Checked,
     FileMemo,
     FileStamp,
+    doubt_notes,
     duplicate_faults,
     file_digest,
     find_faults,
     mask_faults,
+    voxel_digest,
 )
+from mrigen.imaging import headers
 from mrigen.imaging.volumes import Volume, read_volume, write_volume
 
 SHAPE = (11, 12, 13)
@@ -172,6 +177,76 @@ def test_the_same_content_under_two_ids_is_a_fault():
 def test_different_content_is_no_fault():
     table = pd.DataFrame({"scan_id": ["a", "b"], "path": ["/a", "/b"]})
     assert duplicate_faults(table, {"/a": "1", "/b": "2"}) == []
+
+
+def saved(path, array, matrix, kind=nibabel.Nifti1Image):
+    nibabel.save(kind(array, matrix), path)
+    return voxel_digest(read_volume(path))
+
+
+def test_the_same_voxels_have_one_digest_whatever_they_are_stored_in(tmp_path):
+    array = np.random.default_rng(0).integers(-300, 300, SHAPE).astype(np.int16)
+    turned = array[::-1].transpose(2, 0, 1)
+    matrix = affine(2.0, 3.0, 4.0)
+    turned_matrix = (matrix @ np.array([[-1, 0, 0, SHAPE[0] - 1], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1.0]]))[
+        :, [2, 0, 1, 3]
+    ]
+    digests = {
+        saved(tmp_path / "a.nii", array, matrix),
+        saved(tmp_path / "a.nii.gz", array, matrix),
+        saved(tmp_path / "b.nii.gz", array.astype(np.float64), matrix),
+        saved(tmp_path / "c.nii.bz2", array.astype(np.int32), matrix),
+        saved(tmp_path / "d.nii.gz", turned, turned_matrix),
+        saved(tmp_path / "e.mgz", array, matrix, nibabel.MGHImage),
+        saved(tmp_path / "f.nii", array, affine(1.0, 1.5, 2.0)),  # The voxel size was lost.
+        voxel_digest(Volume(array, matrix)),
+        voxel_digest(Volume(np.where(array == 0, np.float32(-0.0), array), matrix)),
+    }
+    assert len(digests) == 1
+    assert file_digest(tmp_path / "a.nii") != file_digest(tmp_path / "a.nii.gz")
+
+
+def test_other_voxels_have_another_digest():
+    array = np.random.default_rng(0).normal(size=SHAPE).astype(np.float32)
+    one = array.copy()
+    one[3, 4, 5] = np.nextafter(one[3, 4, 5], np.float32(9))
+    others = [one, array[::-1], array[[1, 0, *range(2, SHAPE[0])]], array.reshape(SHAPE[::-1]), array * 2, array[1:]]
+    digests = {voxel_digest(Volume(other, np.eye(4))) for other in (array, *others)}
+    assert len(digests) == 1 + len(others)
+
+
+def test_the_same_voxels_in_other_files_are_a_fault_told_once():
+    table = pd.DataFrame({"scan_id": list("abcdef"), "path": [f"/{name}" for name in "abcdef"]})
+    files = {"/a": "1", "/b": "1", "/c": "2", "/d": "3", "/e": "4", "/f": "4"}
+    voxels = {"/a": "x", "/b": "x", "/c": "x", "/d": "y", "/e": "z", "/f": "z"}
+    faults = duplicate_faults(table, files, voxels)
+    assert [fault.partition(", expected")[0] for fault in faults] == [
+        "/a: got the same voxels under 3 ids (a, b, c; also /b, /c)",
+        "/e: got the same content under 2 ids (e, f; also /f)",
+    ]
+    assert len(duplicate_faults(table, files)) == 2
+
+
+# ---- what headers left open
+
+
+def test_notes_of_doubts_count_and_name_images():
+    table = pd.DataFrame({"path": [f"/{number}.nii" for number in range(6)]})
+    doubts = {f"/{number}.nii": ("orientation", "units") for number in range(5)}
+    doubts |= {"/5.nii": ("shear",), "/elsewhere.nii": ("zooms",)}
+    notes = doubt_notes(table, doubts)
+    assert [note.partition(":")[0] for note in notes] == [
+        "5 of 6 images (/0.nii, /1.nii, /2.nii and 2 more)",
+        "5 of 6 images (/0.nii, /1.nii, /2.nii and 2 more)",
+        "1 of 6 images (/5.nii)",
+    ]
+    assert "which way the axes run" in notes[0]
+    assert doubt_notes(table, {}) == []
+
+
+def test_every_kind_of_doubt_has_words():
+    kinds = {value for name, value in vars(headers).items() if name.isupper() and isinstance(value, str)}
+    assert set(DOUBTS) == kinds
 
 
 # ---- memory

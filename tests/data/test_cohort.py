@@ -689,14 +689,14 @@ def test_a_folder_that_may_not_be_read_is_a_fault(tmp_path, monkeypatch, kind):
         ("path\tsex\nn/a\tF\n", "got no row with a path in column path"),
         ("path\n2.nii\n", "got the path .*2.nii, where there is no file"),
         ("path\n1.nii\n1.nii\n", "1.nii in several rows, expected one"),
-        ("path\n1.mgz\n", "got 1.mgz in column path, expected a .nii or .nii.gz"),
+        ("path\n1.png\n", "got 1.png in column path, expected a .nii or .nii.gz"),
         ("path\tparticipant_id\n1.nii\tn/a\n", "got no participant_id for"),
         ("path\na/t1.nii\nb/t1.nii\n", "got 2 images named t1 .*expected a file name for each person"),
         ("path\tparticipant_id\n1.nii\ta b\na/t1.nii\ta/b\n", "got the id a-b also for"),
     ],
 )
 def test_faults_of_a_table_of_paths(tmp_path, text, message):
-    touch(tmp_path, "1.nii", "1.mgz", "a/t1.nii", "b/t1.nii")
+    touch(tmp_path, "1.nii", "1.png", "a/t1.nii", "b/t1.nii")
     (tmp_path / "list.tsv").write_text(text)
     with pytest.raises(CohortError, match=message):
         index(tmp_path / "list.tsv")
