@@ -13,7 +13,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -73,12 +73,13 @@ class UnfitImages(CohortError):
 
     Attributes:
         faults: one line each.
-        fit: the scan ids of those that can be; the cache of these is there.
+        unfit: scan_id -> the lines about an image or its mask; the cache of the others is there.
     """
 
-    def __init__(self, faults: list[str], fit: Collection[str]):
-        super().__init__(faults)
-        self.fit = frozenset(fit)
+    def __init__(self, unfit: Mapping[str, Sequence[str]], duplicates: Sequence[str]):
+        lines = [line for own in unfit.values() for line in own]
+        super().__init__(list(dict.fromkeys([*lines, *duplicates])))
+        self.unfit = dict(unfit)
 
 
 def default_cache_directory() -> Path:
@@ -119,10 +120,9 @@ def open_cache(
         builder.repair(directory / key)
     else:
         key = builder.build()
-    faults = [fault for lines in builder.unfit.values() for fault in lines]
-    faults += builder.duplicate_faults() if refuse_duplicates else []
-    if faults:
-        raise UnfitImages(list(dict.fromkeys(faults)), builder.fit["scan_id"])
+    duplicates = builder.duplicate_faults() if refuse_duplicates else []
+    if builder.unfit or duplicates:
+        raise UnfitImages(builder.unfit, duplicates)
     return _load(directory / key, cohort.table)
 
 

@@ -315,8 +315,8 @@ def test_all_unfit_files_are_named_together_and_the_others_kept(study, folder, n
     people = cohort(study)
     with pytest.raises(UnfitImages) as caught:
         open_cache(people, SETTINGS, False, folder)
-    assert caught.value.fit == {"p5"}
-    rest = dataclasses.replace(people, table=people.table[people.table["scan_id"].isin(caught.value.fit)])
+    assert set(caught.value.unfit) == {"p6", "p7", "p8", "p9"}
+    rest = dataclasses.replace(people, table=people.table[people.table["scan_id"] == "p5"])
     cache = open_cache(rest, SETTINGS, False, folder)
     assert cache.key == kept
     assert read_volumes(cache, np.arange(1)).shape == (1, 11, 10, 9)
