@@ -24,6 +24,16 @@ RUN_FORMAT = 1
 WEIGHTS = "model.weights.h5"
 
 
+def recipe_of_run(recipe: Recipe, version: int = 3) -> Recipe:
+    """Returns the recipe of a run with the version of preparing that it was fitted with, where none is named.
+
+    Runs name theirs since there are several; before, there was the third.
+    """
+    if "version" in recipe.preprocess.model_fields_set:
+        return recipe
+    return recipe.model_copy(update={"preprocess": recipe.preprocess.model_copy(update={"version": version})})
+
+
 @dataclasses.dataclass(frozen=True)
 class Run:
     """One run directory.
@@ -39,11 +49,7 @@ class Run:
     @functools.cached_property
     def recipe(self) -> Recipe:
         """The resolved recipe of the run."""
-        recipe = load_recipe(self._file("recipe.yaml"))
-        if "version" in recipe.preprocess.model_fields_set:
-            return recipe
-        # Made before images became grey levels in another way: it keeps its own.
-        return recipe.model_copy(update={"preprocess": recipe.preprocess.model_copy(update={"version": 3})})
+        return recipe_of_run(load_recipe(self._file("recipe.yaml")))
 
     @functools.cached_property
     def facts(self) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from mrigen.models.building import build_model
 from mrigen.recipe import Recipe, dump_recipe, find_differences
 from mrigen.runs import Run, open_run, write_facts
 from mrigen.runs.naming import COHORT_PREFIX
+from mrigen.runs.run import recipe_of_run
 from mrigen.system.files import remove_leftovers, write_json, write_table
 from mrigen.system.stopping import StopRequest
 from mrigen.training.callbacks import Progress, load_progress
@@ -133,7 +134,9 @@ def make_model(recipe: Recipe, dataset: Dataset, precision: str) -> LatentModel:
 
 def _refuse_changes(run: Run, facts: dict, given: Recipe | None) -> None:
     """Raises a RunError, one line a key, where a recipe is not the one that the run began with."""
-    began = Recipe.model_validate(facts["settings"]) if "settings" in facts else run.recipe
+    began = recipe_of_run(Recipe.model_validate(facts["settings"])) if "settings" in facts else run.recipe
+    # A recipe that does not name the version of preparing means that of the run.
+    given = None if given is None else recipe_of_run(given, began.preprocess.version)
     for origin, recipe in ((run.directory / "recipe.yaml", run.recipe), ("the recipe given", given)):
         differences = [] if recipe is None else find_differences(recipe, began)
         if differences:
