@@ -13,6 +13,7 @@ from mrigen.quality.rules import FEWEST, FLAGS, LIMITS, LOOK, RANGES, WRONG, Lim
 COLUMNS = ("scan_id", "flag", "level", "reason", "value")
 # What is measured on the cohort, beside the measures of single images.
 COHORT_MEASURES = {
+    "lost_fraction": "share of the brain (or upper head) outside of the grid",
     "scale": "intensity from black to white",
     "likeness": "correlation with the mean head",
     "distance": "distance from the principal components",
@@ -78,10 +79,9 @@ def flag_measured(table, volumes, zooms, copies=()) -> pd.DataFrame:
         strange |= {item[0] for item in outside}
         if is_last:
             found += outside
-    for row in np.flatnonzero(table["mirrored"] > SURELY_MIRRORED):
-        value = table["mirrored"][row]
-        found.append((row, "mirrored", LOOK, f"its left side looks like the others' right: {value:.0%} sure", value))
-    found += _unfitting_volumes(table)
+    # Of an image that is no head as the others, neither its sides nor its volume say anything.
+    strange = {item[0] for item in found if item[1] in ("unlike", "orientation", "size", "cut", "bias", "contrast")}
+    found += [item for item in _mirrored(table) + _unfitting_volumes(table) if item[0] not in strange]
     for first, second, reason in copies:
         for row, other in ((first, second), (second, first)):
             found.append((row, "duplicate", WRONG, f"the same as {table['scan_id'][other]}: {reason}", np.nan))
@@ -165,7 +165,18 @@ def _in_words(axes, signs) -> str:
     if axes != (0, 1, 2):
         return "with other axes"
     # Of each pair of a head and its mirror image one stands for both.
-    return {(1, -1): "upside down", (-1, 1): "with front and back swapped", (-1, -1): "turned by half a turn"}[signs[1:]]
+    return {(1, -1): "upside down", (-1, 1): "with front and back swapped", (-1, -1): "turned by half a turn"}[
+        signs[1:]
+    ]
+
+
+def _mirrored(table: pd.DataFrame) -> list[tuple]:
+    found = []
+    for row in np.flatnonzero(table["mirrored"] > SURELY_MIRRORED):
+        value = float(table["mirrored"][row])
+        reason = f"its left side looks like the right side of the others: {min(100 * value, 99.9):.3g} % sure"
+        found.append((row, "mirrored", LOOK, reason, value))
+    return found
 
 
 def _unfitting_volumes(table: pd.DataFrame) -> list[tuple]:

@@ -93,7 +93,9 @@ def distances(coarse: np.ndarray, like: np.ndarray, seed: int = 0) -> np.ndarray
     return found
 
 
-def find_orientation(head: np.ndarray, mean: np.ndarray) -> tuple[tuple[tuple[int, ...], tuple[int, ...]], float, float]:
+def find_orientation(
+    head: np.ndarray, mean: np.ndarray
+) -> tuple[tuple[tuple[int, ...], tuple[int, ...]], float, float]:
     """Returns the permutation and flips of axes under which a head is most like the mean, moved as fits best.
 
     Mirrored heads are not told from others: of each pair the one that is not mirrored stands for both.

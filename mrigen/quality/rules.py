@@ -9,10 +9,11 @@ import dataclasses
 # Fewer images than this have no range of their own: only the limits that hold for any head are looked at.
 FEWEST = 20
 # An image is "wrong" where it cannot be a head as a model needs it, and to be looked at where it is unlike the others.
-WRONG, LOOK = "wrong", "look"
+WRONG, LOOK, FINE = "wrong", "look", "fine"
 
 # Flag -> what is probably the matter, and what to do.
 FLAGS = {
+    "unreadable": "The file cannot be used at all.",
     "size": "The voxel size in the header is probably wrong, or it is no head.",
     "voxels": "Others were scanned with other voxels: compare what is comparable.",
     "cut": "Part of the head lies outside of the field of view.",
@@ -84,6 +85,7 @@ LIMITS = (
     Limit("bias", "bias", None, 0.4),
     Limit("contrast", "contrast", None, 0.6),
     Limit("unlike", "likeness", 0.55, None),
+    Limit("cut", "lost_fraction", None, 0.1, LOOK),
 )
 
 RANGES = (
