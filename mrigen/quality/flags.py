@@ -8,13 +8,14 @@ import pandas as pd
 from mrigen.data.quality import MEASURES
 from mrigen.quality.likeness import coarsen, distances, find_orientation, likeness, mean_head
 from mrigen.quality.mirrors import mirrored_probability
-from mrigen.quality.rules import FEWEST, FLAGS, LIMITS, LOOK, RANGES, WRONG, Limit, Range
+from mrigen.quality.rules import FEWEST, FLAGS, LIMITS, LOOK, RANGES, UNCERTAINTY, WRONG, Limit, Range
 
 COLUMNS = ("scan_id", "flag", "level", "reason", "value")
 # What is measured on the cohort, beside the measures of single images.
 COHORT_MEASURES = {
     "lost_fraction": "share of the brain (or upper head) outside of the grid",
     "scale": "intensity from black to white",
+    "offset": "intensity of the background over that scale",
     "likeness": "correlation with the mean head",
     "distance": "distance from the principal components",
     "mirrored": "probability that left and right are swapped",
@@ -22,6 +23,8 @@ COHORT_MEASURES = {
 NAMES = {**MEASURES, **COHORT_MEASURES}
 # An axis is wrong where the mean head is matched much better the other way round.
 ORIENTATION_GAIN, ORIENTATION_MATCH = 0.012, 0.85
+# Principal components and asymmetries are learnt from at least so many.
+FEWEST_FITTED = 20
 # How sure it must be that a head is mirrored.
 SURELY_MIRRORED = 0.5
 # Robust standard deviations of the logarithm of a volume, given sex and age.
@@ -51,12 +54,13 @@ def add_cohort_measures(table: pd.DataFrame, volumes: np.ndarray, zooms: Sequenc
     """Returns the table with the measures of `COHORT_MEASURES`."""
     table = table.reset_index(drop=True).copy()
     table["scale"] = table["white"] - table["black"]
+    table["offset"] = table["black"] / np.maximum(table["scale"], 1e-12)
     table["likeness"] = table["distance"] = table["mirrored"] = np.nan
     if len(table) < 3:
         return table
     coarse = coarsen(volumes, zooms)
     table["likeness"] = like = likeness(coarse, mean_head(coarse))
-    if len(table) >= FEWEST:
+    if len(table) >= FEWEST_FITTED:
         table["distance"] = distances(coarse, like)
         fitted = np.flatnonzero(like >= np.quantile(like, 0.1))
         probability = mirrored_probability(coarse, fitted)
@@ -134,9 +138,11 @@ def _outside(table: pd.DataFrame, rows: np.ndarray, span: Range, strange: set[in
     middle = np.median(compared[fine])
     spread = max(1.4826 * np.median(np.abs(compared[fine] - middle)), span.floor)
     away = np.where(known, (compared - middle) / spread, 0.0)
+    wider = 1.0 + UNCERTAINTY / fine.sum()
+    below, above = ((limit or np.inf) * wider for limit in (span.below, span.above))
     low, median, high = np.percentile(values[fine], (5, 50, 95))
     found = []
-    for index in np.flatnonzero((away < -(span.below or np.inf)) | (away > (span.above or np.inf))):
+    for index in np.flatnonzero((away < -below) | (away > above)):
         reason = (
             f"{NAMES[span.measure]}: {values[index]:.3g}, of the others {low:.3g} to {high:.3g} "
             f"(median {median:.3g}; {abs(away[index]):.1f} robust standard deviations)"

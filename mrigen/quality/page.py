@@ -28,8 +28,10 @@ h1 { font-size: 1.5em; } h2 { font-size: 1.15em; margin-top: 2em; border-bottom:
 .card.wrong { border-left-color: #c92a2a; } .card.look { border-left-color: #e69f00; }
 .card img { width: 100%; background: #000; display: block; } .card p { margin: 4px 0; font-size: 12px; }
 .card b { font-size: 13px; } .card small { color: #666; overflow-wrap: anywhere; }
-table { border-collapse: collapse; font-size: 12px; } th, td { padding: 2px 7px; text-align: right; white-space: nowrap; }
-th { cursor: pointer; border-bottom: 1px solid #999; position: sticky; top: 0; background: #fff; vertical-align: bottom; }
+table { border-collapse: collapse; font-size: 12px; }
+th, td { padding: 2px 7px; text-align: right; white-space: nowrap; }
+th { cursor: pointer; border-bottom: 1px solid #999; position: sticky; top: 0; background: #fff;
+     vertical-align: bottom; }
 td:nth-child(-n+3), th:nth-child(-n+3) { text-align: left; } tr.wrong td { background: #fdecec; }
 tr.look td { background: #fff6e0; } .wide { overflow: auto; max-height: 80vh; } img.figure { max-width: 100%; }
 """

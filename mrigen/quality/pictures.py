@@ -56,7 +56,7 @@ def plot_strips(strips: Sequence[np.ndarray], titles: Sequence[str], verdicts: S
     rows = max(1, -(-len(strips) // columns))
     figure = Figure(figsize=(3.9 * columns, 1.75 * rows), dpi=110, facecolor="black", layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots(rows, columns, squeeze=False).flat
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for axis in axes:
         axis.set_axis_off()
     for axis, strip, title, verdict in zip(axes, strips, titles, verdicts, strict=False):
@@ -75,7 +75,7 @@ def plot_measures(measures: dict[str, np.ndarray], verdicts: np.ndarray, columns
     rows = max(1, -(-len(measures) // columns))
     figure = Figure(figsize=(3.0 * columns, 1.7 * rows), dpi=90, layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots(rows, columns, squeeze=False).flat
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for axis in axes:
         axis.set_axis_off()
     for axis, (title, values) in zip(axes, measures.items(), strict=False):

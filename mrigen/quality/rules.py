@@ -7,7 +7,9 @@ The limits against the cohort were chosen on 60 people of one scanner, spoiled a
 import dataclasses
 
 # Fewer images than this have no range of their own: only the limits that hold for any head are looked at.
-FEWEST = 20
+FEWEST = 12
+# Of few images the range itself is uncertain: n images have limits that are wider by this over n.
+UNCERTAINTY = 5.0
 # An image is "wrong" where it cannot be a head as a model needs it, and to be looked at where it is unlike the others.
 WRONG, LOOK, FINE = "wrong", "look", "fine"
 
@@ -97,6 +99,7 @@ RANGES = (
     Range("cut", "cut_side_cm2", None, 6.0, is_log=False, floor=5.0),
     Range("voxels", "voxel_max", 5.0, 5.0, floor=0.05),
     Range("intensity", "scale", 6.0, 6.0, floor=0.25),
+    Range("intensity", "offset", 6.0, 6.0, is_log=False, floor=0.05),
     Range("levels", "grey_levels", 6.0, None, floor=0.1),
     Range("noise", "noise", None, 5.0, floor=0.1),
     Range("motion", "ghost", None, 4.3, floor=0.15),
