@@ -34,6 +34,7 @@ setup(
         "numpy>=1.26",
         "optuna>=4.2,<7",
         "pandas>=2.2",
+        "pillow>=10",
         "platformdirs>=4.2",
         "pydantic>=2.8",
         "rich>=13.7",

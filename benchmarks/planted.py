@@ -139,6 +139,15 @@ def _wild_voxel(array, affine, generator):
     return spoiled, affine
 
 
+def _mirrored(array, affine, generator):
+    return array[::-1].copy(), affine
+
+
+def _z_scored(array, affine, generator):
+    head = array > 0.2 * _white(array)
+    return ((array - array[head].mean()) / array[head].std()).astype(np.float32), affine
+
+
 def _other_body_part(array, affine, generator):
     """What lies below the head: the neck and shoulders as the field of view has them."""
     last = max(20, _top(array) - int(130 / zooms_of(affine)[2]))
@@ -170,5 +179,7 @@ KINDS: dict[str, Callable] = {
     "ghost": _ghost,
     "few levels": _few_levels,
     "wild voxel": _wild_voxel,
+    "mirrored": _mirrored,
+    "z-scored": _z_scored,
     "neck": _other_body_part,
 }

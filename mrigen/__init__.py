@@ -31,6 +31,7 @@ _LIGHT = {
     "load_recipe": "mrigen.recipe",
     "open_run": "mrigen.api.run",
     "plan_fit": "mrigen.api.fitting",
+    "qc": "mrigen.api.quality",
     "resume": "mrigen.api.fitting",
     "resume_sweep": "mrigen.sweeps",
     "sweep": "mrigen.sweeps",

@@ -89,6 +89,10 @@ class Run(runs.Run):
                 axis.legend(frameon=False)
         return figure
 
+    def qc(self, *, num_workers: int | None = None):
+        """Returns what is wrong or strange about the images of the run; see `mrigen.qc`."""
+        return mrigen.qc(self, num_workers=num_workers)
+
     def encode(self, images: Sequence | None = None, **options: Any) -> pd.DataFrame:
         """Returns the latents of images, one row each: participant_id, scan_id, loc_001, ...
 

@@ -25,7 +25,7 @@ MEASURES = {
     "highest": "highest intensity",
     "black": "intensity of the background",
     "white": "99.5th percentile of the head",
-    "spike": "highest intensity over that of the head's 99.5th percentile",
+    "spike": "farthest intensity from black, over that of white",
     "grey_levels": "different intensities in the head",
     "noise": "noise in the brain over white",
     "air": "spread of the air over white",
@@ -92,7 +92,7 @@ def measure_quality(volume: Volume, head: np.ndarray, mask: np.ndarray | None = 
     black = lowest if outside is None else float(np.median(outside))
     scale = max(white - black, TINY)
     measures |= {"lowest": lowest, "highest": highest, "black": black, "white": white}
-    measures |= {"spike": (highest - black) / scale, "grey_levels": len(np.unique(inside[:SAMPLED]))}
+    measures |= {"spike": max(highest - black, black - lowest) / scale, "grey_levels": len(np.unique(inside[:SAMPLED]))}
     measures["efc"] = _entropy_focus(array[sparse] - black)
     if outside is not None:
         outside = (outside - black) / scale

@@ -3,12 +3,11 @@
 from mrigen.system.exports import lazy_names
 
 _MODULES = {
-    "FLAGS": "mrigen.quality.rules",
     "Quality": "mrigen.quality.result",
+    "check_images": "mrigen.quality.checking",
     "flag_images": "mrigen.quality.flags",
-    "qc": "mrigen.quality.checking",
 }
 
-__all__ = ["FLAGS", "Quality", "flag_images", "qc"]  # noqa: F822
+__all__ = ["Quality", "check_images", "flag_images"]
 
 __getattr__, __dir__ = lazy_names(__name__, _MODULES)

@@ -8,12 +8,14 @@ import pandas as pd
 from mrigen.data.quality import MEASURES
 from mrigen.quality.likeness import coarsen, distances, find_orientation, likeness, mean_head
 from mrigen.quality.mirrors import mirrored_probability
-from mrigen.quality.rules import FEWEST, FLAGS, LIMITS, LOOK, RANGES, WRONG, Limit, Range
+from mrigen.quality.rules import FEWEST, FLAGS, LIMITS, LOOK, RANGES, UNCERTAINTY, WRONG, Limit, Range
 
 COLUMNS = ("scan_id", "flag", "level", "reason", "value")
 # What is measured on the cohort, beside the measures of single images.
 COHORT_MEASURES = {
+    "lost_fraction": "share of the brain (or upper head) outside of the grid",
     "scale": "intensity from black to white",
+    "offset": "intensity of the background over that scale",
     "likeness": "correlation with the mean head",
     "distance": "distance from the principal components",
     "mirrored": "probability that left and right are swapped",
@@ -21,6 +23,8 @@ COHORT_MEASURES = {
 NAMES = {**MEASURES, **COHORT_MEASURES}
 # An axis is wrong where the mean head is matched much better the other way round.
 ORIENTATION_GAIN, ORIENTATION_MATCH = 0.012, 0.85
+# Principal components and asymmetries are learnt from at least so many.
+FEWEST_FITTED = 20
 # How sure it must be that a head is mirrored.
 SURELY_MIRRORED = 0.5
 # Robust standard deviations of the logarithm of a volume, given sex and age.
@@ -50,12 +54,13 @@ def add_cohort_measures(table: pd.DataFrame, volumes: np.ndarray, zooms: Sequenc
     """Returns the table with the measures of `COHORT_MEASURES`."""
     table = table.reset_index(drop=True).copy()
     table["scale"] = table["white"] - table["black"]
+    table["offset"] = table["black"] / np.maximum(table["scale"], 1e-12)
     table["likeness"] = table["distance"] = table["mirrored"] = np.nan
     if len(table) < 3:
         return table
     coarse = coarsen(volumes, zooms)
     table["likeness"] = like = likeness(coarse, mean_head(coarse))
-    if len(table) >= FEWEST:
+    if len(table) >= FEWEST_FITTED:
         table["distance"] = distances(coarse, like)
         fitted = np.flatnonzero(like >= np.quantile(like, 0.1))
         probability = mirrored_probability(coarse, fitted)
@@ -78,10 +83,9 @@ def flag_measured(table, volumes, zooms, copies=()) -> pd.DataFrame:
         strange |= {item[0] for item in outside}
         if is_last:
             found += outside
-    for row in np.flatnonzero(table["mirrored"] > SURELY_MIRRORED):
-        value = table["mirrored"][row]
-        found.append((row, "mirrored", LOOK, f"its left side looks like the others' right: {value:.0%} sure", value))
-    found += _unfitting_volumes(table)
+    # Of an image that is no head as the others, neither its sides nor its volume say anything.
+    strange = {item[0] for item in found if item[1] in ("unlike", "orientation", "size", "cut", "bias", "contrast")}
+    found += [item for item in _mirrored(table) + _unfitting_volumes(table) if item[0] not in strange]
     for first, second, reason in copies:
         for row, other in ((first, second), (second, first)):
             found.append((row, "duplicate", WRONG, f"the same as {table['scan_id'][other]}: {reason}", np.nan))
@@ -134,9 +138,11 @@ def _outside(table: pd.DataFrame, rows: np.ndarray, span: Range, strange: set[in
     middle = np.median(compared[fine])
     spread = max(1.4826 * np.median(np.abs(compared[fine] - middle)), span.floor)
     away = np.where(known, (compared - middle) / spread, 0.0)
+    wider = 1.0 + UNCERTAINTY / fine.sum()
+    below, above = ((limit or np.inf) * wider for limit in (span.below, span.above))
     low, median, high = np.percentile(values[fine], (5, 50, 95))
     found = []
-    for index in np.flatnonzero((away < -(span.below or np.inf)) | (away > (span.above or np.inf))):
+    for index in np.flatnonzero((away < -below) | (away > above)):
         reason = (
             f"{NAMES[span.measure]}: {values[index]:.3g}, of the others {low:.3g} to {high:.3g} "
             f"(median {median:.3g}; {abs(away[index]):.1f} robust standard deviations)"
@@ -168,6 +174,15 @@ def _in_words(axes, signs) -> str:
     return {(1, -1): "upside down", (-1, 1): "with front and back swapped", (-1, -1): "turned by half a turn"}[
         signs[1:]
     ]
+
+
+def _mirrored(table: pd.DataFrame) -> list[tuple]:
+    found = []
+    for row in np.flatnonzero(table["mirrored"] > SURELY_MIRRORED):
+        value = float(table["mirrored"][row])
+        reason = f"its left side looks like the right side of the others: {min(100 * value, 99.9):.3g} % sure"
+        found.append((row, "mirrored", LOOK, reason, value))
+    return found
 
 
 def _unfitting_volumes(table: pd.DataFrame) -> list[tuple]:

@@ -7,12 +7,15 @@ The limits against the cohort were chosen on 60 people of one scanner, spoiled a
 import dataclasses
 
 # Fewer images than this have no range of their own: only the limits that hold for any head are looked at.
-FEWEST = 20
+FEWEST = 12
+# Of few images the range itself is uncertain: n images have limits that are wider by this over n.
+UNCERTAINTY = 5.0
 # An image is "wrong" where it cannot be a head as a model needs it, and to be looked at where it is unlike the others.
-WRONG, LOOK = "wrong", "look"
+WRONG, LOOK, FINE = "wrong", "look", "fine"
 
 # Flag -> what is probably the matter, and what to do.
 FLAGS = {
+    "unreadable": "The file cannot be used at all.",
     "size": "The voxel size in the header is probably wrong, or it is no head.",
     "voxels": "Others were scanned with other voxels: compare what is comparable.",
     "cut": "Part of the head lies outside of the field of view.",
@@ -84,6 +87,7 @@ LIMITS = (
     Limit("bias", "bias", None, 0.4),
     Limit("contrast", "contrast", None, 0.6),
     Limit("unlike", "likeness", 0.55, None),
+    Limit("cut", "lost_fraction", None, 0.1, LOOK),
 )
 
 RANGES = (
@@ -95,6 +99,7 @@ RANGES = (
     Range("cut", "cut_side_cm2", None, 6.0, is_log=False, floor=5.0),
     Range("voxels", "voxel_max", 5.0, 5.0, floor=0.05),
     Range("intensity", "scale", 6.0, 6.0, floor=0.25),
+    Range("intensity", "offset", 6.0, 6.0, is_log=False, floor=0.05),
     Range("levels", "grey_levels", 6.0, None, floor=0.1),
     Range("noise", "noise", None, 5.0, floor=0.1),
     Range("motion", "ghost", None, 4.3, floor=0.15),
