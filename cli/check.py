@@ -12,7 +12,9 @@ from mrigen_cli.common import announce, common_options, load_tensorflow, set_opt
 def check(recipe, overrides, as_json):
     """Say what a fit of RECIPE will take, before it starts: a few steps on random volumes are measured.
 
-    For a VAE the images of up to 200 training people are read, to forecast how many latent variables can stay active.
+    Everyone's images are read, checked and kept for the fit: what is wrong or strange about them is said, and who has
+    sex, age, site, masks and sessions. For a VAE, those of up to 200 training people forecast how many latent variables
+    can stay active. More about the images: mrigen qc.
     """
     from mrigen.data.cohort import check_cohort
     from mrigen.recipe import load_recipe
@@ -74,7 +76,9 @@ def describe_plan(plan, recipe) -> str:
         rows["Encoding"] = f"{plan.encode_seconds:.2f} s for the latents of an image{refined} (measured){everyone}"
     if plan.forecast is not None:
         rows["Latents"] = plan.forecast.in_words()
-    return "\n".join(f"{name:10} {text}" for name, text in rows.items())
+    people = {name.capitalize(): text for name, _, text in (line.partition(": ") for line in plan.cohort)}
+    lines = [f"{name:10} {text}" for name, text in {**people, **rows}.items()]
+    return "\n".join([*lines, *(f"{'Note':10} {note}" for note in plan.notes)])
 
 
 def _size(number: int) -> str:

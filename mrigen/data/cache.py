@@ -22,7 +22,7 @@ import platformdirs
 import tensorflow as tf
 import threadpoolctl
 
-from mrigen.data.checking import Checked, FileMemo, FileStamp, duplicate_faults, file_digest
+from mrigen.data.checking import Checked, Duplicates, FileMemo, FileStamp, file_digest, find_duplicates
 from mrigen.data.cohort import Cohort
 from mrigen.data.preparing import Preparation, prepare_image
 from mrigen.errors import CohortError, MrigenError
@@ -74,12 +74,14 @@ class UnfitImages(CohortError):
     Attributes:
         faults: one line each.
         unfit: scan_id -> the lines about an image or its mask; the cache of the others is there.
+        duplicates: images of several ids.
     """
 
-    def __init__(self, unfit: Mapping[str, Sequence[str]], duplicates: Sequence[str]):
+    def __init__(self, unfit: Mapping[str, Sequence[str]], duplicates: Sequence[Duplicates]):
         lines = [line for own in unfit.values() for line in own]
-        super().__init__(list(dict.fromkeys([*lines, *duplicates])))
+        super().__init__(list(dict.fromkeys([*lines, *(found.fault for found in duplicates)])))
         self.unfit = dict(unfit)
+        self.duplicates = tuple(duplicates)
 
 
 def default_cache_directory() -> Path:
@@ -120,7 +122,7 @@ def open_cache(
         builder.repair(directory / key)
     else:
         key = builder.build()
-    duplicates = builder.duplicate_faults() if refuse_duplicates else []
+    duplicates = builder.duplicates() if refuse_duplicates else []
     if builder.unfit or duplicates:
         raise UnfitImages(builder.unfit, duplicates)
     return _load(directory / key, cohort.table)
@@ -295,9 +297,8 @@ class _Builder:
                 )
         return result, found
 
-    def duplicate_faults(self) -> list[str]:
-        """Returns a line for each content that stands under several ids."""
-        return duplicate_faults(
+    def duplicates(self) -> list[Duplicates]:
+        return find_duplicates(
             self.fit,
             {path: known.digest for path, known in self.known.items()},
             {path: known.facts.get("voxels") for path, known in self.known.items()},

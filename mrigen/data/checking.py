@@ -197,10 +197,34 @@ def doubt_notes(table: pd.DataFrame, doubts: Mapping[str, Sequence[str]]) -> lis
     ]
 
 
-def duplicate_faults(
+@dataclasses.dataclass(frozen=True)
+class Duplicates:
+    """One content under several ids.
+
+    Attributes:
+        what: "voxels", or "content" where the files are the same byte for byte.
+        scan_ids, paths: in the order of the ids.
+    """
+
+    what: str
+    scan_ids: tuple[str, ...]
+    paths: tuple[str, ...]
+
+    @property
+    def fault(self) -> str:
+        """What is wrong, in a line."""
+        first, *others = self.paths
+        return (
+            f"{first}: got the same {self.what} under {len(self.paths)} ids ({', '.join(self.scan_ids)}; also "
+            f"{', '.join(others)}), expected a different image for each. "
+            "Find out whose image it is, and exclude the others with data.exclude."
+        )
+
+
+def find_duplicates(
     table: pd.DataFrame, digests: Mapping[str, str], voxel_digests: Mapping[str, str] | None = None
-) -> list[str]:
-    """Returns one line for each content that stands under several scan ids: the same file, or the same voxels.
+) -> list[Duplicates]:
+    """Returns each content that stands under several scan ids: the same file, or the same voxels.
 
     The same image under two ids would be in the training and the held-out set at once.
 
@@ -210,23 +234,14 @@ def duplicate_faults(
         voxel_digests: path -> digest of the voxels (`voxel_digest`), likewise.
     """
     rows = table[["scan_id", "path"]].drop_duplicates("scan_id").sort_values("scan_id")
-    alike: dict[frozenset, tuple[str, pd.DataFrame]] = {}
+    alike: dict[frozenset, Duplicates] = {}
     # Files last: where they are the same, so are the voxels.
     for what, known in (("voxels", voxel_digests or {}), ("content", digests)):
         digest = rows["path"].map(known)
         for _, group in rows[digest.notna() & digest.duplicated(keep=False)].groupby(digest, sort=False):
-            alike[frozenset(group["scan_id"])] = what, group
-    faults = []
-    for ids, (what, group) in sorted(alike.items(), key=lambda item: item[1][1]["scan_id"].iloc[0]):
-        if any(ids < others for others in alike):
-            continue
-        first, *others = group["path"]
-        faults.append(
-            f"{first}: got the same {what} under {len(group)} ids ({', '.join(group['scan_id'])}; also "
-            f"{', '.join(others)}), expected a different image for each. "
-            "Find out whose image it is, and exclude the others with data.exclude."
-        )
-    return faults
+            alike[frozenset(group["scan_id"])] = Duplicates(what, tuple(group["scan_id"]), tuple(group["path"]))
+    largest = [found for ids, found in alike.items() if not any(ids < others for others in alike)]
+    return sorted(largest, key=lambda found: found.scan_ids[0])
 
 
 def voxel_digest(volume: Volume) -> str:

@@ -150,6 +150,15 @@ def read_volumes(cache: VolumeCache, rows: np.ndarray) -> np.ndarray:
     return volumes
 
 
+def read_levels(cache: VolumeCache) -> np.ndarray:
+    """Returns the volumes of all rows of the table, in their order, as they are stored: (rows, x, y, z) uint8."""
+    volumes = np.empty((len(cache.table), *cache.volume_shape), dtype=np.uint8)
+    shards = tf.data.Dataset.from_tensor_slices([str(path) for path in cache.shards])
+    for number, volume in _records(shards, cache, np.arange(len(volumes))).as_numpy_iterator():
+        volumes[number] = volume
+    return volumes
+
+
 def _records(shards: tf.data.Dataset, cache: VolumeCache, rows: np.ndarray, cycle: int = 8) -> tf.data.Dataset:
     """Returns (row, volume uint8 (x, y, z)) for the records of `rows`, shard by shard, or from several at once."""
     wanted = np.zeros(len(cache.table), dtype=bool)

@@ -165,8 +165,8 @@ def _background(sample: np.ndarray, filled: float | None) -> tuple[float, float]
     """
     left = sample if filled is None else sample[sample != filled]
     dark, threshold = _dark(left)
-    # Beside what was put around a field of view lies air, which varies little. Where the dark part of the rest is tissue,
-    # or hardly brighter, that value is the air.
+    # Beside what was put around a field of view lies air, which varies little. Where the dark part of the rest is
+    # tissue, or hardly brighter, that value is the air.
     if filled is not None and not _is_air(dark, threshold, filled):
         dark, threshold = _dark(sample)
     # The lower quartile: tissue without signal is dark, too, and may fill as much of the image as the air.

@@ -1,51 +1,69 @@
-"""A cohort's images, measured, prepared and judged; nothing is written."""
+"""A cohort's images, measured, prepared and judged; and what becomes of a fit where some are wrong."""
 
-import concurrent.futures
-import hashlib
-import os
+import dataclasses
+import logging
+from collections import Counter
 from collections.abc import Iterable
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from mrigen.data.checking import find_faults, mask_faults
+from mrigen.data.cache import UnfitImages, VolumeCache, open_cache
+from mrigen.data.checking import DOUBTS, Duplicates, doubt_notes
 from mrigen.data.cohort import Cohort
-from mrigen.data.preprocess import head_mask, prepare_volume
-from mrigen.data.quality import MEASURES, measure_quality
+from mrigen.data.pipeline import read_levels
+from mrigen.data.quality import MEASURES
 from mrigen.errors import CohortError
-from mrigen.imaging.volumes import read_volume
+from mrigen.imaging.headers import FORMS, IDENTITY, ORIENTATION, ORIGIN, ZOOMS
 from mrigen.quality.flags import COLUMNS, add_cohort_measures, flag_measured
 from mrigen.quality.pictures import picture_strip
 from mrigen.quality.result import Quality
 from mrigen.quality.rules import FINE, LOOK, WRONG
 from mrigen.recipe import PreprocessRecipe
 from mrigen.system.progress import progress_bar
+from mrigen.system.wording import limited
+
+logger = logging.getLogger(__name__)
 
 # What is kept of the cohort's table, beside what is measured.
 PEOPLE = ("scan_id", "participant_id", "session_id", "cohort", "path", "sex", "age", "site")
 # Images that a page shows beside those with a flag.
 MOST_PICTURED = 200
+# What a header may leave open that may make an image another one.
+FLAGGED = frozenset({ORIENTATION, IDENTITY, ORIGIN, ZOOMS, FORMS})
 
 
 def check_images(
-    cohort: Cohort, settings: PreprocessRecipe, apply_mask: bool = False, num_workers: int | None = None
+    cohort: Cohort,
+    settings: PreprocessRecipe,
+    apply_mask: bool = False,
+    directory: Path | None = None,
+    num_workers: int | None = None,
 ) -> Quality:
     """Returns the measures of a cohort's images and what is wrong or strange about them.
 
-    An image that cannot be used at all is a flag, too, not an error: everything is told in one go.
+    An image that cannot be used at all is a flag, too, not an error: everything is told in one go. The images are
+    prepared, and kept for a fit of them.
 
     Args:
         cohort: whose images.
         settings: how they are prepared for the comparison with each other.
         apply_mask: whether voxels outside of the masks become 0.
+        directory: folder of caches.
         num_workers: threads; all cores by default.
     """
-    table, volumes, faults = measure_images(cohort.table, settings, apply_mask, num_workers)
-    readable = np.flatnonzero(~table["scan_id"].isin(faults))
+    unfit, duplicates, cache = open_fit(cohort, settings, apply_mask, directory, num_workers)
+    table = cohort.table[[name for name in PEOPLE if name in cohort.table]].reset_index(drop=True)
+    volumes = np.zeros((0, *settings.volume_shape), np.uint8) if cache is None else read_levels(cache)
+    measures = _measures(table, cache)
+    table = pd.concat([table, measures], axis=1)
+    readable = np.flatnonzero(~table["scan_id"].isin(unfit))
     measured = add_cohort_measures(table.iloc[readable], volumes, settings.zooms)
-    flags = flag_measured(measured, volumes, settings.zooms, same_volumes(volumes))
-    unreadable = [(scan_id, "unreadable", WRONG, line, np.nan) for scan_id, lines in faults.items() for line in lines]
-    flags = pd.concat([pd.DataFrame(unreadable, columns=list(COLUMNS)), flags], ignore_index=True)
+    flags = flag_measured(measured, volumes, settings.zooms, _pairs(duplicates, measured["scan_id"]))
+    doubted = _doubted(cache)
+    unreadable = [(scan_id, "unreadable", WRONG, line, np.nan) for scan_id, lines in unfit.items() for line in lines]
+    flags = pd.concat([pd.DataFrame([*unreadable, *doubted], columns=list(COLUMNS)), flags], ignore_index=True)
     table = pd.concat([table, measured[[name for name in measured if name not in table]].set_axis(readable)], axis=1)
     table.insert(1, "verdict", _verdicts(table["scan_id"], flags))
     flagged = table["verdict"].to_numpy() != FINE
@@ -56,68 +74,91 @@ def check_images(
         for index, row in enumerate(readable)
         if row in shown
     }
-    return Quality(table, flags, strips, cohort.notes)
+    faults = dict.fromkeys(line for lines in unfit.values() for line in lines)
+    faults |= dict.fromkeys(found.fault for found in duplicates)
+    return Quality(table, flags, strips, cohort.notes, tuple(doubt_notes_of(cache)), tuple(faults))
 
 
-def measure_images(
-    table: pd.DataFrame, settings: PreprocessRecipe, apply_mask: bool = False, num_workers: int | None = None
-) -> tuple[pd.DataFrame, np.ndarray, dict[str, list[str]]]:
-    """Returns the people and measures of images, one row each; the prepared volumes of those that can be used, (n, x,
-    y, z) uint8; and of the others scan_id -> faults."""
-
-    def measure(person):
-        measures, prepared, unfit = _measure(person, settings, apply_mask)
-        return {name: getattr(person, name) for name in PEOPLE if hasattr(person, name)} | measures, prepared, unfit
-
-    volumes = np.zeros((len(table), *settings.volume_shape), np.uint8)
-    rows, faults, count = [], {}, 0
-    with (
-        concurrent.futures.ThreadPoolExecutor(num_workers or os.cpu_count()) as pool,
-        progress_bar("Measuring images", len(table), "images") as advance,
-    ):
-        for row, prepared, unfit in pool.map(measure, table.itertuples()):
-            rows.append(row)
-            if prepared is None:
-                faults[row["scan_id"]] = unfit
-            else:
-                volumes[count] = prepared.array
-                count += 1
-            advance(1)
-    found = pd.DataFrame(rows)
-    for name in MEASURES:
-        if name not in found:
-            found[name] = np.nan
-    return found, volumes[:count], faults
+def doubt_notes_of(cache: VolumeCache | None) -> list[str]:
+    """Returns a line for each kind of thing that the headers of a cache's images left open."""
+    return [] if cache is None else doubt_notes(cache.table, _doubts(cache))
 
 
-def _measure(person, settings: PreprocessRecipe, apply_mask: bool):
-    """Returns the measures of an image, the prepared one (None if it is unfit), and its faults."""
+def _doubts(cache: VolumeCache) -> dict[str, list[str]]:
+    """Returns path -> what its header left open, of the images of which something is."""
+    if "doubts" not in cache.table:
+        return {}
+    known = cache.table.dropna(subset=["doubts"])
+    return {row.path: row.doubts.split(",") for row in known.itertuples()}
+
+
+def _doubted(cache: VolumeCache | None) -> list[tuple]:
+    """Returns flags of images whose header leaves open what those of most others say."""
+    doubts = {} if cache is None else _doubts(cache)
+    kinds = Counter(kind for own in doubts.values() for kind in own)
+    rare = {kind for kind, count in kinds.items() if kind in FLAGGED and count <= len(cache.table) / 2}
+    return [
+        (row.scan_id, "header", LOOK, f"In the header {DOUBTS[kind]}", np.nan)
+        for row in ([] if cache is None else cache.table.itertuples())
+        for kind in doubts.get(row.path, ())
+        if kind in rare
+    ]
+
+
+def open_fit(
+    cohort: Cohort,
+    settings: PreprocessRecipe,
+    apply_mask: bool = False,
+    directory: Path | None = None,
+    num_workers: int | None = None,
+) -> tuple[dict[str, list[str]], tuple[Duplicates, ...], VolumeCache | None]:
+    """Returns the faults of the images that cannot be used (scan_id -> lines), which stand under several ids, and the
+    cache of all that can be used; None if there is none. Arguments as of `check_images`."""
+
+    def opened(people: Cohort, refuse_duplicates: bool) -> VolumeCache:
+        with progress_bar("Checking and preparing images", len(people.table)) as advance:
+            return open_cache(people, settings, apply_mask, directory, advance, num_workers, refuse_duplicates)
+
     try:
-        volume, mask = read_volume(person.path), None
-        unfit = find_faults(person.path, volume)
-        if isinstance(person.mask_path, str) and not unfit:
-            mask = read_volume(person.mask_path)
-            unfit = mask_faults(person.mask_path, mask, volume)
-    except CohortError as error:
-        unfit = list(error.faults)
-    if unfit:
-        return {}, None, unfit
-    measures = measure_quality(volume, head_mask(volume.array), None if mask is None else mask.array > 0)
-    prepared = prepare_volume(volume, mask, settings, apply_mask)
-    return measures | {"lost_fraction": prepared.lost}, prepared, []
+        return {}, (), opened(cohort, True)
+    except UnfitImages as error:
+        fit = cohort.table[~cohort.table["scan_id"].isin(error.unfit)].reset_index(drop=True)
+        cache = None if fit.empty else opened(dataclasses.replace(cohort, table=fit), False)
+        return error.unfit, error.duplicates, cache
 
 
-def same_volumes(volumes: np.ndarray) -> list[tuple[int, int, str]]:
-    """Returns the rows of volumes that are the same to the last bit, each with the first that it equals."""
-    first: dict[bytes, int] = {}
-    found = []
-    for row, volume in enumerate(volumes):
-        digest = hashlib.blake2b(np.ascontiguousarray(volume).data, digest_size=16).digest()
-        if digest in first:
-            found.append((first[digest], row, "the same voxels"))
-        else:
-            first[digest] = row
-    return found
+def admit(quality: Quality) -> None:
+    """Says in the log what is strange about images that are about to be used.
+
+    Raises:
+        CohortError: some cannot be used, one line each.
+    """
+    for line in limited(quality.warnings):
+        logger.warning("%s", line)
+    if quality.faults:
+        for note in (*quality.notes, *quality.header_notes):
+            logger.info("%s", note)
+        raise CohortError(list(quality.faults))
+
+
+def _measures(table: pd.DataFrame, cache: VolumeCache | None) -> pd.DataFrame:
+    """Returns the measures of the images of a table, in its order; NaN of those that are not in the cache."""
+    names = [*MEASURES, "lost_fraction", "doubts"]
+    if cache is None or cache.quality is None:
+        return pd.DataFrame(np.nan, index=table.index, columns=names).astype({"doubts": object})
+    own = cache.table[["scan_id", *(name for name in ("lost_fraction", "doubts") if name in cache.table)]]
+    measured = cache.quality.merge(own, on="scan_id").set_index("scan_id")
+    return measured.reindex(table["scan_id"]).reindex(columns=names).reset_index(drop=True)
+
+
+def _pairs(duplicates: Iterable[Duplicates], scan_ids: pd.Series) -> list[tuple[int, int, str]]:
+    """Returns the rows of images under several ids, each with the first, and what they have in common."""
+    rows = {scan_id: row for row, scan_id in enumerate(scan_ids)}
+    return [
+        (rows[found.scan_ids[0]], rows[other], f"the same {found.what}")
+        for found in duplicates
+        for other in found.scan_ids[1:]
+    ]
 
 
 def _verdicts(scan_ids: Iterable[str], flags: pd.DataFrame) -> list[str]:

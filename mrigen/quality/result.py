@@ -33,7 +33,8 @@ class Quality:
         flags: one row an image and flag: scan_id, flag, level ("wrong" or "look"), reason and value.
         strips: scan_id -> (h, w) uint8, the three middle slices: of every image with a flag that can be shown, and of
             some of the others.
-        notes: lines about the cohort.
+        notes: lines about the cohort. header_notes: about what headers leave open.
+        faults: what keeps images from being used, one line each, as a fit raises them.
         directory: where `write` puts the files unless told otherwise.
     """
 
@@ -41,6 +42,8 @@ class Quality:
     flags: pd.DataFrame
     strips: Mapping[str, np.ndarray]
     notes: tuple[str, ...] = ()
+    header_notes: tuple[str, ...] = ()
+    faults: tuple[str, ...] = ()
     directory: Path = Path("qc")
 
     def to_frame(self) -> pd.DataFrame:
@@ -66,6 +69,18 @@ class Quality:
                 lines.append(f"{level}: {scan_id}: {' '.join(self.reasons(scan_id))}")
             if len(own) > MOST_NAMED:
                 lines.append(f"{level}: ... and {len(own) - MOST_NAMED} more")
+        return lines
+
+    @property
+    def warnings(self) -> list[str]:
+        """Lines about images that can be used, but are wrong or strange, the wrong ones first."""
+        known = ("unreadable", "duplicate")
+        lines = []
+        for level in (WRONG, LOOK):
+            for scan_id in self.table["scan_id"][self.table["verdict"] == level]:
+                own = self.flags[(self.flags["scan_id"] == scan_id) & ~self.flags["flag"].isin(known)]
+                if len(own):
+                    lines.append(f"{scan_id}: {' '.join(own.sort_values('level', ascending=False)['reason'])}")
         return lines
 
     def reasons(self, scan_id: str) -> list[str]:

@@ -1,5 +1,6 @@
 """Opening a fit: the folder of a new run, or the state of an unfinished one; all that may be refused."""
 
+import dataclasses
 import logging
 import shutil
 from collections.abc import Iterator
@@ -10,10 +11,12 @@ import keras
 import tensorflow as tf
 
 from mrigen.analysis.evaluation import choose_counted
+from mrigen.data.cohort import index_cohort
 from mrigen.data.dataset import Dataset, open_dataset
 from mrigen.errors import RunError, UsageError
 from mrigen.models.base import LatentModel
 from mrigen.models.building import build_model
+from mrigen.quality import Quality, admit, check_images
 from mrigen.recipe import Recipe, dump_recipe, find_differences
 from mrigen.runs import Run, open_run, write_facts
 from mrigen.runs.naming import COHORT_PREFIX
@@ -32,6 +35,8 @@ logger = logging.getLogger(__name__)
 
 # The file that a new run is given last, before training.
 LAST_FILE = "grid.json"
+# What was found about the images of a run before it was fitted, as mrigen qc writes it.
+QUALITY_TABLE = "qc.tsv"
 
 
 def open_new(
@@ -53,7 +58,10 @@ def open_new(
         )
     check_trackers(recipe.training.trackers)
     make_deterministic(recipe.training.seed)
+    quality = _look_first(recipe)
     dataset = open_dataset(recipe)
+    if quality is not None:
+        dataset = dataclasses.replace(dataset, notes=(*dataset.notes, *quality.header_notes, quality.findings[0]))
     if len(dataset.rows("train")) < 2:
         raise UsageError(
             f"data: got {len(dataset.rows('train'))} training images, expected at least 2. "
@@ -84,12 +92,24 @@ def open_new(
     )
     write_table(directory / "split.tsv", dataset.split)
     write_table(directory / "subjects.tsv", dataset.cache.table)
+    if quality is not None:
+        write_table(directory / QUALITY_TABLE, quality.to_frame())
     if seen is not None:
         write_table(directory / SEEN_BEFORE, seen)
     write_json(directory / LAST_FILE, _describe_grid(recipe, dataset))
     # The variables of several devices are made in their strategy.
     model = model if placement.strategy is None else None
     return FitState(run, recipe, dataset, Progress(), placement, stop, model, started=started)
+
+
+def _look_first(recipe: Recipe) -> Quality | None:
+    """Looks at everyone's images before they are used: says what is strange, and refuses what cannot be used. Nothing
+    is strange about the synthetic cohort."""
+    if recipe.data.source != "files":
+        return None
+    quality = check_images(index_cohort(recipe.data), recipe.preprocess, recipe.data.apply_mask)
+    admit(quality)
+    return quality
 
 
 def open_unfinished(

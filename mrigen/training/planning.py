@@ -16,20 +16,18 @@ import tensorflow as tf
 
 from mrigen.analysis.diagnosis import SPECTRUM_BYTES, forecast_of
 from mrigen.analysis.evaluation import choose_counted
-from mrigen.data.cache import default_cache_directory, open_cache
+from mrigen.data.cache import default_cache_directory
 from mrigen.data.cohort import index_cohort
-from mrigen.data.covariates import Covariates
-from mrigen.data.dataset import Dataset, open_cohort
+from mrigen.data.dataset import Dataset, open_dataset
 from mrigen.data.pipeline import choose_rows, read_volumes, shuffle_buffer, steps_per_epoch
-from mrigen.data.splits import split_subjects
 from mrigen.models import build_model
 from mrigen.models.base import LatentModel
 from mrigen.models.batches import BATCH_SIZE
+from mrigen.quality import admit, check_images
 from mrigen.recipe import Recipe
 from mrigen.runs.encoding import encode_volumes
 from mrigen.statistics.collapse import REMEDY, Forecast, has_collapsed
 from mrigen.system.machine import available_memory, peak_rss_mb
-from mrigen.system.progress import progress_bar
 from mrigen.training.epochs import make_optimizer
 from mrigen.training.precision import choose_precision
 
@@ -46,6 +44,8 @@ class Plan:
     """What a fit of a recipe takes on this machine; None where it could not be known.
 
     Attributes:
+        cohort: lines `name: what is there` about who is in the cohort.
+        notes: what else is to be known of its tables and images.
         num_images: images of train, validation and heldout together; num_train: of those, for training.
         volume_shape: the model's grid, voxels. patch: voxels along each side of the patches of the first block.
         num_parameters: weights of the model, moving statistics included.
@@ -65,6 +65,8 @@ class Plan:
         warnings: what will not work, in words.
     """
 
+    cohort: tuple[str, ...]
+    notes: tuple[str, ...]
     num_images: int | None
     num_train: int | None
     volume_shape: tuple[int, int, int]
@@ -91,13 +93,14 @@ class Plan:
 def plan_fit(recipe: Recipe) -> Plan:
     """Returns what a fit of `recipe` will take, by the cohort's tables, some of its images and a few steps.
 
-    The steps are on random volumes; where the estimate says that the memory does not suffice, none is tried. For a VAE
-    the images of some training people are read, to forecast a collapse. Nothing is kept.
+    The steps are on random volumes; where the estimate says that the memory does not suffice, none is tried. Everyone's
+    images are read, checked and kept for the fit. For a VAE, a collapse is forecast from those of some training people.
 
     Raises:
         CohortError: the cohort's tables or names, or one of the images that are read, have faults.
     """
-    num_images, num_train = _count_images(recipe)
+    cohort, notes, dataset = _open(recipe)
+    num_images, num_train = _count_images(recipe, dataset)
     training = recipe.training
     shape = recipe.preprocess.volume_shape
     precision, reason = choose_precision(training.precision)
@@ -125,11 +128,13 @@ def plan_fit(recipe: Recipe) -> Plan:
             )
     forecast = None
     if recipe.model.forecast_settings is not None and num_train is not None and num_train > 2:
-        forecast = forecast_collapse(recipe, model.latent_size)
+        forecast = forecast_collapse(recipe, model.latent_size, dataset)
         if has_collapsed(forecast.num_directions, forecast.latent_size):
             warnings.append(f"collapse: {forecast.in_words()}. {REMEDY}")
     epoch_seconds = None if steps is None or seconds is None else steps * seconds
     return Plan(
+        cohort=cohort,
+        notes=notes,
         num_images=num_images,
         num_train=num_train,
         volume_shape=tuple(shape),
@@ -154,34 +159,32 @@ def plan_fit(recipe: Recipe) -> Plan:
     )
 
 
-def forecast_collapse(recipe: Recipe, latent_size: int) -> Forecast:
+def forecast_collapse(recipe: Recipe, latent_size: int, dataset: Dataset | None = None) -> Forecast:
     """Returns how many latent variables of a recipe's VAE can stay active, from the spectrum of some training people.
+
+    Args:
+        recipe: of the VAE.
+        latent_size: length of the latent vector.
+        dataset: of the recipe; without it that of the synthetic cohort, made for this alone and no larger than need be.
 
     Raises:
         CohortError: the cohort or an image that is read has faults.
     """
+    if dataset is not None:
+        return _forecast(recipe, latent_size, dataset)
+    data = recipe.data.model_copy(update={"num_subjects": min(recipe.data.num_subjects, SPECTRUM_PEOPLE)})
     with tempfile.TemporaryDirectory() as folder, _without_log("mrigen.data"):
-        # A synthetic cohort is made for this alone, so not larger than need be.
-        data = recipe.data.model_copy(update={"num_subjects": min(recipe.data.num_subjects, SPECTRUM_PEOPLE)})
-        cohort = open_cohort(data, Path(folder))
-        split = split_subjects(cohort.table, recipe.data.split)
-        people = split.loc[split["split"] == "train", "participant_id"]
-        rows = np.flatnonzero(cohort.table["participant_id"].isin(people))
-        shape = recipe.preprocess.volume_shape
-        rows = choose_rows(rows, shape, min(SPECTRUM_BYTES, 4 * math.prod(shape) * SPECTRUM_PEOPLE))
-        some = dataclasses.replace(cohort, table=cohort.table.iloc[rows].reset_index(drop=True))
-        with progress_bar("Reading images", len(rows)) as advance:
-            cache = open_cache(some, recipe.preprocess, recipe.data.apply_mask, Path(folder), advance)
-        volumes = read_volumes(cache, np.arange(len(rows)))
-        dataset, counted = Dataset(cache, split), None
-        if recipe.model.covariates:
-            covariates = Covariates.of(cache.table, split, recipe.model.covariates)
-            dataset = dataclasses.replace(dataset, covariates=covariates)
-        if recipe.model.counted_voxels is not None:
-            mask = recipe.model.counted_voxels
-            counted = choose_counted(dataset, volumes.mean(axis=0), mask, recipe.preprocess.zooms)
-        conditions = dataset.conditions(np.arange(len(rows)))
-    return forecast_of(recipe.model, volumes, latent_size, counted, conditions)[0]
+        smaller = recipe.model_copy(update={"data": data})
+        return _forecast(recipe, latent_size, open_dataset(smaller, directory=Path(folder)))
+
+
+def _forecast(recipe: Recipe, latent_size: int, dataset: Dataset) -> Forecast:
+    shape, counted = recipe.preprocess.volume_shape, None
+    rows = choose_rows(dataset.rows("train"), shape, min(SPECTRUM_BYTES, 4 * math.prod(shape) * SPECTRUM_PEOPLE))
+    volumes = read_volumes(dataset.cache, rows)
+    if recipe.model.counted_voxels is not None:
+        counted = choose_counted(dataset, volumes.mean(axis=0), recipe.model.counted_voxels, recipe.preprocess.zooms)
+    return forecast_of(recipe.model, volumes, latent_size, counted, dataset.conditions(rows))[0]
 
 
 @contextlib.contextmanager
@@ -210,17 +213,31 @@ def activation_bytes(model: LatentModel, batch_size: int) -> int:
     return total
 
 
-def _count_images(recipe: Recipe) -> tuple[int | None, int | None]:
+def _open(recipe: Recipe) -> tuple[tuple[str, ...], tuple[str, ...], Dataset | None]:
+    """Returns who is in the cohort, what else is to be known of it, and the dataset; None of the synthetic cohort, and
+    where no cohort is named. Everyone's images are read, checked and kept for the fit; what is strange about them is
+    logged.
+
+    Raises:
+        CohortError: tables, names or images have faults.
+    """
+    data = recipe.data
+    if data.source == "phantom" or (data.root is None and not data.cohorts):
+        return (), (), None
+    cohort = index_cohort(data)
+    quality = check_images(cohort, recipe.preprocess, data.apply_mask)
+    admit(quality)
+    return tuple(cohort.summary()), (*cohort.notes, *quality.header_notes, quality.findings[0]), open_dataset(recipe)
+
+
+def _count_images(recipe: Recipe, dataset: Dataset | None) -> tuple[int | None, int | None]:
     """Returns the images of the cohort and of its training people; None where no cohort is named."""
     data = recipe.data
+    if dataset is not None:
+        return len(dataset.cache.table), len(dataset.rows("train"))
     if data.source == "phantom":
         return data.num_subjects, round(data.num_subjects * data.split.train)
-    if data.root is None and not data.cohorts:
-        return None, None
-    table = index_cohort(data).table
-    split = split_subjects(table, data.split)
-    people = split.loc[split["split"] == "train", "participant_id"]
-    return len(table), int(table["participant_id"].isin(people).sum())
+    return None, None
 
 
 def _measure(model: LatentModel, recipe: Recipe, batch_size: int, steps: int) -> tuple[float, float, int]:

@@ -17,8 +17,8 @@ from mrigen.data.checking import (
     FileMemo,
     FileStamp,
     doubt_notes,
-    duplicate_faults,
     file_digest,
+    find_duplicates,
     find_faults,
     mask_faults,
     voxel_digest,
@@ -29,6 +29,10 @@ from mrigen.imaging.volumes import Volume, read_volume, write_volume
 SHAPE = (11, 12, 13)
 # Oblique and anisotropic: 9, 10 and 11 mm along the array axes.
 ROTATION = np.array([[0.96, -0.28, 0.0], [0.28, 0.96, 0.0], [0.0, 0.0, 1.0]])
+
+
+def duplicate_faults(*args):
+    return [found.fault for found in find_duplicates(*args)]
 
 
 def affine(*zooms):
