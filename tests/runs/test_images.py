@@ -7,6 +7,7 @@ import pytest
 
 from mrigen.data.pipeline import read_volumes
 from mrigen.errors import CohortError, UsageError
+from mrigen.imaging.volumes import read_volume, write_volume
 from mrigen.runs import Run
 from mrigen.runs.images import check_different, check_given, conditions_of, name_images, prepare_images
 
@@ -26,6 +27,12 @@ def test_own_images_are_stripped_where_the_run_was(finished_run, caplog, tmp_pat
     stripped = run.recipe.data.model_copy(update={"apply_mask": True})
     vars(run)["recipe"] = run.recipe.model_copy(update={"data": stripped})
     image = finished_run.subjects["path"].iloc[0]
+    # The synthetic images are stripped: only a smaller mask changes them.
+    mask = read_volume(finished_run.subjects["mask_path"].iloc[0])
+    half = mask.array.copy()
+    half[half.shape[0] // 2 :] = 0
+    write_volume(tmp_path / "mask.nii.gz", half, mask.affine)
+    vars(run)["subjects"] = run.subjects.assign(mask_path=str(tmp_path / "mask.nii.gz"))
     foreign = tmp_path / "copy.nii.gz"
     shutil.copyfile(image, foreign)
     plain = prepare_images(finished_run, [image]).volumes[0]
