@@ -185,6 +185,16 @@ def _other_table(root: str) -> str:
     return f" There is {others[0]}: save it as participants.tsv, separated by tabs." if others else ""
 
 
+def _inner_dataset(root: str, images: list[Found]) -> list[str]:
+    """A line where images lie in a dataset below the folder that was named, whose table is not read."""
+    folder = os.path.dirname(images[0].path)
+    while len(folder) > len(root):
+        if any(os.path.isfile(os.path.join(folder, name)) for name in ("participants.tsv", "dataset_description.json")):
+            return [f"{root}: images lie in the dataset {folder}, whose table is not read. Is that data.root?"]
+        folder = os.path.dirname(folder)
+    return []
+
+
 def _notes_of_names(root: str, is_bids: bool, images: list[Found], scan: bids.Scan, suffix: str) -> list[str]:
     notes = []
     if is_bids and not os.path.isfile(os.path.join(root, "dataset_description.json")):
@@ -193,7 +203,7 @@ def _notes_of_names(root: str, is_bids: bool, images: list[Found], scan: bids.Sc
         if bids.parse_stem(images[0].stem)[1] != suffix:
             count = counted(len(images), "image", "images")
             notes.append(f"{root}: no file name ends in _{suffix}; all NIfTI files are taken ({count}).")
-        notes += longer_names_note({image.participant_id for image in images}, root)
+        notes += longer_names_note({image.participant_id for image in images}, root) + _inner_dataset(root, images)
     if scan.left_out:
         files = counted(len(scan.left_out), "file", "files")
         kinds = "phase and imaginary parts" if is_bids else "masks, phase and imaginary parts"
@@ -296,7 +306,7 @@ def _join_participants(source: Source, path: str, data: DataRecipe) -> None:
     kept = ~_excluded(image_ids, source, data.exclude)
     lost = images[kept & ~image_keys.isin(set(keys))]
     if len(lost):
-        unused = sorted(set(ids[~excluded & ~keys.isin(set(image_keys))]))
+        unused = sorted(key.replace("\t", " session ") for key in set(keys[~excluded]) - set(image_keys))
         source.faults.append(_without_row(source, lost, sorted(set(ids)), unused))
     people.index = pd.Index(keys)
     people = people[~people.index.duplicated()]

@@ -149,6 +149,12 @@ def test_a_table_of_people_under_another_name_is_pointed_at(tmp_path):
     assert any("no participants.tsv" in note and "There is participants.csv" in note for note in index(root).notes)
 
 
+def test_a_dataset_below_the_folder_is_pointed_at(tmp_path):
+    root = touch(tmp_path, f"study/{anat('1')}", f"study/{anat('2')}", "study/participants.tsv")
+    assert any(f"images lie in the dataset {root}/study" in note for note in index(root).notes)
+    assert not any("images lie in" in note for note in index(touch(tmp_path / "b", "a/p1.nii")).notes)
+
+
 def test_people_in_folders_of_their_own_without_anat_are_a_plain_folder(tmp_path):
     assert names(index(touch(tmp_path, "sub-1/sub-1_T1w.nii.gz", "sub-2/sub-2_T1w.nii.gz"))) == [
         "sub-1_T1w.nii.gz",

@@ -98,6 +98,16 @@ def test_a_longitudinal_table_orders_its_sessions(tmp_path):
     assert cohort.table[["session_id", "age"]].iloc[0].tolist() == ["ses-pre", 30.0]
 
 
+def test_sessions_without_a_row_are_a_fault_of_the_table_and_nothing_else(tmp_path):
+    table = "participant_id\tsession_id\tage\nsub-1\tses-pre\t30\nsub-1\tses-mid\t31\n"
+    root = study(tmp_path / "s", ("pre", "post"), ("1", "2"), table=table)
+    with pytest.raises(CohortError) as caught:
+        index(root)
+    (line,) = caught.value.faults
+    assert "no row for 2 people with images (sub-1, sub-2)" in line
+    assert "1 row has no image (1 session mid)" in line
+
+
 def test_a_list_of_paths_orders_its_sessions_by_time(tmp_path):
     rows = ["path\tparticipant_id\tsession\tscan_date", "1.nii\tp\tend\t2002-01-01", "2.nii\tp\tstart\t2001-01-01"]
     for name in ("1.nii", "2.nii"):
@@ -180,6 +190,14 @@ def test_phenotypes_join_by_session(tmp_path):
     root = study(tmp_path / "s", ("1", "2"))
     phenotype(root, "mood", "participant_id session_id mood\nsub-1 ses-1 3\nsub-1 2 4\n")
     assert index(root, visits="all").table["mood"].tolist() == [3.0, 4.0]
+
+
+def test_ages_of_a_phenotype_order_the_sessions(tmp_path):
+    root = study(tmp_path / "s", ("pre", "post"))
+    phenotype(root, "people", "participant_id session_id age\nsub-1 post 34\nsub-1 pre 30\n")
+    cohort = index(root)
+    assert cohort.table[["session_id", "age"]].iloc[0].tolist() == ["ses-pre", 30.0]
+    assert any("Sessions are ordered by age (1 person)" in note for note in cohort.notes)
 
 
 def test_sex_and_age_of_a_phenotype_are_explained_beside_it(tmp_path):
