@@ -38,7 +38,13 @@ def join_tables(source: Source, data: DataRecipe) -> None:
 
 def _join_sessions(source: Source, rows: dict[str, list[dict[str, str | None]]], data: DataRecipe) -> None:
     """What a session's row says goes before what the person's row says."""
-    by_session = {(person, row["session_id"]): row for person, found in rows.items() for row in reversed(found)}
+    # Names are spelled as they are first; people's tables may differ in case.
+    spelled: dict[str, str] = {}
+    by_session = {
+        (person, row["session_id"]): {spelled.setdefault(name.lower(), name): cell for name, cell in row.items()}
+        for person, found in rows.items()
+        for row in reversed(found)
+    }
     images = source.images
     own = [
         by_session.get((person, bare_session(session or "")), {})

@@ -136,6 +136,13 @@ def test_ages_of_sessions_have_their_own_unit(tmp_path):
     assert index(root, visits="all").table["age"].tolist() == [30.0, 31.0]
 
 
+def test_columns_of_sessions_may_differ_in_case_between_people(tmp_path):
+    root = study(tmp_path / "s", ("1",), ("1", "2"))
+    sessions_table(root, "1", "session_id Age\nses-1 40\n")
+    sessions_table(root, "2", "session_id age\nses-1 50\n")
+    assert index(root).table["age"].tolist() == [40.0, 50.0]
+
+
 def test_one_age_for_all_sessions_is_noted(tmp_path):
     root = study(tmp_path / "s", ("1", "2"))
     (root / "participants.tsv").write_text("participant_id\tsex\tage\nsub-1\tF\t30\n")
