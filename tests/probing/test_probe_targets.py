@@ -60,7 +60,7 @@ def test_a_sex_that_nobody_has_names_the_columns_that_the_run_kept():
     )  # fmt: skip
     with pytest.raises(CohortError) as caught:
         read_target(table, "sex")
-    assert "kept these columns: age, Gender. Ask for one, for example `target='Gender'`" in str(caught.value)
+    assert "kept these columns: Gender, age. Ask for one, for example `target='Gender'`" in str(caught.value)
     assert caught.value.faults[0].parameter == "target='sex'"
     with pytest.raises(CohortError, match="kept no column that can be asked for instead"):
         read_target(table[["scan_id", "participant_id", "sex", "site"]], "sex")
