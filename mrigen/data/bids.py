@@ -5,6 +5,7 @@ core and a local disk; and plain folders, derivatives without a description of t
 never fetched are found, or told, as well.
 """
 
+import contextlib
 import dataclasses
 import os
 import re
@@ -115,7 +116,7 @@ def name_person(stem: str, suffix: str) -> tuple[str, str | None]:
 
 
 def is_bids(root: str | os.PathLike) -> bool:
-    """Whether `root` is a BIDS (or derivative) folder: with `sub-*/[ses-*/]anat`, or described as one."""
+    """Whether `root` is a BIDS (or derivative) folder: described as one, or with `sub-*/[ses-*/]anat/sub-*.nii.gz`."""
     root = Path(root)
     if (root / "dataset_description.json").is_file():
         return True
@@ -129,9 +130,11 @@ def is_bids(root: str | os.PathLike) -> bool:
 
 
 def _has_anat(person: str) -> bool:
-    if os.path.isdir(os.path.join(person, "anat")):
-        return True
-    return any(os.path.isdir(os.path.join(session, "anat")) for session in _folders(person, "ses-"))
+    for folder in (person, *_folders(person, "ses-")):
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            if any(stem.startswith("sub-") for stem in _nifti_names(os.listdir(os.path.join(folder, "anat")))):
+                return True
+    return False
 
 
 def scan_bids(root: str | os.PathLike, suffixes: Collection[str]) -> Scan:

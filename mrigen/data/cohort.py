@@ -254,12 +254,11 @@ def _order_visits(images: pd.DataFrame, visits: str) -> tuple[pd.DataFrame, list
     if visits == "first" and len(several):
         taken = several[several["visit"] == 0]
         people = counted(len(taken), "person has", "people have")
-        sessions = taken["session_id"].fillna("no session").value_counts()
-        shown = ", ".join(
-            limited([f"{name} of {counted(number, 'person', 'people')}" for name, number in sessions.items()], 6)
-        )
+        sessions = taken["session_id"].value_counts()
+        shown = [f"{name} of {counted(number, 'person', 'people')}" for name, number in sessions.items()]
+        shown = f": {', '.join(limited(shown, 6))}" if shown else ""
         notes.append(
-            f"{people} several images; the first session and run is taken (data.visits: first): {shown}. "
+            f"{people} several images; the first session and run is taken (data.visits: first){shown}. "
             f"{_order_note(several, taken)}"
         )
     if visits == "all" and len(several):

@@ -94,18 +94,20 @@ def age_unit(entry: Mapping[str, Any], column: str) -> tuple[str | None, str | N
     return (words.pop(), None) if len(words) == 1 else (None, None)
 
 
-def as_years(cell: str | None, years: float = 1.0) -> float | None:
+def as_years(cell: Any, years: float = 1.0) -> float | None:
     """Returns the years of the cell of an age, None where it is none.
 
     Args:
-        cell: a number, or a number with its unit ("18 months", DICOM's "034Y").
+        cell: the text of a number, or of a number with its unit ("18 months", DICOM's "034Y"). What is no text is none.
         years: that one unit of a number without one lasts.
 
     Example:
         >>> as_years("108", UNITS["months"]), as_years("034Y"), as_years("18 months"), as_years("89+")
         (9.0, 34.0, 1.5, None)
     """
-    match = re.fullmatch(r"\s*([-+]?\d+\.?\d*|[-+]?\.\d+)([eE][-+]?\d+)?\s*([A-Za-z]*)\.?\s*", cell or "")
+    if not isinstance(cell, str):
+        return None
+    match = re.fullmatch(r"\s*([-+]?\d+\.?\d*|[-+]?\.\d+)([eE][-+]?\d+)?\s*([A-Za-z]*)\.?\s*", cell)
     if match is None or (match[3] and match[3].lower() not in WORDS):
         return None
     return float(match[1] + (match[2] or "")) * (UNITS[WORDS[match[3].lower()]] if match[3] else years)

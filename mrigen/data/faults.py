@@ -142,14 +142,14 @@ def sex_notes(source: Source, images: pd.DataFrame) -> list[str]:
         text = next((text for level, text in texts.items() if same_value(code, level)), "")
         text = text.get("Description", "") if isinstance(text, dict) else text
         number = counted(int((neither["sex_cell"] == code).sum()), "person", "people")
-        shown.append(f"{code} ('{short(text)}', {number})")
+        shown.append(f"{code} ('{_short(text)}', {number})")
     return [
         f"{source.place('sex')}: {listed(shown)}: neither female nor male by the dataset's own levels; they train the "
         "model, and are left out of a probe of sex. Say what they mean with data.sex_codes if that is wrong."
     ]
 
 
-def short(text) -> str:
+def _short(text) -> str:
     """Returns the first words of a text."""
     text = " ".join(str(text).split())
     return text if len(text) <= 40 else text[:37] + "..."

@@ -30,15 +30,21 @@ def join_tables(source: Source, data: DataRecipe) -> None:
     source.faults += limited(faults)
     if rows:
         _join_sessions(source, rows, data)
-    _order_sessions(source, rows, data)
     if not source.is_list:
         _join_phenotype(source)
+    _order_sessions(source, rows, data)
     understand_columns(source, data)
 
 
 def _join_sessions(source: Source, rows: dict[str, list[dict[str, str | None]]], data: DataRecipe) -> None:
     """What a session's row says goes before what the person's row says."""
-    by_session = {(person, row["session_id"]): row for person, found in rows.items() for row in reversed(found)}
+    # Names are spelled as they are first; people's tables may differ in case.
+    spelled: dict[str, str] = {}
+    by_session = {
+        (person, row["session_id"]): {spelled.setdefault(name.lower(), name): cell for name, cell in row.items()}
+        for person, found in rows.items()
+        for row in reversed(found)
+    }
     images = source.images
     own = [
         by_session.get((person, bare_session(session or "")), {})
@@ -76,6 +82,8 @@ def _order_sessions(source: Source, rows: dict[str, list[dict[str, str | None]]]
     by_person: dict[str, list[tuple[Any, Found]]] = {}
     for row, *image in images[list(Found._fields)].itertuples(name=None):
         by_person.setdefault(image[0], []).append((row, Found(*image)))
+    age = find_column(source.raw, data.age_column)
+    ages = source.raw[age] if age else None
     places = {}
     for person, own in by_person.items():
         names = {bare_session(image.session_id) for _, image in own}
@@ -85,8 +93,12 @@ def _order_sessions(source: Source, rows: dict[str, list[dict[str, str | None]]]
         if not any(visit.time for visit in visits):
             visits = ([] if source.is_list else read_scan_times([image for _, image in own])) or visits
         visits = [visit for visit in visits if visit.session in names]
-        if visits:
-            order, told = order_sessions(visits)
+        order, told = order_sessions(visits)
+        if not visits and ages is not None:
+            order, told = order_sessions(
+                [Visit(bare_session(image.session_id), None, ages[row] or None) for row, image in own]
+            )
+        if visits or told != "rows":
             # Sessions that no row names come last, by name.
             places |= {row: (order.get(bare_session(image.session_id), len(order)), told) for row, image in own}
     source.order = pd.DataFrame(places.values(), index=list(places), columns=["place", "told"])

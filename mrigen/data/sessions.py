@@ -36,7 +36,10 @@ def order_sessions(visits: Sequence[Visit]) -> tuple[dict[str, int], str]:
         >>> order_sessions([Visit("post", "2005-01-01T00:00:00"), Visit("pre", "2001-01-01T00:00:00")])
         ({'pre': 0, 'post': 1}, 'acq_time')
     """
-    visits = list({visit.session: visit for visit in reversed(visits)}.values())[::-1]
+    first: dict[str, Visit] = {}
+    for visit in visits:
+        first.setdefault(visit.session, visit)
+    visits = list(first.values())
     told = "rows"
     times = [read_time(visit.time) for visit in visits]
     ages = [as_years(visit.age) for visit in visits]

@@ -9,7 +9,7 @@ import pandas as pd
 from mrigen.data import bids, tables
 from mrigen.data.bids import Found, bare_id, name_person
 from mrigen.data.descriptions import find_entry, read_descriptions
-from mrigen.data.kinds import longer_names_note
+from mrigen.data.kinds import is_magnitude, longer_names_note
 from mrigen.data.sessions import SESSION_COLUMNS, TIME_COLUMNS, Visit
 from mrigen.data.tables import Levels, find_column
 from mrigen.errors import CohortError
@@ -173,10 +173,26 @@ def _read_folder(recipe: CohortRecipe, root: str, data: DataRecipe) -> Source:
     if os.path.isfile(table):
         _join_participants(source, table, data)
     else:
-        source.notes.append(f"{root}: no participants.tsv, so sex, age and site are missing.")
+        source.notes.append(f"{root}: no participants.tsv, so sex, age and site are missing.{_other_table(root)}")
         kept = ~_excluded(source.images["participant_id"].map(bare_id), source, data.exclude)
         source.images, source.raw = source.images[kept], source.raw[kept]
     return source
+
+
+def _other_table(root: str) -> str:
+    others = sorted(name for name in os.listdir(root) if name.lower().startswith(("participants.", "subjects.")))
+    others = [name for name in others if not name.lower().endswith(".json")]
+    return f" There is {others[0]}: save it as participants.tsv, separated by tabs." if others else ""
+
+
+def _inner_dataset(root: str, images: list[Found]) -> list[str]:
+    """A line where images lie in a dataset below the folder that was named, whose table is not read."""
+    folder = os.path.dirname(images[0].path)
+    while len(folder) > len(root):
+        if any(os.path.isfile(os.path.join(folder, name)) for name in ("participants.tsv", "dataset_description.json")):
+            return [f"{root}: images lie in the dataset {folder}, whose table is not read. Is that data.root?"]
+        folder = os.path.dirname(folder)
+    return []
 
 
 def _notes_of_names(root: str, is_bids: bool, images: list[Found], scan: bids.Scan, suffix: str) -> list[str]:
@@ -187,7 +203,7 @@ def _notes_of_names(root: str, is_bids: bool, images: list[Found], scan: bids.Sc
         if bids.parse_stem(images[0].stem)[1] != suffix:
             count = counted(len(images), "image", "images")
             notes.append(f"{root}: no file name ends in _{suffix}; all NIfTI files are taken ({count}).")
-        notes += longer_names_note({image.participant_id for image in images}, root)
+        notes += longer_names_note({image.participant_id for image in images}, root) + _inner_dataset(root, images)
     if scan.left_out:
         files = counted(len(scan.left_out), "file", "files")
         kinds = "phase and imaginary parts" if is_bids else "masks, phase and imaginary parts"
@@ -204,6 +220,12 @@ def _nothing_found(root: str, looked_for: str, scan: bids.Scan) -> str:
         return (
             f"{root}: no image found; looked for {looked_for}, got only {files} ({some(sorted(scan.left_out), 3)}). "
             "Check data.root and data.suffix."
+        )
+    if scan.elsewhere and not scan.others:
+        files = counted(len(scan.elsewhere), "NIfTI file", "NIfTI files")
+        return (
+            f"{root}: no image found; looked for {looked_for}, got {files} outside anat ({some(scan.elsewhere, 3)}). "
+            "Move them into anat, or list them in a table with participant_id and path."
         )
     if scan.others:
         there = ", ".join(f"{number} ending in _{suffix}" for suffix, number in scan.others.most_common(6))
@@ -284,7 +306,7 @@ def _join_participants(source: Source, path: str, data: DataRecipe) -> None:
     kept = ~_excluded(image_ids, source, data.exclude)
     lost = images[kept & ~image_keys.isin(set(keys))]
     if len(lost):
-        unused = sorted(set(ids[~excluded & ~keys.isin(set(image_keys))]))
+        unused = sorted(key.replace("\t", " session ") for key in set(keys[~excluded]) - set(image_keys))
         source.faults.append(_without_row(source, lost, sorted(set(ids)), unused))
     people.index = pd.Index(keys)
     people = people[~people.index.duplicated()]
@@ -341,12 +363,19 @@ def _read_list(recipe: CohortRecipe, path: str, data: DataRecipe) -> Source:
             f"({', '.join(PATH_COLUMNS)}). Rename the column, or give the folder of the images."
         )
     num_rows = len(raw)
-    raw = raw[raw[column].notna()].reset_index(drop=True)
+    raw = raw[raw[column].notna()]
+    stems = raw[column].map(lambda value: os.path.basename(value).partition(".nii")[0])
+    phases = sorted(stems[~stems.map(is_magnitude).astype(bool)])
+    raw = raw[stems.map(is_magnitude).astype(bool)].reset_index(drop=True)
     if raw.empty:
         raise CohortError(f"{path}: got no row with a path in column {column}, expected one an image. Fill the column.")
     source = Source(recipe, os.path.dirname(path), images=pd.DataFrame(), raw=raw, table=path, is_list=True)
-    if len(raw) < num_rows:
-        source.notes.append(f"{counted(num_rows - len(raw), 'row', 'rows')} of {path} without a path left out.")
+    if phases:
+        files = counted(len(phases), "file", "files")
+        source.notes.append(f"{path}: {files} left out as phase and imaginary parts ({some(phases, 3)}).")
+    if len(raw) + len(phases) < num_rows:
+        number = num_rows - len(raw) - len(phases)
+        source.notes.append(f"{counted(number, 'row', 'rows')} of {path} without a path left out.")
     person, session = find_column(raw, *PERSON_COLUMNS), find_column(raw, *SESSION_COLUMNS)
     source.mask_column = find_column(raw, recipe.mask or MASK_COLUMN)
     source.used = {name for name in (column, person, session, source.mask_column) if name}

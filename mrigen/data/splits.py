@@ -11,7 +11,7 @@ from mrigen.data.bids import bare_id
 from mrigen.data.tables import find_column, read_table
 from mrigen.errors import CohortError
 from mrigen.recipe import SplitRecipe
-from mrigen.system.wording import LIMIT, counted, limited, nearest
+from mrigen.system.wording import counted, limited, nearest, some
 
 SPLITS = ("train", "validation", "heldout")
 NUM_AGE_GROUPS = 4
@@ -85,13 +85,15 @@ def read_split(path: str | os.PathLike, table: pd.DataFrame) -> pd.DataFrame:
     rows = rows.assign(key=rows[person].fillna(MISSING).map(plain), split=rows[name].fillna(MISSING))
     is_known = rows["key"].isin(set(known))
     faults = []
-    for number, key in enumerate(rows["key"][~is_known]):
-        hint = nearest(key, known) if number < LIMIT else ""
+    strangers = list(dict.fromkeys(rows["key"][~is_known]))
+    if strangers:
+        who = f"{strangers[0]}, who is not in the cohort"
+        if len(strangers) > 1:
+            who = f"{len(strangers)} people who are not in the cohort ({some(strangers, 3)})"
         faults.append(
-            f"{path}: got {key}, who is not in the cohort, expected only people of it. "
-            f"Remove the row, or change data.where or data.exclude.{hint}"
+            f"{path}: got {who}, expected only people of it ({some(people, 3)}). "
+            f"Remove the rows, or change data.where or data.exclude.{nearest(strangers[0], known)}"
         )
-    faults = limited(faults)
     counts = rows["key"][is_known].value_counts(sort=False)
     faults += limited(
         [
@@ -99,12 +101,10 @@ def read_split(path: str | os.PathLike, table: pd.DataFrame) -> pd.DataFrame:
             for key, number in counts[counts > 1].items()
         ]
     )
-    faults += limited(
-        [
-            f"{path}: got no row for {known[key]}, expected one for everybody in the cohort. Add it."
-            for key in sorted(set(known) - set(rows["key"]))
-        ]
-    )
+    lost = [known[key] for key in sorted(set(known) - set(rows["key"]))]
+    if lost:
+        who = lost[0] if len(lost) == 1 else f"{len(lost)} people ({some(lost, 3)})"
+        faults.append(f"{path}: got no row for {who}, expected one for everybody in the cohort. Add the rows.")
     strange = rows["split"][~rows["split"].isin(SPLITS)].value_counts(sort=False)
     faults += limited(
         [

@@ -6,7 +6,7 @@ from mrigen.system.wording import counted, limited
 
 
 def summarise(table: pd.DataFrame) -> list[str]:
-    """Returns lines `name: what is there` about the table of a cohort: people, sex, age, site, masks, sessions, family."""
+    """Returns lines `name: what is there` about the people of a cohort's table."""
     people = table.sort_values("visit", kind="stable").drop_duplicates("participant_id")
     number = len(people)
     lines = [f"people: {number} with {counted(len(table), 'image', 'images')}"]

@@ -73,7 +73,7 @@ def read_rows(path: str | os.PathLike) -> tuple[list[str], list[list[str | None]
         raise CohortError(
             f"{path}: got several columns named {', '.join(twice)}, expected different names. Rename or remove them."
         )
-    faults, body = [], []
+    faults, body, cells = [], [], _Cells()
     for line, row in rows[1:]:
         if len(row) > len(header) and not any(row[len(header) :]):
             row = row[: len(header)]
@@ -83,10 +83,19 @@ def read_rows(path: str | os.PathLike) -> tuple[list[str], list[list[str | None]
                 f"{path}: row {line}: got {len(row)} {kind}-separated values, expected {len(header)} as in the first "
                 "line. Correct the row."
             )
-        body.append([None if value.strip().lower() in MISSING else value.strip() for value in row])
+        body.append([cells[value] for value in row])
     if faults:
         raise CohortError(limited(faults))
     return header, body
+
+
+class _Cells(dict):
+    """What each different text of a cell means; worked out once."""
+
+    def __missing__(self, text: str) -> str | None:
+        bare = text.strip()
+        self[text] = None if bare.lower() in MISSING else bare
+        return self[text]
 
 
 def _unquoted_rows(file) -> Iterator[tuple[int, list[str]]]:

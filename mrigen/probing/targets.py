@@ -7,7 +7,7 @@ import pandas as pd
 
 from mrigen.data.covariates import COLUMNS
 from mrigen.errors import CohortError, UsageError
-from mrigen.system.wording import closest
+from mrigen.system.wording import closest, some
 
 MOST_CLASSES = 20
 # People below this number have no correlation to speak of.
@@ -116,8 +116,9 @@ def _kept_columns(table: pd.DataFrame) -> str:
     likely = likely or next((column for column in own if table[column].nunique() == 2), None)
     if not own:
         return "The run kept no column that can be asked for instead: fit again with the column in data.sex_column."
+    own.sort(key=lambda column: column != likely)
     return (
-        f"The run kept these columns: {', '.join(own)}. Ask for one, for example `target={likely or own[0]!r}`, or fit "
+        f"The run kept these columns: {some(own, 12)}. Ask for one, for example `target={likely or own[0]!r}`, or fit "
         "again with the column of sex in data.sex_column."
     )
 

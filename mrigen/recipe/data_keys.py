@@ -123,11 +123,15 @@ class DataRecipe(Section):
         "a mapping {F: [codes], M: [codes]} or null",
         "Needed where codes are numbers: which mean female, which male. Words (F, male, ...) are understood.",
     )
-    age_column: str = key("age", "a column name", "Column that holds the age in years.")
+    age_column: str = key(
+        "age", "a column name", "Column that holds the age: years, or the unit that participants.json says."
+    )
     site_column: str = key("site", "a column name", "Column that holds the scanner or site.")
     family_column: str = key("family", "a column name", "Column that names a family; families are never divided.")
     where: dict[str, Scalar | list[Scalar]] = key(
-        {}, "a mapping column: value or column: [values]", "Keep the rows of participants.tsv that match all of these."
+        {},
+        "a mapping column: value or column: [values]",
+        "Keep who matches all of these: columns of the tables, or words of the file names (ce, space).",
     )
     exclude: Annotated[list[str], BeforeValidator(_read_lists)] = key(
         [],

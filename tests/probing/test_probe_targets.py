@@ -51,6 +51,21 @@ def test_columns_are_understood():
         read_target(pd.DataFrame({"name": [f"n{i}" for i in range(30)]}), "name")
 
 
+def test_a_sex_that_nobody_has_names_the_columns_that_the_run_kept():
+    table = pd.DataFrame(
+        {
+            "scan_id": ["a", "b", "c"], "participant_id": ["a", "b", "c"], "sex": [None] * 3, "age": [20.0, 30.0, 40.0],
+            "site": ["x"] * 3, "Gender": ["F", "M", "M"], "centre_x": [1.0, 2.0, 3.0],
+        }
+    )  # fmt: skip
+    with pytest.raises(CohortError) as caught:
+        read_target(table, "sex")
+    assert "kept these columns: Gender, age. Ask for one, for example `target='Gender'`" in str(caught.value)
+    assert caught.value.faults[0].parameter == "target='sex'"
+    with pytest.raises(CohortError, match="kept no column that can be asked for instead"):
+        read_target(table[["scan_id", "participant_id", "sex", "site"]], "sex")
+
+
 def test_figures_of_numbers_equal_scikit_learn_on_the_repeated_people():
     generator = np.random.default_rng(0)
     targets = 40.0 + 10.0 * generator.normal(size=30)
