@@ -26,7 +26,7 @@ FEWEST_VOXELS = 8
 # How far the corners of a mask's grid may lie from those of its image, in voxels of the image.
 GRID_TOLERANCE = 0.1
 # Raise it when a check changes: what older versions remember is then forgotten.
-MEMO_VERSION = 1
+MEMO_VERSION = 2
 
 AXES = "xyz"
 OR_EXCLUDE = "or exclude the subject with data.exclude."
