@@ -202,7 +202,7 @@ def read_grid(image: ImageLike) -> Grid:
     """
     if not is_in_memory(image):
         image = nibabel.load(image, mmap=False)
-    return Grid(tuple(image.shape[:3]), np.asarray(image.affine, dtype=np.float64), space_of(image))
+    return Grid(tuple(map(int, image.shape[:3])), np.asarray(image.affine, dtype=np.float64), space_of(image))
 
 
 def to_canonical(volume: Volume) -> Volume:

@@ -25,12 +25,15 @@ def own_run(morph_run, tmp_path):
 def test_a_mask_lies_on_the_grid_of_its_image_and_where_the_brain_is(own_run, tmp_path):
     person = own_run.subjects.merge(own_run.split, on="participant_id").query("split == 'heldout'").iloc[0]
     turned = nibabel.load(person["path"]).as_reoriented([[1, -1], [2, 1], [0, -1]])
+    turned.set_sform(turned.affine, 4)
+    turned.set_qform(None, 0)
     nibabel.save(turned, tmp_path / "turned_T1w.nii.gz")
     (path,) = segment(own_run, [tmp_path / "turned_T1w.nii.gz"]).write(tmp_path / "out")
     assert path == tmp_path / "out" / "turned_desc-brain_mask.nii.gz"
     mask = nibabel.load(path)
     assert mask.shape == turned.shape and mask.get_data_dtype() == np.uint8
     np.testing.assert_allclose(mask.affine, turned.affine, atol=1e-4)
+    assert (mask.header["sform_code"], mask.header["qform_code"]) == (4, 0)
     images = segment(own_run, [nibabel.Nifti1Image(np.asarray(turned.dataobj), turned.affine)])
     np.testing.assert_array_equal(images[0].get_fdata(), mask.get_fdata())
     assert images.names == ["image-001"] and images[0].get_data_dtype() == np.uint8
