@@ -11,17 +11,20 @@ from mrigen.system.files import write_text
 
 # In the order of the report; each is a module with `measure(quick) -> list[Section]`.
 PARTS = ("step", "layers", "loader", "memory", "sample", "scaling")
+# Parts on real data, measured only when they are named.
+REAL_PARTS = ("copies",)
 RESULTS = Path(__file__).parent / "results.md"
 
 
 @click.command()
-@click.argument("parts", nargs=-1, type=click.Choice(PARTS))
+@click.argument("parts", nargs=-1, type=click.Choice((*PARTS, *REAL_PARTS)))
 @click.option("-o", "--out", type=click.Path(path_type=Path), help=f"Report to write.  [default: {RESULTS.name} here]")
 @click.option("--quick", is_flag=True, help="A few tiny steps of each part; writes a report only with --out.")
 def main(parts: tuple[str, ...], out: Path | None, quick: bool) -> None:
     """Measure mrigen beside its peers on this machine, and print the tables as Markdown.
 
-    PARTS are any of step, layers, loader, memory, sample and scaling; all by default.
+    PARTS are any of step, layers, loader, memory, sample and scaling (all by default), and, on the real volumes that
+    $MRIGEN_REAL_DATA names, copies.
     """
     if out is None and not quick:
         out = RESULTS

@@ -14,7 +14,7 @@ from mrigen.quality.alignment import Target, place, places_of, sample
 
 # mm: the finest grid worked on; between points that heads are aligned at; from skin to brain.
 FINEST, POINTS_APART, SCALP = 4.0, 8.0, 12.0
-# Grey levels of 255 up to which a voxel shows nothing: air, or what was removed. Bones are darker than brain, not black.
+# Grey levels of 255 up to which a voxel shows nothing: air, or what was removed.
 NOTHING = 4
 # Portraits are bytes: this many steps for a contrast of 1; MISSING where there is nothing to see.
 CONTRAST_STEPS, MISSING = 32.0, -128

@@ -45,6 +45,15 @@ class Copy:
     correlation: float
     is_mirrored: bool
 
+    def describe(self) -> str:
+        """Returns how alike the two are, in a few words.
+
+        Example:
+            >>> Copy(0, 1, 0.987, True).describe()
+            'mirrored, correlation 0.987'
+        """
+        return f"{'mirrored, ' if self.is_mirrored else ''}correlation {self.correlation:.3f}"
+
 
 def find_copies(volumes: np.ndarray | Iterable[np.ndarray], zooms, groups=None) -> list[Copy]:
     """Returns the pairs of images that show one head, ordered by their rows.
