@@ -15,7 +15,6 @@ from mrigen.data.tables import first_visits
 from mrigen.errors import CohortError, Fault, UsageError
 from mrigen.generation.encoding import open_new_people
 from mrigen.probing.confounds import encode_confounds
-from mrigen.probing.duplicates import same_images
 from mrigen.probing.harmonise import SiteHarmonizer
 from mrigen.probing.inputs import ProbeInputs, checked
 from mrigen.probing.plan import ProbePlan, takes_plan
@@ -24,6 +23,7 @@ from mrigen.probing.result import ProbeResult
 from mrigen.probing.rows import build_rows, learner_of
 from mrigen.probing.score_table import EXTERNAL
 from mrigen.probing.targets import read_target
+from mrigen.quality.copies import find_copies
 from mrigen.runs import Run
 from mrigen.runs.encoding import encode_cache
 from mrigen.system.progress import progress_bar
@@ -123,7 +123,7 @@ def gather_external(
     rows = np.flatnonzero(~np.isnan(values) & first_visits(table))
     _refuse_shared_families(table, is_own, data)
     volumes = [read_volumes(cache, np.arange(len(cache.table))) for cache in (own, other)]
-    _refuse_shared_images(*tables, *volumes, data)
+    _refuse_shared_images(*tables, *volumes, run.recipe.preprocess.zooms, data)
     taught, scored = values[rows[is_own[rows]]], values[rows[~is_own[rows]]]
     if not target.can_score(taught, scored):
         raise CohortError(
@@ -224,10 +224,13 @@ def _refuse_shared_families(table: pd.DataFrame, is_own: np.ndarray, data) -> No
         )
 
 
-def _refuse_shared_images(own: pd.DataFrame, other: pd.DataFrame, own_volumes, other_volumes, data) -> None:
-    alike = same_images(other_volumes, own_volumes)
-    if len(alike):
-        pairs = [f"{other['scan_id'].iloc[i]} (in the run {own['scan_id'].iloc[j]})" for i, j in alike]
+def _refuse_shared_images(own: pd.DataFrame, other: pd.DataFrame, own_volumes, other_volumes, zooms, data) -> None:
+    volumes = (np.rint(255.0 * volumes).astype(np.uint8) for volumes in (own_volumes, other_volumes))
+    # Copies inside one of the two are not asked for here.
+    copies = find_copies(volumes, zooms)
+    alike = [(copy.second - len(own), copy.first) for copy in copies if copy.first < len(own) <= copy.second]
+    if alike:
+        pairs = [f"{other['scan_id'].iloc[i]} (in the run {own['scan_id'].iloc[j]})" for i, j in sorted(alike)]
         raise CohortError(
             f"got the image of {some(pairs)} again, expected images that the run does not have. "
             "Leave them out with `data.exclude=[...]`.",

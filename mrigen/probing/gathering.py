@@ -11,11 +11,11 @@ from mrigen.data.pipeline import read_volumes
 from mrigen.data.tables import first_visits
 from mrigen.errors import CohortError, Fault, RunError, UsageError
 from mrigen.probing.confounds import encode_confounds
-from mrigen.probing.duplicates import same_images
 from mrigen.probing.inputs import ProbeInputs
 from mrigen.probing.plan import ProbePlan
 from mrigen.probing.registrations import COLUMN, registration_log_det
 from mrigen.probing.targets import read_target
+from mrigen.quality.copies import find_copies
 from mrigen.runs import Run, open_run
 from mrigen.runs.encoding import encode_cache
 from mrigen.system.wording import some
@@ -48,7 +48,7 @@ def gather_inputs(run: Run, dataset: Dataset, seed: int = 0, plan: ProbePlan | N
         brain_volume = None
     confounds = encode_confounds(people, names) if names else None
     volumes = read_volumes(dataset.cache, rows)
-    _refuse_same_images(people, volumes)
+    _refuse_copies(people, volumes, run.recipe.preprocess.zooms)
     against = None if plan.against is None else latents_against(run, Path(plan.against), people)
     return ProbeInputs(
         participant_ids=people["participant_id"].to_numpy(dtype=str),
@@ -78,12 +78,12 @@ def draw_latents(latents: dict[str, np.ndarray], seed: int, rows: np.ndarray) ->
     return (latents["loc"][rows] + latents["scale"][rows] * noise[rows]).astype(np.float32)
 
 
-def _refuse_same_images(people: pd.DataFrame, volumes: np.ndarray) -> None:
+def _refuse_copies(people: pd.DataFrame, volumes: np.ndarray, zooms) -> None:
     ids = people["participant_id"].to_numpy(dtype=str)
     faults = [
-        f"probe: got one image as {ids[first]} and as {ids[second]}, expected an image to be there once: it would be "
-        f"tested by what it taught. Fit again with {ids[second]} in data.exclude."
-        for first, second in same_images(volumes)
+        f"probe: got one image as {ids[copy.first]} and as {ids[copy.second]} ({copy.describe()}), expected a head "
+        f"to be there once: it would be tested by what it taught. Fit again with {ids[copy.second]} in data.exclude."
+        for copy in find_copies(np.rint(255.0 * volumes).astype(np.uint8), zooms)
     ]
     if faults:
         raise CohortError(faults)
