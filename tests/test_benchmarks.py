@@ -48,7 +48,8 @@ def test_quick_measures_every_part_and_keeps_the_results(measured_parts, monkeyp
 def test_an_unknown_part_is_bad_usage(measured_parts):
     done = CliRunner().invoke(command.main, ["stepp"])
     assert (done.exit_code, measured_parts) == (2, [])
-    assert "'stepp' is not one of 'step', 'layers', 'loader', 'memory', 'sample', 'scaling', 'qc', 'copies'" in done.output
+    parts = "'step', 'layers', 'loader', 'memory', 'sample', 'scaling', 'qc', 'copies'"
+    assert f"'stepp' is not one of {parts}" in done.output
 
 
 @pytest.mark.parametrize(

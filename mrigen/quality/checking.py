@@ -1,9 +1,13 @@
 """A cohort's images, measured, prepared and judged; and what becomes of a fit where some are wrong."""
 
+import contextlib
 import dataclasses
+import hashlib
+import itertools
+import json
 import logging
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +20,13 @@ from mrigen.data.pipeline import read_levels
 from mrigen.data.quality import MEASURES
 from mrigen.errors import CohortError
 from mrigen.imaging.headers import FORMS, IDENTITY, ORIENTATION, ORIGIN, ZOOMS
+from mrigen.quality.copies import Copy, find_copies
 from mrigen.quality.flags import COLUMNS, add_cohort_measures, flag_measured
 from mrigen.quality.pictures import picture_strip
 from mrigen.quality.result import Quality
 from mrigen.quality.rules import FINE, LOOK, WRONG
 from mrigen.recipe import PreprocessRecipe
+from mrigen.system.files import read_json, write_json
 from mrigen.system.progress import progress_bar
 from mrigen.system.wording import limited
 
@@ -30,6 +36,8 @@ logger = logging.getLogger(__name__)
 PEOPLE = ("scan_id", "participant_id", "session_id", "cohort", "path", "sex", "age", "site")
 # Images that a page shows beside those with a flag.
 MOST_PICTURED = 200
+# What of a cache holds the images that show one head; raise the version when they are found in another way.
+COPIES, COPIES_VERSION = "copies.json", 1
 # What a header may leave open that may make an image another one.
 FLAGGED = frozenset({ORIENTATION, IDENTITY, ORIGIN, ZOOMS, FORMS})
 
@@ -40,6 +48,7 @@ def check_images(
     apply_mask: bool = False,
     directory: Path | None = None,
     num_workers: int | None = None,
+    refuse_copies: bool = True,
 ) -> Quality:
     """Returns the measures of a cohort's images and what is wrong or strange about them.
 
@@ -52,6 +61,7 @@ def check_images(
         apply_mask: whether voxels outside of the masks become 0.
         directory: folder of caches.
         num_workers: threads; all cores by default.
+        refuse_copies: whether images that show one head under two ids are faults, or flags alone.
     """
     unfit, duplicates, cache = open_fit(cohort, settings, apply_mask, directory, num_workers)
     table = cohort.table[[name for name in PEOPLE if name in cohort.table]].reset_index(drop=True)
@@ -60,7 +70,11 @@ def check_images(
     table = pd.concat([table, measures], axis=1)
     readable = np.flatnonzero(~table["scan_id"].isin(unfit))
     measured = add_cohort_measures(table.iloc[readable], volumes, settings.zooms)
-    flags = flag_measured(measured, volumes, settings.zooms, _pairs(duplicates, measured["scan_id"]))
+    copies = [] if cache is None else cohort_copies(cache, settings.zooms, volumes)
+    pairs = _pairs(duplicates, measured["scan_id"])
+    known = {(first, second) for first, second, _ in pairs}
+    pairs += [(copy.first, copy.second, copy.describe()) for copy in copies if (copy.first, copy.second) not in known]
+    flags = flag_measured(measured, volumes, settings.zooms, pairs)
     doubted = _doubted(cache)
     unreadable = [(scan_id, "unreadable", WRONG, line, np.nan) for scan_id, lines in unfit.items() for line in lines]
     flags = pd.concat([pd.DataFrame([*unreadable, *doubted], columns=list(COLUMNS)), flags], ignore_index=True)
@@ -76,6 +90,9 @@ def check_images(
     }
     faults = dict.fromkeys(line for lines in unfit.values() for line in lines)
     faults |= dict.fromkeys(found.fault for found in duplicates)
+    told = {frozenset(pair) for found in duplicates for pair in itertools.combinations(found.scan_ids, 2)}
+    if refuse_copies and cache is not None:
+        faults |= dict.fromkeys(copy_faults(cache.table, copies, told))
     return Quality(table, flags, strips, cohort.notes, tuple(doubt_notes_of(cache)), tuple(faults))
 
 
@@ -103,6 +120,51 @@ def _doubted(cache: VolumeCache | None) -> list[tuple]:
         for kind in doubts.get(row.path, ())
         if kind in rare
     ]
+
+
+def cohort_copies(cache: VolumeCache, zooms: Sequence[float], volumes: np.ndarray | None = None) -> list[Copy]:
+    """Returns the images that show one head under two participants; rows are those of `cache.table`. They are looked
+    for once, and kept with the cache.
+
+    Args:
+        cache: the images.
+        zooms: of its grid, mm.
+        volumes: (n, x, y, z) uint8, where they are read already.
+    """
+    people = cache.table["participant_id"]
+    path = cache.directory / COPIES
+    whose = hashlib.blake2b(json.dumps([COPIES_VERSION, *people]).encode(), digest_size=10).hexdigest()
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        known = read_json(path)
+        if known["people"] == whose:
+            return [Copy(**copy) for copy in known["copies"]]
+    copies = find_copies(read_levels(cache) if volumes is None else volumes, zooms, people.to_numpy())
+    with contextlib.suppress(OSError):  # A cache that may not be written to is as good.
+        write_json(path, {"people": whose, "copies": [dataclasses.asdict(copy) for copy in copies]})
+    return copies
+
+
+def copy_faults(table: pd.DataFrame, copies: Iterable[Copy], told: Collection[frozenset] = ()) -> list[str]:
+    """Returns a line for each two images that show one head under two ids; none for those of one family, which no split
+    divides.
+
+    Args:
+        table: one row an image: scan_id, path, family.
+        copies: rows of the table.
+        told: pairs of scan ids of which more is known.
+    """
+    faults = []
+    for copy in copies:
+        first, second = table.iloc[copy.first], table.iloc[copy.second]
+        related = isinstance(first["family"], str) and first["family"] == second["family"]
+        if not related and frozenset((first["scan_id"], second["scan_id"])) not in told:
+            faults.append(
+                f"{second['path']}: got the head of {first['scan_id']} again ({copy.describe()}; {first['path']}), "
+                "expected a different person for each id. Exclude one of them with data.exclude, or give both one "
+                "family (data.family_column) so that no split divides them; if they are two people, set "
+                "`data.copies=tell`."
+            )
+    return limited(faults)
 
 
 def open_fit(

@@ -138,6 +138,12 @@ class DataRecipe(Section):
         "a list of participant ids, or the path of a .txt",
         "Leave these people out. A .txt holds one id a line; # begins a remark.",
     )
+    copies: Literal["refuse", "tell"] = key(
+        "refuse",
+        "one of refuse, tell",
+        "Images that show one head under two ids (moved, mirrored, defaced, with another contrast): refuse the cohort, "
+        "or only tell, where they were looked at and are two people.",
+    )
     split: SplitRecipe = key(SplitRecipe, "a block of keys", "How people are divided.")
 
     @model_validator(mode="after")

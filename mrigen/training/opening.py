@@ -107,7 +107,12 @@ def _look_first(recipe: Recipe) -> Quality | None:
     is strange about the synthetic cohort."""
     if recipe.data.source != "files":
         return None
-    quality = check_images(index_cohort(recipe.data), recipe.preprocess, recipe.data.apply_mask)
+    quality = check_images(
+        index_cohort(recipe.data),
+        recipe.preprocess,
+        recipe.data.apply_mask,
+        refuse_copies=recipe.data.copies == "refuse",
+    )
     admit(quality)
     return quality
 

@@ -225,7 +225,7 @@ def _open(recipe: Recipe) -> tuple[tuple[str, ...], tuple[str, ...], Dataset | N
     if data.source == "phantom" or (data.root is None and not data.cohorts):
         return (), (), None
     cohort = index_cohort(data)
-    quality = check_images(cohort, recipe.preprocess, data.apply_mask)
+    quality = check_images(cohort, recipe.preprocess, data.apply_mask, refuse_copies=data.copies == "refuse")
     admit(quality)
     return tuple(cohort.summary()), (*cohort.notes, *quality.header_notes, quality.findings[0]), open_dataset(recipe)
 
