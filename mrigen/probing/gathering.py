@@ -94,3 +94,40 @@ def _refuse_copies(run: Run, dataset: Dataset, rows: np.ndarray) -> None:
         raise CohortError(faults)
     for fault in faults:
         logger.warning("%s", fault)
+
+
+def latents_against(run: Run, directory: Path, people: pd.DataFrame) -> np.ndarray:
+    """Returns the latents (n, d) that another run has of the same people.
+
+    Args:
+        run: the run that is probed.
+        directory: of the other run.
+        people: rows of the cohort's table that are probed.
+
+    Raises:
+        RunError: not a finished run. UsageError: it is the same run, lacks people, or divides them otherwise.
+    """
+    other = open_run(directory)
+    if other.directory.resolve() == run.directory.resolve():
+        raise UsageError("got the run itself, expected another. Name another run.", f"against={str(directory)!r}")
+    latents = other.load_latents()
+    rows = pd.Index(latents["scan_id"]).get_indexer(people["scan_id"])
+    names = people["participant_id"]
+    splits = [part.split.set_index("participant_id")["split"].reindex(names) for part in (run, other)]
+    lacking = names[rows < 0].tolist()
+    moved = names[(splits[0] != splits[1].to_numpy()).to_numpy() & (rows >= 0)].tolist()
+    faults = [
+        Fault(
+            f"{what} {some(who)}, expected {wanted}. Fit it on the same data with "
+            f"data.split.file={run.directory / 'split.tsv'}.",
+            f"against={str(directory)!r}",
+        )
+        for what, who, wanted in (
+            ("got no latents of", lacking, f"everyone who is probed in {run.directory}"),
+            ("got another split of", moved, "its encoder to have seen the same people"),
+        )
+        if who
+    ]
+    if faults:
+        raise UsageError(faults)
+    return latents["loc"][rows]
