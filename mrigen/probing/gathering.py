@@ -4,19 +4,21 @@ import logging
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from mrigen.data.dataset import Dataset
 from mrigen.data.pipeline import read_volumes
 from mrigen.data.tables import first_visits
-from mrigen.errors import CohortError, RunError
+from mrigen.errors import CohortError, Fault, RunError, UsageError
 from mrigen.probing.confounds import encode_confounds
 from mrigen.probing.inputs import ProbeInputs
 from mrigen.probing.plan import ProbePlan
 from mrigen.probing.registrations import COLUMN, registration_log_det
 from mrigen.probing.targets import read_target
 from mrigen.quality.checking import cohort_copies
-from mrigen.runs import Run
+from mrigen.runs import Run, open_run
 from mrigen.runs.encoding import encode_cache
+from mrigen.system.wording import some
 
 logger = logging.getLogger(__name__)
 
