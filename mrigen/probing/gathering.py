@@ -80,7 +80,7 @@ def draw_latents(latents: dict[str, np.ndarray], seed: int, rows: np.ndarray) ->
 def _refuse_copies(people: pd.DataFrame, volumes: np.ndarray, zooms) -> None:
     ids = people["participant_id"].to_numpy(dtype=str)
     faults = [
-        f"probe: got one image as {ids[copy.first]} and as {ids[copy.second]} ({copy.describe()}), expected a head "
+        f"probe: got one image as {ids[copy.first]} and as {ids[copy.second]}, {copy.describe()}, expected a head "
         f"to be there once: it would be tested by what it taught. Fit again with {ids[copy.second]} in data.exclude."
         for copy in find_copies(np.rint(255.0 * volumes).astype(np.uint8), zooms)
     ]
