@@ -50,7 +50,8 @@ def check_images(
     table.insert(1, "verdict", _verdicts(table["scan_id"], flags))
     flagged = table["verdict"].to_numpy() != FINE
     others = np.flatnonzero(~flagged)
-    shown = set(np.flatnonzero(flagged)) | set(others[np.linspace(0, len(others) - 1, MOST_PICTURED).astype(int)])
+    others = others[np.unique(np.linspace(0, len(others) - 1, min(len(others), MOST_PICTURED)).astype(int))]
+    shown = {*np.flatnonzero(flagged), *others}
     strips = {
         table["scan_id"][row]: picture_strip(volumes[index], settings.zooms)
         for index, row in enumerate(readable)
@@ -104,7 +105,8 @@ def _measure(person, settings: PreprocessRecipe, apply_mask: bool):
         return {}, None, unfit
     measures = measure_quality(volume, head_mask(volume.array), None if mask is None else mask.array > 0)
     prepared = prepare_volume(volume, mask, settings, apply_mask)
-    return measures | {"lost_fraction": prepared.lost}, prepared, []
+    measures |= {"lost_fraction": prepared.lost, "doubts": ",".join(getattr(volume, "doubts", ())) or None}
+    return measures, prepared, []
 
 
 def same_volumes(volumes: np.ndarray) -> list[tuple[int, int, str]]:
