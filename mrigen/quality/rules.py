@@ -112,6 +112,6 @@ RANGES = (
     Range("contrast", "contrast", None, 5.0, is_log=False, floor=0.15),
     Range("contrast", "cjv", None, 6.0, floor=0.06),
     Range("bias", "bias", None, 6.0, floor=0.15),
-    Range("unlike", "likeness", 5.0, None, is_log=False, floor=0.02),
+    Range("unlike", "likeness", 5.0, None, is_log=False, floor=0.012),
     Range("unlike", "distance", None, 5.0, floor=0.05),
 )

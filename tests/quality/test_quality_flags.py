@@ -103,6 +103,14 @@ def test_images_are_compared_with_those_of_their_site():
     assert list(flag_images(table, heads(60), ZOOMS)["scan_id"]) == ["sub-003"]
 
 
+def test_a_small_site_is_compared_with_everyone_unless_all_of_it_differs():
+    table = people(46, site=["a"] * 40 + ["b"] * 6)
+    table.loc[42, "noise"] = 0.1
+    assert list(flag_images(table, heads(46), ZOOMS)["scan_id"]) == ["sub-042"]
+    table.loc[40:, "noise"] = 0.1
+    assert flag_images(table, heads(46), ZOOMS).empty
+
+
 def test_volumes_that_fit_neither_sex_nor_age_are_told():
     generator = np.random.default_rng(0)
     table = people(80, sex=["F", "M"] * 40, age=generator.uniform(20, 80, 80))
