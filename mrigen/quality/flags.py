@@ -120,9 +120,9 @@ def _beyond(table: pd.DataFrame, limit: Limit) -> list[tuple]:
     values = table[limit.measure].to_numpy(dtype=np.float64)
     found = []
     for row in np.flatnonzero((values < (limit.low or -np.inf)) | (values > (limit.high or np.inf))):
-        side = f"at least {limit.low:g}" if limit.low is not None and values[row] < limit.low else ""
-        side = side or f"at most {limit.high:g}"
-        reason = f"{NAMES[limit.measure]}: {values[row]:.3g}, a head has {side}"
+        is_low = limit.low is not None and values[row] < limit.low
+        expected = f"at least {limit.low:g}" if is_low else f"at most {limit.high:g}"
+        reason = f"{NAMES[limit.measure]}: {_number(values[row])}, expected {expected} of any head"
         found.append((row, limit.flag, limit.level, reason, values[row]))
     return found
 
@@ -150,11 +150,15 @@ def _outside(table: pd.DataFrame, rows: np.ndarray, others: np.ndarray, span: Ra
     for index in np.flatnonzero((away < -below) | (away > above)):
         value = values[rows[index]]
         reason = (
-            f"{NAMES[span.measure]}: {value:.3g}, of the others {low:.3g} to {high:.3g} "
-            f"(median {median:.3g}; {abs(away[index]):.1f} robust standard deviations)"
+            f"{NAMES[span.measure]}: {_number(value)}, of the others {_number(low)} to {_number(high)} "
+            f"(median {_number(median)}; {abs(away[index]):.1f} robust standard deviations)"
         )
         found.append((int(rows[index]), span.flag, span.level, reason, value))
     return [] if len(rows) < len(table) and len(rows) > 2 and 2 * len(found) > len(rows) else found
+
+
+def _number(value: float) -> str:
+    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
 def _turned(table: pd.DataFrame, volumes: np.ndarray, zooms) -> list[tuple]:

@@ -149,3 +149,10 @@ def test_the_same_volume_is_named_with_the_first_that_it_equals():
     volumes = np.random.default_rng(0).integers(0, 255, (5, 4, 3, 2)).astype(np.uint8)
     volumes[3] = volumes[4] = volumes[1]
     assert [(first, second) for first, second, _ in same_volumes(volumes)] == [(1, 3), (1, 4)]
+
+
+def test_a_run_is_looked_at_as_it_prepares_its_images(finished_run):
+    found = mrigen.open_run(finished_run.directory).qc()
+    assert list(found.table["scan_id"]) == list(finished_run.subjects["scan_id"])
+    assert found.directory == finished_run.directory / "qc"
+    np.testing.assert_allclose(found.table["head_volume_ml"], finished_run.subjects["head_volume_ml"])

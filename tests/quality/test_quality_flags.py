@@ -63,7 +63,7 @@ def test_what_no_head_has_is_told_in_cohorts_of_any_size(limit, number):
     flags = flag_measured(table, heads(number), ZOOMS)
     own = flags[(flags["scan_id"] == "sub-002") & (flags["flag"] == limit.flag)].iloc[0]
     assert own["level"] == limit.level and own["value"] == pytest.approx(value)
-    assert f"{value:.3g}" in own["reason"] and own["reason"].endswith(FLAGS[limit.flag])
+    assert f": {value:.4g}, expected at" in own["reason"] and own["reason"].endswith(FLAGS[limit.flag])
     assert set(flags["scan_id"]) == {"sub-002"}
 
 
