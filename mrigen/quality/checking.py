@@ -6,7 +6,6 @@ import hashlib
 import itertools
 import json
 import logging
-from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
@@ -14,12 +13,11 @@ import numpy as np
 import pandas as pd
 
 from mrigen.data.cache import UnfitImages, VolumeCache, open_cache
-from mrigen.data.checking import DOUBTS, Duplicates, doubt_notes
+from mrigen.data.checking import Duplicates, doubt_notes
 from mrigen.data.cohort import Cohort
 from mrigen.data.pipeline import read_levels
 from mrigen.data.quality import MEASURES
 from mrigen.errors import CohortError
-from mrigen.imaging.headers import FORMS, IDENTITY, ORIENTATION, ORIGIN, ZOOMS
 from mrigen.quality.copies import Copy, find_copies
 from mrigen.quality.flags import COLUMNS, add_cohort_measures, flag_measured
 from mrigen.quality.pictures import picture_strip
@@ -38,8 +36,6 @@ PEOPLE = ("scan_id", "participant_id", "session_id", "cohort", "path", "sex", "a
 MOST_PICTURED = 200
 # What of a cache holds the images that show one head; raise the version when they are found in another way.
 COPIES, COPIES_VERSION = "copies.json", 1
-# What a header may leave open that may make an image another one.
-FLAGGED = frozenset({ORIENTATION, IDENTITY, ORIGIN, ZOOMS, FORMS})
 
 
 def check_images(
@@ -75,14 +71,14 @@ def check_images(
     known = {(first, second) for first, second, _ in pairs}
     pairs += [(copy.first, copy.second, copy.describe()) for copy in copies if (copy.first, copy.second) not in known]
     flags = flag_measured(measured, volumes, settings.zooms, pairs)
-    doubted = _doubted(cache)
     unreadable = [(scan_id, "unreadable", WRONG, line, np.nan) for scan_id, lines in unfit.items() for line in lines]
-    flags = pd.concat([pd.DataFrame([*unreadable, *doubted], columns=list(COLUMNS)), flags], ignore_index=True)
+    flags = pd.concat([pd.DataFrame(unreadable, columns=list(COLUMNS)), flags], ignore_index=True)
     table = pd.concat([table, measured[[name for name in measured if name not in table]].set_axis(readable)], axis=1)
     table.insert(1, "verdict", _verdicts(table["scan_id"], flags))
     flagged = table["verdict"].to_numpy() != FINE
     others = np.flatnonzero(~flagged)
-    shown = set(np.flatnonzero(flagged)) | set(others[np.linspace(0, len(others) - 1, MOST_PICTURED).astype(int)])
+    others = others[np.unique(np.linspace(0, len(others) - 1, min(len(others), MOST_PICTURED)).astype(int))]
+    shown = {*np.flatnonzero(flagged), *others}
     strips = {
         table["scan_id"][row]: picture_strip(volumes[index], settings.zooms)
         for index, row in enumerate(readable)
@@ -107,19 +103,6 @@ def _doubts(cache: VolumeCache) -> dict[str, list[str]]:
         return {}
     known = cache.table.dropna(subset=["doubts"])
     return {row.path: row.doubts.split(",") for row in known.itertuples()}
-
-
-def _doubted(cache: VolumeCache | None) -> list[tuple]:
-    """Returns flags of images whose header leaves open what those of most others say."""
-    doubts = {} if cache is None else _doubts(cache)
-    kinds = Counter(kind for own in doubts.values() for kind in own)
-    rare = {kind for kind, count in kinds.items() if kind in FLAGGED and count <= len(cache.table) / 2}
-    return [
-        (row.scan_id, "header", LOOK, f"In the header {DOUBTS[kind]}", np.nan)
-        for row in ([] if cache is None else cache.table.itertuples())
-        for kind in doubts.get(row.path, ())
-        if kind in rare
-    ]
 
 
 def cohort_copies(cache: VolumeCache, zooms: Sequence[float], volumes: np.ndarray | None = None) -> list[Copy]:

@@ -1,5 +1,6 @@
 """Flags of the images of a cohort, with reasons."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -70,16 +71,16 @@ def add_cohort_measures(table: pd.DataFrame, volumes: np.ndarray, zooms: Sequenc
 
 def flag_measured(table, volumes, zooms, copies=()) -> pd.DataFrame:
     """Returns the flags of a table of `add_cohort_measures`; see `flag_images`."""
-    found = _turned(table, volumes, zooms)
+    found = _turned(table, volumes, zooms) + _doubtful(table)
     for limit in LIMITS:
         found += _beyond(table, limit)
     # Twice: what was found at first does not widen the range of the others.
-    strange = {item[0] for item in found}
+    strange = {item[0] for item in found if item[1] != "header"}
     for is_last in (False, True):
         outside = []
-        for rows in _groups(table):
+        for rows, others in _groups(table):
             for span in RANGES:
-                outside += _outside(table, rows, span, strange)
+                outside += _outside(table, rows, others, span, strange)
         strange |= {item[0] for item in outside}
         if is_last:
             found += outside
@@ -104,12 +105,13 @@ def _as_frame(found: list[tuple], scan_ids: pd.Series) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def _groups(table: pd.DataFrame) -> list[np.ndarray]:
-    """Returns the rows of each site that has enough images; the others together, where these are enough."""
+def _groups(table: pd.DataFrame) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Returns the rows of each site, and those that they are compared with: of the site, if these are enough, else of
+    everyone."""
+    everyone = np.arange(len(table))
     sites = table["site"].fillna("").astype(str) if "site" in table else pd.Series("", index=table.index)
-    counts = sites.map(sites.value_counts())
-    sites = sites.where(counts >= FEWEST, "")
-    return [np.asarray(rows) for rows in sites.groupby(sites).groups.values() if len(rows) >= FEWEST]
+    own = [np.asarray(rows) for rows in sites.groupby(sites).groups.values()]
+    return [(rows, rows if len(rows) >= FEWEST else everyone) for rows in own if len(table) >= FEWEST]
 
 
 def _beyond(table: pd.DataFrame, limit: Limit) -> list[tuple]:
@@ -118,37 +120,45 @@ def _beyond(table: pd.DataFrame, limit: Limit) -> list[tuple]:
     values = table[limit.measure].to_numpy(dtype=np.float64)
     found = []
     for row in np.flatnonzero((values < (limit.low or -np.inf)) | (values > (limit.high or np.inf))):
-        side = f"at least {limit.low:g}" if limit.low is not None and values[row] < limit.low else ""
-        side = side or f"at most {limit.high:g}"
-        reason = f"{NAMES[limit.measure]}: {values[row]:.3g}, a head has {side}"
+        is_low = limit.low is not None and values[row] < limit.low
+        expected = f"at least {limit.low:g}" if is_low else f"at most {limit.high:g}"
+        reason = f"{NAMES[limit.measure]}: {_number(values[row])}, expected {expected} of any head"
         found.append((row, limit.flag, limit.level, reason, values[row]))
     return found
 
 
-def _outside(table: pd.DataFrame, rows: np.ndarray, span: Range, strange: set[int]) -> list[tuple]:
-    """Images of a group whose measure is far from the group's; the rows in `strange` do not make the range."""
+def _outside(table: pd.DataFrame, rows: np.ndarray, others: np.ndarray, span: Range, strange: set[int]) -> list[tuple]:
+    """Images of a site whose measure is far from that of others; the rows in `strange` do not make the range.
+
+    Where most images of a site are, it is the site that differs, and nothing is said of any.
+    """
     if span.measure not in table:
         return []
-    values = table[span.measure].to_numpy(dtype=np.float64)[rows]
+    values = np.maximum(table[span.measure].to_numpy(dtype=np.float64), span.least or -np.inf)
     known = np.isfinite(values) & ((values > 0) | (not span.is_log))
-    fine = known & ~np.isin(rows, list(strange))
-    if fine.sum() < FEWEST // 2:
+    fine = [row for row in others if known[row] and row not in strange]
+    if len(fine) < FEWEST // 2:
         return []
     compared = np.log(np.where(known, values, 1.0)) if span.is_log else values
     middle = np.median(compared[fine])
     spread = max(1.4826 * np.median(np.abs(compared[fine] - middle)), span.floor)
-    away = np.where(known, (compared - middle) / spread, 0.0)
-    wider = 1.0 + UNCERTAINTY / fine.sum()
+    away = np.where(known, (compared - middle) / spread, 0.0)[rows]
+    wider = 1.0 + UNCERTAINTY / len(fine)
     below, above = ((limit or np.inf) * wider for limit in (span.below, span.above))
     low, median, high = np.percentile(values[fine], (5, 50, 95))
     found = []
     for index in np.flatnonzero((away < -below) | (away > above)):
+        value = values[rows[index]]
         reason = (
-            f"{NAMES[span.measure]}: {values[index]:.3g}, of the others {low:.3g} to {high:.3g} "
-            f"(median {median:.3g}; {abs(away[index]):.1f} robust standard deviations)"
+            f"{NAMES[span.measure]}: {_number(value)}, of the others {_number(low)} to {_number(high)} "
+            f"(median {_number(median)}; {abs(away[index]):.1f} robust standard deviations)"
         )
-        found.append((int(rows[index]), span.flag, span.level, reason, values[index]))
-    return found
+        found.append((int(rows[index]), span.flag, span.level, reason, value))
+    return [] if len(rows) < len(table) and len(rows) > 2 and 2 * len(found) > len(rows) else found
+
+
+def _number(value: float) -> str:
+    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
 def _turned(table: pd.DataFrame, volumes: np.ndarray, zooms) -> list[tuple]:
@@ -164,6 +174,20 @@ def _turned(table: pd.DataFrame, volumes: np.ndarray, zooms) -> list[tuple]:
         if best - as_is > ORIENTATION_GAIN and best > ORIENTATION_MATCH:
             reason = f"it matches the mean head {_in_words(axes, signs)}: correlation {best:.2f}, as it is {as_is:.2f}"
             found.append((row, "orientation", WRONG, reason, best - as_is))
+    return found
+
+
+def _doubtful(table: pd.DataFrame) -> list[tuple]:
+    """Images whose header leaves open what most others' say."""
+    if "doubts" not in table:
+        return []
+    doubts = [set(str(cell).split(",")) if isinstance(cell, str) and cell else set() for cell in table["doubts"]]
+    counts = Counter(kind for kinds in doubts for kind in kinds)
+    found = []
+    for row, kinds in enumerate(doubts):
+        rare = sorted(kind for kind in kinds if 2 * counts[kind] <= len(table))
+        if rare:
+            found.append((row, "header", LOOK, f"its header is in doubt about {' and '.join(rare)}", np.nan))
     return found
 
 

@@ -16,7 +16,7 @@ WRONG, LOOK, FINE = "wrong", "look", "fine"
 # Flag -> what is probably the matter, and what to do.
 FLAGS = {
     "unreadable": "The file cannot be used at all.",
-    "header": "Compare with the source, or leave it out.",
+    "header": "Its header leaves that open: compare it with the scanner's own file.",
     "size": "The voxel size in the header is probably wrong, or it is no head.",
     "voxels": "Others were scanned with other voxels: compare what is comparable.",
     "cut": "Part of the head lies outside of the field of view.",
@@ -62,6 +62,7 @@ class Range:
         below, above: how many robust standard deviations from the median are too many, or None.
         is_log: whether the logarithm is compared.
         floor: the least standard deviation that is assumed: of the logarithm, or of the measure itself.
+        least: smaller values count as this one, before the logarithm.
         level: WRONG or LOOK.
     """
 
@@ -71,6 +72,7 @@ class Range:
     above: float | None
     is_log: bool = True
     floor: float = 0.05
+    least: float = 0.0
     level: str = LOOK
 
 
@@ -103,13 +105,13 @@ RANGES = (
     Range("intensity", "offset", 6.0, 6.0, is_log=False, floor=0.05),
     Range("levels", "grey_levels", 6.0, None, floor=0.1),
     Range("noise", "noise", None, 5.0, floor=0.1),
-    Range("motion", "ghost", None, 4.3, floor=0.15),
-    Range("motion", "air", None, 4.8, floor=0.15),
+    Range("motion", "ghost", None, 4.3, floor=0.15, least=0.005),
+    Range("motion", "air", None, 4.8, floor=0.15, least=0.001),
     Range("blur", "fwhm_mm", None, 5.0, floor=0.06),
     Range("blur", "noise", 5.0, None, floor=0.15),
     Range("contrast", "contrast", None, 5.0, is_log=False, floor=0.15),
     Range("contrast", "cjv", None, 6.0, floor=0.06),
     Range("bias", "bias", None, 6.0, floor=0.15),
-    Range("unlike", "likeness", 5.0, None, is_log=False, floor=0.02),
+    Range("unlike", "likeness", 5.0, None, is_log=False, floor=0.012),
     Range("unlike", "distance", None, 5.0, floor=0.05),
 )
