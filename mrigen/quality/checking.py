@@ -105,8 +105,7 @@ def _measure(person, settings: PreprocessRecipe, apply_mask: bool):
         return {}, None, unfit
     measures = measure_quality(volume, head_mask(volume.array), None if mask is None else mask.array > 0)
     prepared = prepare_volume(volume, mask, settings, apply_mask)
-    measures |= {"lost_fraction": prepared.lost, "doubts": ",".join(getattr(volume, "doubts", ())) or None}
-    return measures, prepared, []
+    return measures | {"lost_fraction": prepared.lost}, prepared, []
 
 
 def same_volumes(volumes: np.ndarray) -> list[tuple[int, int, str]]:
