@@ -1,7 +1,7 @@
 """What is looked for in the measures of an image: limits that hold for any head, and those against a cohort.
 
-The limits against the cohort were chosen on 60 people of one scanner, spoiled and not, and hold on the others; see
-`python -m benchmarks.qc`.
+The limits against the cohort were chosen on 60 people of one scanner, spoiled and not; `python -m benchmarks qc` counts
+on others, and says what had been seen of them.
 """
 
 import dataclasses
