@@ -66,7 +66,8 @@ def _count(cohort: Path, kinds: list[str], draws: int, title: str, what: str) ->
     share = 100 * len(alarms) / untouched
     text = (
         f"{what} are planted into the 67 people whose spoiled images chose no limit ({draws} draws); of their "
-        f"untouched images {len(alarms)} of {untouched} ({share:.1f} %) are flagged: {', '.join(sorted(set(alarms))) or 'none'}."
+        f"untouched images {len(alarms)} of {untouched} ({share:.1f} %) are flagged: "
+        f"{', '.join(sorted(set(alarms))) or 'none'}."
     )
     return Section(f"qc: {title.lower()}", text, ["kind", "found", "flags"], rows)
 
