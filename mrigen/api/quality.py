@@ -44,9 +44,7 @@ def qc(data: Any = None, *, recipe: RecipeLike = "vae", num_workers: int | None 
         if frame is not None:
             folder = stack.enter_context(tempfile.TemporaryDirectory())
             resolved, _ = write_cohort(frame, resolved, Path(folder))
-        found = check_images(
-            _cohort(resolved), resolved.preprocess, resolved.data.apply_mask, num_workers=num_workers
-        )
+        found = check_images(_cohort(resolved), resolved.preprocess, resolved.data.apply_mask, num_workers=num_workers)
     return dataclasses.replace(found, directory=directory)
 
 

@@ -1,6 +1,5 @@
 """Flags of the images of a cohort, with reasons."""
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -71,11 +70,11 @@ def add_cohort_measures(table: pd.DataFrame, volumes: np.ndarray, zooms: Sequenc
 
 def flag_measured(table, volumes, zooms, copies=()) -> pd.DataFrame:
     """Returns the flags of a table of `add_cohort_measures`; see `flag_images`."""
-    found = _turned(table, volumes, zooms) + _doubtful(table)
+    found = _turned(table, volumes, zooms)
     for limit in LIMITS:
         found += _beyond(table, limit)
     # Twice: what was found at first does not widen the range of the others.
-    strange = {item[0] for item in found if item[1] != "header"}
+    strange = {item[0] for item in found}
     for is_last in (False, True):
         outside = []
         for rows, others in _groups(table):
@@ -174,20 +173,6 @@ def _turned(table: pd.DataFrame, volumes: np.ndarray, zooms) -> list[tuple]:
         if best - as_is > ORIENTATION_GAIN and best > ORIENTATION_MATCH:
             reason = f"it matches the mean head {_in_words(axes, signs)}: correlation {best:.2f}, as it is {as_is:.2f}"
             found.append((row, "orientation", WRONG, reason, best - as_is))
-    return found
-
-
-def _doubtful(table: pd.DataFrame) -> list[tuple]:
-    """Images whose header leaves open what most others' say."""
-    if "doubts" not in table:
-        return []
-    doubts = [set(str(cell).split(",")) if isinstance(cell, str) and cell else set() for cell in table["doubts"]]
-    counts = Counter(kind for kinds in doubts for kind in kinds)
-    found = []
-    for row, kinds in enumerate(doubts):
-        rare = sorted(kind for kind in kinds if 2 * counts[kind] <= len(table))
-        if rare:
-            found.append((row, "header", LOOK, f"its header is in doubt about {' and '.join(rare)}", np.nan))
     return found
 
 

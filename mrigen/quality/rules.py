@@ -1,7 +1,7 @@
 """What is looked for in the measures of an image: limits that hold for any head, and those against a cohort.
 
-The limits against the cohort were chosen on 60 people of one scanner, spoiled and not, and hold on the others; see
-`python -m benchmarks.qc`.
+The limits against the cohort were chosen on 60 people of one scanner, spoiled and not; `python -m benchmarks qc` counts
+on others, and says what had been seen of them.
 """
 
 import dataclasses
@@ -16,7 +16,6 @@ WRONG, LOOK, FINE = "wrong", "look", "fine"
 # Flag -> what is probably the matter, and what to do.
 FLAGS = {
     "unreadable": "The file cannot be used at all.",
-    "header": "Its header leaves that open: compare it with the scanner's own file.",
     "size": "The voxel size in the header is probably wrong, or it is no head.",
     "voxels": "Others were scanned with other voxels: compare what is comparable.",
     "cut": "Part of the head lies outside of the field of view.",

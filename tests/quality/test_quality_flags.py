@@ -130,13 +130,6 @@ def test_copies_that_are_handed_in_name_each_other():
     assert "The same as sub-003: the same voxels" in flags["reason"][0]
 
 
-def test_headers_in_doubt_are_told_unless_most_are():
-    table = people(6, doubts=["orientation", None, None, None, None, None])
-    flags = flag_images(table, heads(6), ZOOMS)
-    assert list(flags["flag"]) == ["header"] and "orientation" in flags["reason"][0]
-    assert flag_images(people(6, doubts=["orientation"] * 6), heads(6), ZOOMS).empty
-
-
 @pytest.mark.parametrize(
     ("turn", "axes", "signs"),
     [
