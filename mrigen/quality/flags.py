@@ -1,15 +1,20 @@
 """Flags of the images of a cohort, with reasons."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
 
+from mrigen.data.checking import DOUBTS
 from mrigen.data.quality import MEASURES
+from mrigen.imaging.headers import FORMS, IDENTITY, ORIENTATION, ORIGIN, ZOOMS
 from mrigen.quality.likeness import coarsen, distances, find_orientation, likeness, mean_head
 from mrigen.quality.mirrors import mirrored_probability
 from mrigen.quality.rules import FEWEST, FLAGS, LIMITS, LOOK, RANGES, UNCERTAINTY, WRONG, Limit, Range
 
+# What a header may leave open that may make an image another one.
+SERIOUS = frozenset({ORIENTATION, IDENTITY, ORIGIN, ZOOMS, FORMS})
 COLUMNS = ("scan_id", "flag", "level", "reason", "value")
 # What is measured on the cohort, beside the measures of single images.
 COHORT_MEASURES = {
@@ -17,6 +22,7 @@ COHORT_MEASURES = {
     "scale": "intensity from black to white",
     "offset": "intensity of the background over that scale",
     "likeness": "correlation with the mean head",
+    "tissue": "correlation with the mean head inside of it",
     "distance": "distance from the principal components",
     "mirrored": "probability that left and right are swapped",
 }
@@ -25,6 +31,8 @@ NAMES = {**MEASURES, **COHORT_MEASURES}
 ORIENTATION_GAIN, ORIENTATION_MATCH = 0.012, 0.85
 # Principal components and asymmetries are learnt from at least so many.
 FEWEST_FITTED = 20
+# Part of the mean head's white from which on a voxel is inside of it.
+INSIDE = 0.3
 # How sure it must be that a head is mirrored.
 SURELY_MIRRORED = 0.5
 # Robust standard deviations of the logarithm of a volume, given sex and age.
@@ -55,11 +63,14 @@ def add_cohort_measures(table: pd.DataFrame, volumes: np.ndarray, zooms: Sequenc
     table = table.reset_index(drop=True).copy()
     table["scale"] = table["white"] - table["black"]
     table["offset"] = table["black"] / np.maximum(table["scale"], 1e-12)
-    table["likeness"] = table["distance"] = table["mirrored"] = np.nan
+    table["likeness"] = table["tissue"] = table["distance"] = table["mirrored"] = np.nan
     if len(table) < 3:
         return table
     coarse = coarsen(volumes, zooms)
-    table["likeness"] = like = likeness(coarse, mean_head(coarse))
+    mean = mean_head(coarse)
+    table["likeness"] = like = likeness(coarse, mean)
+    inside = mean > INSIDE * np.percentile(mean, 99)
+    table["tissue"] = likeness(coarse[:, inside], mean[inside])
     if len(table) >= FEWEST_FITTED:
         table["distance"] = distances(coarse, like)
         fitted = np.flatnonzero(like >= np.quantile(like, 0.1))
@@ -70,11 +81,11 @@ def add_cohort_measures(table: pd.DataFrame, volumes: np.ndarray, zooms: Sequenc
 
 def flag_measured(table, volumes, zooms, copies=()) -> pd.DataFrame:
     """Returns the flags of a table of `add_cohort_measures`; see `flag_images`."""
-    found = _turned(table, volumes, zooms)
+    found = _turned(table, volumes, zooms) + _doubtful(table)
     for limit in LIMITS:
         found += _beyond(table, limit)
     # Twice: what was found at first does not widen the range of the others.
-    strange = {item[0] for item in found}
+    strange = {item[0] for item in found if item[1] != "header"}
     for is_last in (False, True):
         outside = []
         for rows, others in _groups(table):
@@ -174,6 +185,20 @@ def _turned(table: pd.DataFrame, volumes: np.ndarray, zooms) -> list[tuple]:
             reason = f"it matches the mean head {_in_words(axes, signs)}: correlation {best:.2f}, as it is {as_is:.2f}"
             found.append((row, "orientation", WRONG, reason, best - as_is))
     return found
+
+
+def _doubtful(table: pd.DataFrame) -> list[tuple]:
+    """Images whose header leaves open what those of most others say, and what may make it another image."""
+    if "doubts" not in table:
+        return []
+    doubts = [set(cell.split(",")) & SERIOUS if isinstance(cell, str) else set() for cell in table["doubts"]]
+    counts = Counter(kind for kinds in doubts for kind in kinds)
+    return [
+        (row, "header", LOOK, f"the header: {DOUBTS[kind]}", np.nan)
+        for row, kinds in enumerate(doubts)
+        for kind in sorted(kinds)
+        if 2 * counts[kind] <= len(table)
+    ]
 
 
 def _in_words(axes, signs) -> str:

@@ -16,6 +16,7 @@ WRONG, LOOK, FINE = "wrong", "look", "fine"
 # Flag -> what is probably the matter, and what to do.
 FLAGS = {
     "unreadable": "The file cannot be used at all.",
+    "header": "Its header leaves that open: compare it with the scanner's own file.",
     "size": "The voxel size in the header is probably wrong, or it is no head.",
     "voxels": "Others were scanned with other voxels: compare what is comparable.",
     "cut": "Part of the head lies outside of the field of view.",
@@ -84,6 +85,7 @@ LIMITS = (
     Limit("cut", "cut_side_cm2", None, 90.0),
     Limit("levels", "grey_levels", 40.0, None),
     Limit("spike", "spike", None, 20.0),
+    Limit("spike", "spike", None, 8.0, LOOK),
     Limit("noise", "noise", None, 0.15),
     Limit("motion", "ghost", None, 0.25),
     Limit("bias", "bias", None, 0.4),
@@ -101,7 +103,7 @@ RANGES = (
     Range("cut", "cut_side_cm2", None, 6.0, is_log=False, floor=5.0),
     Range("voxels", "voxel_max", 5.0, 5.0, floor=0.05),
     Range("intensity", "scale", 6.0, 6.0, floor=0.25),
-    Range("intensity", "offset", 6.0, 6.0, is_log=False, floor=0.05),
+    Range("intensity", "offset", 6.0, 6.0, is_log=False, floor=0.02),
     Range("levels", "grey_levels", 6.0, None, floor=0.1),
     Range("noise", "noise", None, 5.0, floor=0.1),
     Range("motion", "ghost", None, 4.3, floor=0.15, least=0.005),
@@ -112,5 +114,6 @@ RANGES = (
     Range("contrast", "cjv", None, 6.0, floor=0.06),
     Range("bias", "bias", None, 6.0, floor=0.15),
     Range("unlike", "likeness", 5.0, None, is_log=False, floor=0.012),
+    Range("contrast", "tissue", 5.0, None, is_log=False, floor=0.04),
     Range("unlike", "distance", None, 5.0, floor=0.05),
 )

@@ -52,7 +52,7 @@ def spoiled(clean, tmp_path_factory):
         11: "unreadable",
         14: "duplicate",
         15: "duplicate",
-        20: "unlike",
+        20: "contrast",
     }
     return folder, {people[number]: flag for number, flag in wanted.items()}
 
