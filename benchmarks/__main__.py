@@ -26,7 +26,7 @@ def main(parts: tuple[str, ...], out: Path | None, quick: bool) -> None:
     PARTS are any of step, layers, loader, memory, sample and scaling (all by default), and, on the real volumes that
     $MRIGEN_REAL_DATA names, copies.
     """
-    if out is None and not quick:
+    if out is None and not quick and not set(parts) & set(REAL_PARTS):
         out = RESULTS
     machine, sections = describe_machine(), []
     for part in dict.fromkeys(parts or PARTS):
