@@ -48,7 +48,7 @@ def measure(quick: bool = False) -> list[Section]:
                 )
     found = Section(
         "copies: one head under two ids",
-        f"{len(paths)} people of ixi-hh and a copy of each of them; the second half of them chose no threshold. False: "
+        f"{len(paths)} people of ixi-hh and a copy of each of them; the second half also apart. False: "
         "pairs of different people, among originals and copies, that were taken for one.",
         ["", "found %", "of the second half %", "false", "different pairs"],
         rows,

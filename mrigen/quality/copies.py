@@ -23,7 +23,7 @@ NUM_SCREENED = 24
 # Pairs that are no closer than this at a first look are not judged, and no more than these of a cohort.
 LOWEST_SCREENED, MOST_JUDGED = 0.3, (1000, 2)
 # Two images of one head differ by less than this share of what two people of the cohort differ by, for a grid of these
-# mm. Chosen on half of the people of `python -m benchmarks copies`.
+# mm. Set between the planted copies and the pairs of different people of `python -m benchmarks copies`.
 ZOOMS, SHARES = (4.0, 8.0, 12.0), (0.27, 0.32, 0.24)
 # What two people differ by (1 - correlation): where a cohort is too small to say so, and the limits of what it may say.
 USUAL_DIFFERENCE, DIFFERENCES, NUM_PAIRS, LEAST_PAIRS = 0.2, (0.08, 0.35), 200, 20
