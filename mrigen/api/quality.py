@@ -11,6 +11,7 @@ from mrigen.api.cohorts import split_data, write_cohort
 from mrigen.api.settings import RecipeLike, resolve_recipe
 from mrigen.data.cohort import Cohort, index_cohort
 from mrigen.recipe import Recipe
+from mrigen.system.backend import load_tensorflow
 
 if TYPE_CHECKING:
     from mrigen.quality import Quality
@@ -33,6 +34,7 @@ def qc(data: Any = None, *, recipe: RecipeLike = "vae", num_workers: int | None 
         >>> found = qc("/data/bids")  # doctest: +SKIP
         >>> found.write("qc")  # doctest: +SKIP
     """
+    load_tensorflow()
     from mrigen.quality import check_images
 
     if isinstance(data, runs.Run):

@@ -6,7 +6,7 @@ import pytest
 from scipy import ndimage
 
 from mrigen.data.quality import MEASURES
-from mrigen.quality.flags import COLUMNS, add_cohort_measures, flag_images, flag_measured
+from mrigen.quality.flags import COHORT_MEASURES, COLUMNS, add_cohort_measures, flag_images, flag_measured
 from mrigen.quality.likeness import coarsen, correlations, find_orientation, likeness, mean_head
 from mrigen.quality.mirrors import asymmetry, mirrored_probability
 from mrigen.quality.rules import FLAGS, LIMITS, RANGES
@@ -191,5 +191,5 @@ def test_blocks_of_a_coarse_grid_are_means():
 
 def test_every_rule_has_words():
     assert {rule.flag for rule in (*LIMITS, *RANGES)} <= set(FLAGS)
-    assert all(rule.measure in MEASURES or rule.measure in ("likeness", "distance", "scale", "offset", "lost_fraction")
+    assert all(rule.measure in MEASURES or rule.measure in {*COHORT_MEASURES, "lost_fraction"}
                for rule in (*LIMITS, *RANGES))  # fmt: skip
