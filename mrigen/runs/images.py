@@ -118,13 +118,13 @@ def prepare_images(run: Run, images: Sequence[ImageLike | NamedImage]) -> Prepar
             made = prepare_image(image.image, mask, run.recipe.preprocess, apply_mask, name=image.name)
             doubts[image.name] = made.doubts
             faults += [*made.faults, *made.mask_faults]
-            if not faults:
+            prepared = made.prepared
+            if prepared is not None and not faults:
                 if apply_mask and mask is None:
                     logger.warning(
                         "%s: is taken as it is; the run was fitted on brains without skull, which this should be, too",
                         image.name,
                     )
-                prepared = made.prepared
                 found.append(prepared)
                 ids = {name: person.get(name, image.stem) for name in ("participant_id", "scan_id")}
                 known = {column: person[column] for column in COLUMNS.values() if column in person}
