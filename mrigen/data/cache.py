@@ -118,7 +118,7 @@ def open_cache(
     directory = Path(directory or default_cache_directory())
     builder = _Builder(cohort.table, settings, apply_mask, directory, progress, num_workers)
     key = builder.key()
-    if key is not None and _is_cache(directory / key):
+    if key is not None and _is_cache(directory / key) and (directory / key / QUALITY).is_file():
         builder.repair(directory / key)
     else:
         key = builder.build()
@@ -224,6 +224,8 @@ class _Builder:
             finished = self.directory / key
             if _is_cache(finished):  # Another process was faster, or the memo was lost.
                 self.repair(finished)
+                if not (finished / QUALITY).is_file():  # It was made when nothing was measured.
+                    os.replace(temporary / QUALITY, finished / QUALITY)
             else:
                 shutil.rmtree(finished, ignore_errors=True)  # A folder without a manifest is no cache.
                 os.rename(temporary, finished)

@@ -1,5 +1,7 @@
 """From a cache to batches: one tf.data builder for training, one for inference."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import tensorflow as tf
 
@@ -9,6 +11,8 @@ from mrigen.recipe import AugmentRecipe
 
 # Records waiting to be shuffled take at most this much memory.
 SHUFFLE_BYTES = 2**27
+# Volumes that are handed on together take at most this much.
+BLOCK_BYTES = 2**27
 
 
 def steps_per_epoch(num_subjects: int, batch_size: int) -> int:
@@ -150,13 +154,14 @@ def read_volumes(cache: VolumeCache, rows: np.ndarray) -> np.ndarray:
     return volumes
 
 
-def read_levels(cache: VolumeCache) -> np.ndarray:
-    """Returns the volumes of all rows of the table, in their order, as they are stored: (rows, x, y, z) uint8."""
-    volumes = np.empty((len(cache.table), *cache.volume_shape), dtype=np.uint8)
+def level_blocks(cache: VolumeCache, rows: np.ndarray | None = None) -> Iterator[np.ndarray]:
+    """Yields the volumes of `rows` of the table (of all, if None) as they are stored, in the order of the table: blocks
+    (some rows, x, y, z) uint8 of at most `BLOCK_BYTES`."""
+    rows = np.arange(len(cache.table)) if rows is None else np.asarray(rows)
     shards = tf.data.Dataset.from_tensor_slices([str(path) for path in cache.shards])
-    for number, volume in _records(shards, cache, np.arange(len(volumes))).as_numpy_iterator():
-        volumes[number] = volume
-    return volumes
+    size = max(1, BLOCK_BYTES // int(np.prod(cache.volume_shape)))
+    for _, block in _records(shards, cache, rows, cycle=1).batch(size).as_numpy_iterator():
+        yield block
 
 
 def _records(shards: tf.data.Dataset, cache: VolumeCache, rows: np.ndarray, cycle: int = 8) -> tf.data.Dataset:

@@ -15,11 +15,12 @@ import pandas as pd
 from mrigen.data.cache import UnfitImages, VolumeCache, open_cache
 from mrigen.data.checking import Duplicates, doubt_notes
 from mrigen.data.cohort import Cohort
-from mrigen.data.pipeline import read_levels
+from mrigen.data.pipeline import level_blocks
 from mrigen.data.quality import MEASURES
 from mrigen.errors import CohortError
 from mrigen.quality.copies import Copy, find_copies
 from mrigen.quality.flags import COLUMNS, add_cohort_measures, flag_measured
+from mrigen.quality.likeness import coarse_zooms, coarsen
 from mrigen.quality.pictures import picture_strip
 from mrigen.quality.result import Quality
 from mrigen.quality.rules import FINE, LOOK, WRONG
@@ -61,16 +62,17 @@ def check_images(
     """
     unfit, duplicates, cache = open_fit(cohort, settings, apply_mask, directory, num_workers)
     table = cohort.table[[name for name in PEOPLE if name in cohort.table]].reset_index(drop=True)
-    volumes = np.zeros((0, *settings.volume_shape), np.uint8) if cache is None else read_levels(cache)
-    measures = _measures(table, cache)
-    table = pd.concat([table, measures], axis=1)
+    table = pd.concat([table, _measures(table, cache)], axis=1)
     readable = np.flatnonzero(~table["scan_id"].isin(unfit))
-    measured = add_cohort_measures(table.iloc[readable], volumes, settings.zooms)
-    copies = [] if cache is None else cohort_copies(cache, settings.zooms, volumes)
+    blocks = [np.zeros((0, *settings.volume_shape), np.uint8)] if cache is None else level_blocks(cache)
+    volumes = np.concatenate([coarsen(block, settings.zooms) for block in blocks])
+    zooms = coarse_zooms(settings.zooms)
+    measured = add_cohort_measures(table.iloc[readable], volumes, zooms)
+    copies = [] if cache is None else cohort_copies(cache, settings.zooms)
     pairs = _pairs(duplicates, measured["scan_id"])
     known = {(first, second) for first, second, _ in pairs}
     pairs += [(copy.first, copy.second, copy.describe()) for copy in copies if (copy.first, copy.second) not in known]
-    flags = flag_measured(measured, volumes, settings.zooms, pairs)
+    flags = flag_measured(measured, volumes, zooms, pairs)
     unreadable = [(scan_id, "unreadable", WRONG, line, np.nan) for scan_id, lines in unfit.items() for line in lines]
     flags = pd.concat([pd.DataFrame(unreadable, columns=list(COLUMNS)), flags], ignore_index=True)
     table = pd.concat([table, measured[[name for name in measured if name not in table]].set_axis(readable)], axis=1)
@@ -78,18 +80,23 @@ def check_images(
     flagged = table["verdict"].to_numpy() != FINE
     others = np.flatnonzero(~flagged)
     others = others[np.unique(np.linspace(0, len(others) - 1, min(len(others), MOST_PICTURED)).astype(int))]
-    shown = {*np.flatnonzero(flagged), *others}
-    strips = {
-        table["scan_id"][row]: picture_strip(volumes[index], settings.zooms)
-        for index, row in enumerate(readable)
-        if row in shown
-    }
+    strips = {} if cache is None else _strips(cache, settings, table["scan_id"][[*np.flatnonzero(flagged), *others]])
     faults = dict.fromkeys(line for lines in unfit.values() for line in lines)
     faults |= dict.fromkeys(found.fault for found in duplicates)
     told = {frozenset(pair) for found in duplicates for pair in itertools.combinations(found.scan_ids, 2)}
     if refuse_copies and cache is not None:
         faults |= dict.fromkeys(copy_faults(cache.table, copies, told))
     return Quality(table, flags, strips, cohort.notes, tuple(doubt_notes_of(cache)), tuple(faults))
+
+
+def _strips(cache: VolumeCache, settings: PreprocessRecipe, scan_ids: Iterable[str]) -> dict[str, np.ndarray]:
+    """Returns scan_id -> its picture, of those that are in the cache, in the order of its table."""
+    rows = np.flatnonzero(cache.table["scan_id"].isin(list(scan_ids)))
+    volumes = itertools.chain.from_iterable(level_blocks(cache, rows))
+    return {
+        name: picture_strip(volume, settings.zooms)
+        for name, volume in zip(cache.table["scan_id"].iloc[rows], volumes, strict=True)
+    }
 
 
 def doubt_notes_of(cache: VolumeCache | None) -> list[str]:
@@ -105,14 +112,13 @@ def _doubts(cache: VolumeCache) -> dict[str, list[str]]:
     return {row.path: row.doubts.split(",") for row in known.itertuples()}
 
 
-def cohort_copies(cache: VolumeCache, zooms: Sequence[float], volumes: np.ndarray | None = None) -> list[Copy]:
+def cohort_copies(cache: VolumeCache, zooms: Sequence[float]) -> list[Copy]:
     """Returns the images that show one head under two participants; rows are those of `cache.table`. They are looked
     for once, and kept with the cache.
 
     Args:
         cache: the images.
         zooms: of its grid, mm.
-        volumes: (n, x, y, z) uint8, where they are read already.
     """
     people = cache.table["participant_id"]
     path = cache.directory / COPIES
@@ -121,7 +127,7 @@ def cohort_copies(cache: VolumeCache, zooms: Sequence[float], volumes: np.ndarra
         known = read_json(path)
         if known["people"] == whose:
             return [Copy(**copy) for copy in known["copies"]]
-    copies = find_copies(read_levels(cache) if volumes is None else volumes, zooms, people.to_numpy())
+    copies = find_copies(level_blocks(cache), zooms, people.to_numpy())
     with contextlib.suppress(OSError):  # A cache that may not be written to is as good.
         write_json(path, {"people": whose, "copies": [dataclasses.asdict(copy) for copy in copies]})
     return copies

@@ -2,6 +2,7 @@
 whether it lies the way the others do."""
 
 import itertools
+from collections.abc import Sequence
 
 import numpy as np
 from scipy import fft
@@ -16,9 +17,18 @@ FOLDS = 5
 COARSE = 8.0
 
 
-def coarsen(volumes: np.ndarray, zooms) -> np.ndarray:
+def coarse_zooms(zooms: Sequence[float]) -> tuple[float, ...]:
+    """Returns the voxel size (mm) of volumes of `zooms` mm after `coarsen`."""
+    return tuple(zoom * factor for zoom, factor in zip(zooms, _factors(zooms), strict=True))
+
+
+def _factors(zooms: Sequence[float]) -> list[int]:
+    return [max(1, round(COARSE / zoom)) for zoom in zooms]
+
+
+def coarsen(volumes: np.ndarray, zooms: Sequence[float]) -> np.ndarray:
     """Returns volumes (n, x, y, z) uint8 on a grid of about 8 mm, means of whole blocks."""
-    factors = [max(1, round(COARSE / zoom)) for zoom in zooms]
+    factors = _factors(zooms)
     if factors == [1, 1, 1]:
         return np.asarray(volumes)
     sides = [side // factor for side, factor in zip(volumes.shape[1:], factors, strict=True)]

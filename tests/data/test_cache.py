@@ -8,6 +8,7 @@ import shutil
 
 import nibabel
 import numpy as np
+import pandas as pd
 import pytest
 import tensorflow as tf
 
@@ -387,6 +388,15 @@ def test_measures_and_doubts_of_each_image_are_kept(study, folder):
     doubts = cache.table.set_index("scan_id")["doubts"]
     assert "orientation" in doubts["p8"]
     assert doubts.drop("p8").isna().all()
+
+
+def test_a_cache_of_before_is_measured_when_it_is_opened(study, folder):
+    first = build(study, folder)
+    expected, before = first.quality, contents(first)
+    (first.directory / "quality.tsv").unlink()
+    second = build(study, folder)
+    pd.testing.assert_frame_equal(second.quality, expected)
+    assert contents(second) == before
 
 
 @pytest.mark.parametrize("how", ["gzip", "plain", "float", "turned"])
