@@ -12,7 +12,7 @@ from mrigen.system.files import write_text
 # In the order of the report; each is a module with `measure(quick) -> list[Section]`.
 PARTS = ("step", "layers", "loader", "memory", "sample", "scaling")
 # Not about speed, and with data that not everyone has: measured when they are named.
-ASKED_FOR = ("qc", "copies")
+ASKED_FOR = ("preparing", "qc", "copies")
 RESULTS = Path(__file__).parent / "results.md"
 
 
@@ -23,9 +23,9 @@ RESULTS = Path(__file__).parent / "results.md"
 def main(parts: tuple[str, ...], out: Path | None, quick: bool) -> None:
     """Measure mrigen beside its peers on this machine, and print the tables as Markdown.
 
-    PARTS are any of step, layers, loader, memory, sample and scaling; all by default. Named alone, qc and copies
-    (planted faults, and planted copies of heads, found on the real heads of MRIGEN_REAL_DATA) are printed and, with
-    --out, written.
+    PARTS are any of step, layers, loader, memory, sample and scaling; all by default. Named alone, preparing,
+    qc and copies (how stored images become grey levels; planted faults, and planted copies of heads, that are found;
+    all on the real heads of MRIGEN_REAL_DATA) are printed and, with --out, written.
     """
     if out is None and not quick and not set(parts) & set(ASKED_FOR):
         out = RESULTS

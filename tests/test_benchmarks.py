@@ -48,7 +48,7 @@ def test_quick_measures_every_part_and_keeps_the_results(measured_parts, monkeyp
 def test_an_unknown_part_is_bad_usage(measured_parts):
     done = CliRunner().invoke(command.main, ["stepp"])
     assert (done.exit_code, measured_parts) == (2, [])
-    parts = "'step', 'layers', 'loader', 'memory', 'sample', 'scaling', 'qc', 'copies'"
+    parts = "'step', 'layers', 'loader', 'memory', 'sample', 'scaling', 'preparing', 'qc', 'copies'"
     assert f"'stepp' is not one of {parts}" in done.output
 
 
