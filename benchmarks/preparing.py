@@ -90,7 +90,8 @@ def _places(root: Path, every: int) -> Section:
     ]
     text = (
         "The same heads from fields of view that are tilted by 10 to 30 degrees (values interpolated, nothing cut), "
-        "against the straight ones: how far the grid of 4 mm moves, the largest of the three axes; and how much of the upper head lies outside."
+        "against the straight ones: how far the grid of 4 mm moves, the largest of the "
+        "three axes; and how much of the upper head lies outside."
     )
     columns = [
         "scans aslant",

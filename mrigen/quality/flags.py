@@ -34,7 +34,7 @@ FEWEST_FITTED = 20
 # Part of the mean head's white from which on a voxel is inside of it.
 INSIDE = 0.3
 # How sure it must be that a head is mirrored.
-SURELY_MIRRORED = 0.5
+SURELY_MIRRORED = 0.9
 # Robust standard deviations of the logarithm of a volume, given sex and age.
 VOLUME_LIMIT = 4.0
 
@@ -194,7 +194,7 @@ def _doubtful(table: pd.DataFrame) -> list[tuple]:
     doubts = [set(cell.split(",")) & SERIOUS if isinstance(cell, str) else set() for cell in table["doubts"]]
     counts = Counter(kind for kinds in doubts for kind in kinds)
     return [
-        (row, "header", LOOK, f"the header: {DOUBTS[kind]}", np.nan)
+        (row, "header", LOOK, DOUBTS[kind].split(". ")[0], np.nan)
         for row, kinds in enumerate(doubts)
         for kind in sorted(kinds)
         if 2 * counts[kind] <= len(table)

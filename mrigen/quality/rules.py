@@ -16,7 +16,7 @@ WRONG, LOOK, FINE = "wrong", "look", "fine"
 # Flag -> what is probably the matter, and what to do.
 FLAGS = {
     "unreadable": "The file cannot be used at all.",
-    "header": "Its header leaves that open: compare it with the scanner's own file.",
+    "header": "Compare it with the scanner's own file.",
     "size": "The voxel size in the header is probably wrong, or it is no head.",
     "voxels": "Others were scanned with other voxels: compare what is comparable.",
     "cut": "Part of the head lies outside of the field of view.",
