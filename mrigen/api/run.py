@@ -108,7 +108,7 @@ class Run(runs.Run):
         Args:
             latents: a table as `encode` returns it, a path of one, or an array (n, latent).
             given: covariates of everyone, for a model that is conditioned on any.
-            native_units: whether intensities are multiplied by the training cohort's median scale.
+            native_units: whether intensities are in the units of the training cohort, in the median.
         """
         return mrigen.decode(self, latents, given=given, native_units=native_units)
 

@@ -33,7 +33,10 @@ logger = logging.getLogger(__name__)
 
 CACHE_FORMAT = 1
 SHARD_BYTES = 64 * 2**20
-FACTS = ("centre_x", "centre_y", "centre_z", "scale", "head_volume_ml", "brain_volume_ml", "lost_fraction", "doubts")
+FACTS = (
+    "centre_x", "centre_y", "centre_z", "low", "scale", "surround", "head_volume_ml", "brain_volume_ml",
+    "lost_fraction", "doubts",
+)  # fmt: skip
 QUALITY = "quality.tsv"
 
 
@@ -47,8 +50,8 @@ class VolumeCache:
         volume_shape: (x, y, z) of every record.
         shards: paths of the TFRecord files; a record holds `row` (int64) and `volume` (bytes, uint8, C order).
         table: one row a record, in the order of `row`: the cohort's table and the facts measured while preparing
-            (centre_x, centre_y, centre_z in mm; scale; head_volume_ml, brain_volume_ml; lost_fraction; doubts, what the
-            header left open).
+            (centre_x, centre_y, centre_z in mm; low, scale and surround, see `mrigen.data.preprocess.Intensities`;
+            head_volume_ml, brain_volume_ml; lost_fraction; doubts, what the header left open).
     """
 
     directory: Path
@@ -310,7 +313,8 @@ class _Builder:
 def _facts(result: Preparation) -> list:
     prepared = result.prepared
     volumes = [prepared.head_volume, prepared.brain_volume]
-    return [*prepared.centre, prepared.scale, *volumes, prepared.lost, ",".join(result.doubts) or None]
+    intensities = [prepared.low, prepared.scale, prepared.surround]
+    return [*prepared.centre, *intensities, *volumes, prepared.lost, ",".join(result.doubts) or None]
 
 
 def encode_record(row: int, volume: bytes) -> bytes:

@@ -220,17 +220,46 @@ def _black_and_white(
     return head.black if first == 0 else np.percentile(array, first), white
 
 
-def native_intensities(prepared: Prepared, levels: np.ndarray) -> np.ndarray:
-    """Returns intensities in the units of the image that `prepared` was made of, float32.
+@dataclasses.dataclass(frozen=True)
+class Intensities:
+    """How grey levels in [0, 1] and the intensities of an image belong together.
 
-    Args:
-        prepared: the image.
-        levels: in [0, 1], any shape. Around an image that was cut out they are what its surroundings were.
+    Attributes:
+        low: intensity of level 0.
+        scale: intensity units from level 0 to 1.
+        surround: intensity of what was cut away around the head, where something was; else None.
+
+    Example:
+        >>> intensities = Intensities(low=100.0, scale=500.0)
+        >>> intensities.of_levels(np.array([0.0, 1.0])).tolist()
+        [100.0, 600.0]
+        >>> intensities.to_levels(np.array([100.0, 600.0])).tolist()
+        [0.0, 1.0]
     """
-    native = (prepared.low + prepared.scale * levels).astype(np.float32)
-    if prepared.surround is not None:
-        native[levels < DARKEST_LEVEL] = prepared.surround
-    return native
+
+    low: float
+    scale: float
+    surround: float | None = None
+
+    @classmethod
+    def of(cls, prepared: Prepared) -> "Intensities":
+        """Returns those of a prepared image."""
+        return cls(prepared.low, prepared.scale, prepared.surround)
+
+    def of_levels(self, levels: np.ndarray) -> np.ndarray:
+        """Returns the intensities, float32, of `levels` of any shape; what is almost black in an image that was cut out
+        becomes what its surroundings were."""
+        native = (self.low + self.scale * levels).astype(np.float32)
+        if self.surround is not None:
+            native[levels < DARKEST_LEVEL] = self.surround
+        return native
+
+    def to_levels(self, native: np.ndarray) -> np.ndarray:
+        """Returns the levels, float32, of intensities; not clipped."""
+        levels = ((native - self.low) / self.scale).astype(np.float32)
+        if self.surround is not None:
+            levels[native == np.float32(self.surround)] = 0.0
+        return levels
 
 
 def grid_affine(centre, zooms, volume_shape) -> np.ndarray:

@@ -33,7 +33,7 @@ def decode(
         latents: of its model: a table as `encode` returns it, a data frame or a file of one, or an array (n, latent).
         given: covariates of everyone, for a model that is conditioned on any. The others are those of the table; where
             the table has none, those of the run's own people, by scan_id; unknown otherwise.
-        native_units: whether intensities are multiplied by the training cohort's median scale; else they lie in [0, 1].
+        native_units: whether intensities are in the median units of the training cohort; else they lie in [0, 1].
 
     Raises:
         UsageError: covariates that do not condition the model.

@@ -165,7 +165,7 @@ class DecodedImages(Images):
     Args:
         run: a finished run.
         names: one an image.
-        native_units: whether intensities are multiplied by the training cohort's median scale; else they lie in [0, 1].
+        native_units: whether intensities are in the median units of the training cohort; else they lie in [0, 1].
     """
 
     # Of the picture beside the images.
@@ -207,8 +207,7 @@ class DecodedImages(Images):
         return self._image(index, self.volume(index))
 
     def _image(self, index: int, volume: np.ndarray) -> Nifti1Image:
-        factor = np.float32(self.run.grid["median_scale"] if self.native_units else 1.0)
-        return self._placed(index, volume * factor)
+        return self._placed(index, self.run.intensities.of_levels(volume) if self.native_units else volume)
 
     def _placed(self, index: int, volume: np.ndarray) -> Nifti1Image:
         """Returns a volume as an image whose header claims no more than is known of its place."""

@@ -46,7 +46,7 @@ def sample(
         given: covariates of the people, such as {"sex": "F", "age": 30}. A model that is conditioned on covariates
             takes the others from training people who are like that; of another model the density of the latents alone
             is moved.
-        native_units: whether intensities are multiplied by the training cohort's median scale; else they lie in [0, 1].
+        native_units: whether intensities are in the median units of the training cohort; else they lie in [0, 1].
         fields: whether, of a run of a model that warps a template, each sample also has the displacement that leads
             from it into the template, and the logarithm of its Jacobian determinant: negative where the sample is
             larger than the template.

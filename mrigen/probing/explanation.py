@@ -16,7 +16,8 @@ from mrigen.data.pipeline import read_volumes
 from mrigen.data.tables import first_visits
 from mrigen.errors import CohortError, Fault, UsageError
 from mrigen.imaging.figures import plot_contact_sheet, plot_map, save_figure
-from mrigen.imaging.volumes import Nifti1Image, array_of, make_image, write_volume, zooms_of
+from mrigen.imaging.headers import ALIGNED, SCANNER
+from mrigen.imaging.volumes import Nifti1Image, array_of, make_image, write_image, zooms_of
 from mrigen.layers import jacobian_determinant
 from mrigen.models import LatentModel
 from mrigen.models.batches import BATCH_SIZE, pad_batch
@@ -153,7 +154,7 @@ class Explanation:
         refuse_taken([*paths, description], force)
         images = [self.sequence, *self.maps.values(), *self.counterfactuals.values()]
         for path, image in zip(paths, images, strict=True):
-            write_volume(path, array_of(image), image.affine)
+            write_image(path, image)
         figures = {f"{name}.png": name for name in self._plotted}
         figures |= {f"{name}_counterfactual.png": name for name in self.counterfactuals}
         for file, name in figures.items():
@@ -222,7 +223,7 @@ def explain(
     model = run.load_model()
 
     def image(array: np.ndarray) -> Nifti1Image:
-        return make_image(array, run.affine)
+        return make_image(array, run.affine, SCANNER if run.is_oriented() else ALIGNED)
 
     walk = direction.at(np.linspace(*direction.ends, num_steps))
     volumes = np.clip(decode_latents(model, walk, _repeat(condition, num_steps)), 0.0, 1.0)

@@ -129,7 +129,7 @@ def check_samples(run: Run, samples, *, native_units: bool | None = None) -> Sam
     rows = np.concatenate([train, heldout])
     arrays = np.stack(images).astype(np.float32)
     if getattr(samples, "native_units", False) if native_units is None else native_units:
-        arrays /= np.float32(run.grid["median_scale"])
+        arrays = run.intensities.to_levels(arrays)
     volumes = np.concatenate([read_volumes(dataset.cache, rows), arrays]).reshape(len(rows) + len(arrays), -1)
     people = dataset.cache.table.iloc[rows]
     is_training = np.arange(len(volumes)) < len(train)

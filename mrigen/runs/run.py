@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from mrigen.data.covariates import Covariates
-from mrigen.data.preprocess import grid_affine
+from mrigen.data.preprocess import Intensities, grid_affine
 from mrigen.errors import CohortError, RunError
 from mrigen.imaging.headers import has_orientation
 from mrigen.recipe import Recipe, load_recipe
@@ -58,8 +58,15 @@ class Run:
 
     @functools.cached_property
     def grid(self) -> dict[str, Any]:
-        """grid.json: zooms (mm), volume_shape, centre (mm), median_scale (native units from 0 to 1)."""
+        """grid.json: zooms (mm), volume_shape, centre (mm); median_low, median_scale and median_surround (native units;
+        see `intensities`)."""
         return self._json("grid.json")
+
+    @property
+    def intensities(self) -> Intensities:
+        """How grey levels become intensities as the training people's images have them, in the median."""
+        grid = self.grid
+        return Intensities(grid.get("median_low", 0.0), grid["median_scale"], grid.get("median_surround"))
 
     @property
     def affine(self) -> np.ndarray:

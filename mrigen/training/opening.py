@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import keras
+import pandas as pd
 import tensorflow as tf
 
 from mrigen.analysis.evaluation import choose_counted
@@ -218,8 +219,17 @@ def _describe_grid(recipe: Recipe, dataset: Dataset) -> dict:
         "zooms": list(recipe.preprocess.zooms),
         "volume_shape": list(dataset.cache.volume_shape),
         "centre": [float(table[f"centre_{axis}"].median()) for axis in "xyz"],
+        "median_low": float(table["low"].median()) if "low" in table else 0.0,
         "median_scale": float(table["scale"].median()),
+        "median_surround": _median_surround(table),
     }
+
+
+def _median_surround(table: pd.DataFrame) -> float | None:
+    """Returns what was around most images, where these were cut out."""
+    if "surround" not in table or 2 * table["surround"].notna().sum() <= len(table):
+        return None
+    return float(table["surround"].median())
 
 
 @contextmanager
