@@ -247,11 +247,15 @@ class Intensities:
         return cls(prepared.low, prepared.scale, prepared.surround)
 
     def of_levels(self, levels: np.ndarray) -> np.ndarray:
-        """Returns the intensities, float32, of `levels` of any shape; what is almost black in an image that was cut out
-        becomes what its surroundings were."""
+        """Returns the intensities, float32, of `levels` of any shape. In an image that was cut out nothing is darker
+        than its surroundings; where these are as bright as tissue (standardized intensities), they are what is almost
+        black."""
         native = (self.low + self.scale * levels).astype(np.float32)
-        if self.surround is not None:
-            native[levels < DARKEST_LEVEL] = self.surround
+        if self.surround is None:
+            return native
+        if self.surround < self.low + 0.5 * MEDIAN_LEVEL * self.scale:
+            return np.maximum(native, np.float32(self.surround))
+        native[levels < DARKEST_LEVEL] = self.surround
         return native
 
     def to_levels(self, native: np.ndarray) -> np.ndarray:

@@ -189,7 +189,7 @@ class PreprocessRecipe(Section):
     )
     version: Literal[3, 4] = key(
         4,
-        "3 or 4",
+        "one of 3, 4",
         "How images become grey levels. 3: the lowest voxel is black, as in runs made before; they keep it.",
     )
 

@@ -19,6 +19,13 @@ def cohort(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(autouse=True)
+def said_aloud(monkeypatch):
+    """A quiet command silences the process."""
+    monkeypatch.setenv("MRIGEN_QUIET", "")
+    monkeypatch.delenv("MRIGEN_QUIET")
+
+
 def type_in(*arguments):
     return CliRunner().invoke(mrigen, ["qc", *map(str, arguments)])
 

@@ -11,6 +11,7 @@ import pytest
 from mrigen.data.pipeline import read_volumes
 from mrigen.errors import CohortError, MrigenError, UsageError
 from mrigen.generation.encoding import encode
+from mrigen.imaging.volumes import read_volume, write_volume
 from mrigen.runs import Run
 
 
@@ -107,7 +108,13 @@ def test_a_run_of_stripped_brains_asks_for_masks(finished_run, tmp_path):
     recipe.write_text(text.replace("apply_mask: false", "apply_mask: true"))
     with pytest.raises(UsageError, match="mask: got nothing, expected the masks of the new people"):
         encode(run, data=folder_of(run))
-    stripped = encode(run, data=folder_of(run), mask="phantom").latents["loc"]
+    # The synthetic images are stripped: only smaller masks change them.
+    smaller = Path(shutil.copytree(folder_of(run), tmp_path / "people"))
+    for path in smaller.glob("derivatives/phantom/sub-*/anat/*_mask.nii.gz"):
+        mask = read_volume(path)
+        mask.array[mask.array.shape[0] // 2 :] = 0
+        write_volume(path, mask.array, mask.affine)
+    stripped = encode(run, data=smaller, mask="phantom").latents["loc"]
     plain = encode(run, data=folder_of(run), overrides=["data.apply_mask=false"]).latents["loc"]
     np.testing.assert_allclose(plain, run.load_latents()["loc"], atol=1e-5)
     assert np.abs(stripped - plain).max() > 1e-4

@@ -62,7 +62,8 @@ def test_a_reconstruction_of_the_own_is_the_decoded_latent(finished_run, tmp_pat
         affine = grid_affine(centre, finished_run.grid["zooms"], finished_run.grid["volume_shape"])
         image = read_volume(person["path"])
         expected = resample(Volume(heads[row], affine), image.affine, image.array.shape)
-        expected = image.array.min() + person["scale"] * expected
+        expected = np.maximum(person["low"] + person["scale"] * expected, person["surround"])
+        assert person["surround"] == image.array.min() == 0
         np.testing.assert_allclose(read_volume(paths[row]).array, expected, atol=1e-3 * person["scale"])
 
 

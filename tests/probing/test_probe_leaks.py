@@ -10,6 +10,7 @@ from mrigen.probing import gathering
 from mrigen.probing.plan import ProbePlan
 from mrigen.probing.rows import build_rows
 from mrigen.probing.targets import Target
+from mrigen.quality.copies import Copy
 
 pytestmark = pytest.mark.usefixtures("small_grids")
 PLANS = {
@@ -57,14 +58,7 @@ def test_scores_do_not_change_with_the_labels_of_those_who_are_tested(make_input
 
 
 def test_an_image_under_two_ids_is_refused(run_copy, monkeypatch):
-    read = gathering.read_volumes
-
-    def twice(cache, rows):
-        volumes = read(cache, rows)
-        volumes[5] = np.clip(1.02 * volumes[2] + 0.001, 0.0, 1.0)
-        return volumes
-
-    monkeypatch.setattr(gathering, "read_volumes", twice)
+    monkeypatch.setattr(gathering, "cohort_copies", lambda cache, zooms: [Copy(2, 5, 0.99, False)])
     dataset = run_copy.open_dataset()
     names = dataset.cache.table["participant_id"]
     with pytest.raises(CohortError, match=f"one image as {names[2]} and as {names[5]}, .* {names[5]} in data.exclude"):
