@@ -61,5 +61,5 @@ def test_an_image_under_two_ids_is_refused(run_copy, monkeypatch):
     monkeypatch.setattr(gathering, "cohort_copies", lambda cache, zooms: [Copy(2, 5, 0.99, False)])
     dataset = run_copy.open_dataset()
     names = dataset.cache.table["participant_id"]
-    with pytest.raises(CohortError, match=f"one image as {names[2]} and as {names[5]}, .* {names[5]} in data.exclude"):
+    with pytest.raises(CohortError, match=f"one image as {names[2]} and as {names[5]} .* {names[5]} in data.exclude"):
         gathering.gather_inputs(run_copy, dataset)
