@@ -16,7 +16,8 @@ from scipy import ndimage
 
 from benchmarks.report import Section
 from mrigen.data.cohort import index_cohort
-from mrigen.data.preprocess import find_head, prepare_volume
+from mrigen.data.heads import find_head
+from mrigen.data.preprocess import prepare_volume
 from mrigen.imaging.volumes import Volume, read_volume, to_canonical
 from mrigen.recipe import DataRecipe, PreprocessRecipe
 

@@ -22,8 +22,9 @@ import platformdirs
 import tensorflow as tf
 import threadpoolctl
 
-from mrigen.data.checking import Checked, Duplicates, FileMemo, FileStamp, file_digest, find_duplicates
+from mrigen.data.checking import Duplicates, find_duplicates
 from mrigen.data.cohort import Cohort
+from mrigen.data.memo import Checked, FileMemo, FileStamp, file_digest
 from mrigen.data.preparing import Preparation, prepare_image
 from mrigen.errors import CohortError, MrigenError
 from mrigen.recipe import PreprocessRecipe
@@ -50,7 +51,7 @@ class VolumeCache:
         volume_shape: (x, y, z) of every record.
         shards: paths of the TFRecord files; a record holds `row` (int64) and `volume` (bytes, uint8, C order).
         table: one row a record, in the order of `row`: the cohort's table and the facts measured while preparing
-            (centre_x, centre_y, centre_z in mm; low, scale and surround, see `mrigen.data.preprocess.Intensities`;
+            (centre_x, centre_y, centre_z in mm; low, scale and surround, see `mrigen.data.heads.Intensities`;
             head_volume_ml, brain_volume_ml; lost_fraction; doubts, what the header left open).
     """
 

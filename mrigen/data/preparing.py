@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 
 from mrigen.data.checking import OR_EXCLUDE, find_faults, mask_faults, voxel_digest
-from mrigen.data.preprocess import Head, Prepared, find_head, prepare_volume
+from mrigen.data.heads import Head, find_head
+from mrigen.data.preprocess import Prepared, prepare_volume
 from mrigen.data.quality import measure_quality
 from mrigen.errors import CohortError
 from mrigen.imaging.volumes import ImageLike, Volume, name_of, read_volume

@@ -58,7 +58,7 @@ def measure_quality(volume: Volume, head: np.ndarray, mask: np.ndarray | None = 
 
     Args:
         volume: the native image, closest-canonical axes, finite and not constant.
-        head: bool, the same shape; see `mrigen.data.preprocess.head_mask`.
+        head: bool, the same shape; see `mrigen.data.heads.head_mask`.
         mask: bool, the same shape, the brain; or None.
 
     References:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from mrigen.data.preprocess import Intensities, resample
+from mrigen.data.preprocess import resample
 from mrigen.generation.images import Decoder, Images
 from mrigen.imaging.figures import plot_contact_sheet, save_figure
 from mrigen.imaging.volumes import ImageLike, Nifti1Image, Volume, from_canonical, make_image, read_grid, write_image
@@ -104,7 +104,7 @@ class Reconstructions(Images):
         prepared, image = self._prepared.prepared[index], self._images[index]
         volume, (_, affine, space) = image.read(), read_grid(image.image)
         own = resample(Volume(self.volume(index), self._prepared.affine(index)), volume.affine, volume.array.shape)
-        own = Intensities.of(prepared).of_levels(own)
+        own = prepared.intensities.of_levels(own)
         return (
             make_image(from_canonical(own, affine), affine, space),
             make_image(from_canonical(volume.array - own, affine), affine, space),

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 
 import mrigen
-from mrigen.data.checking import file_digest
 from mrigen.data.covariates import COLUMNS, Covariates, as_table, clean_given
+from mrigen.data.memo import file_digest
 from mrigen.errors import UsageError
 from mrigen.generation.densities import choose_density
 from mrigen.generation.images import DecodedImages, Decoder

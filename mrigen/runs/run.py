@@ -14,7 +14,8 @@ import numpy as np
 import pandas as pd
 
 from mrigen.data.covariates import Covariates
-from mrigen.data.preprocess import Intensities, grid_affine
+from mrigen.data.heads import Intensities
+from mrigen.data.preprocess import grid_affine
 from mrigen.errors import CohortError, RunError
 from mrigen.imaging.headers import has_orientation
 from mrigen.recipe import Recipe, load_recipe

@@ -13,16 +13,13 @@ import pytest
 
 from mrigen.data.checking import (
     DOUBTS,
-    Checked,
-    FileMemo,
-    FileStamp,
     doubt_notes,
-    file_digest,
     find_duplicates,
     find_faults,
     mask_faults,
     voxel_digest,
 )
+from mrigen.data.memo import Checked, FileMemo, FileStamp, file_digest
 from mrigen.imaging import headers
 from mrigen.imaging.volumes import Volume, read_volume, write_volume
 

@@ -10,14 +10,8 @@ import pytest
 from scipy import ndimage
 
 from mrigen.data.cohort import index_cohort
-from mrigen.data.preprocess import (
-    Intensities,
-    grid_affine,
-    head_mask,
-    otsu_threshold,
-    prepare_volume,
-    resample,
-)
+from mrigen.data.heads import head_mask, otsu_threshold
+from mrigen.data.preprocess import grid_affine, prepare_volume, resample
 from mrigen.imaging.volumes import Volume, apply_affine, read_volume, to_canonical
 from mrigen.recipe import DataRecipe, PreprocessRecipe
 
@@ -498,14 +492,14 @@ def test_a_range_that_is_small_beside_its_offset_is_found():
 def test_native_intensities_give_the_image_back_and_what_was_around_it():
     whole = prepare(whole_head()[0], **WHOLE)
     levels = whole.array / np.float32(255)
-    np.testing.assert_allclose(Intensities.of(whole).of_levels(levels), whole.low + whole.scale * levels, rtol=1e-6)
+    np.testing.assert_allclose(whole.intensities.of_levels(levels), whole.low + whole.scale * levels, rtol=1e-6)
     volume = stripped_brain()
     standardized = np.where(volume.array > 0, (volume.array - 600) / 150, 0).astype(np.float32)
     for array in (volume.array, standardized):
         prepared = prepare(
             Volume(array, volume.affine), zooms=(3, 3, 3), volume_shape=(60, 64, 64), centre="field_of_view"
         )
-        native = Intensities.of(prepared).of_levels(prepared.array / np.float32(255))
+        native = prepared.intensities.of_levels(prepared.array / np.float32(255))
         assert not native[prepared.array == 0].any()
         inside = prepared.array > 100
         assert np.median(native[inside]) == pytest.approx(np.median(array[array != 0]), abs=0.2 * float(array.std()))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from mrigen.data.preprocess import head_mask
+from mrigen.data.heads import head_mask
 from mrigen.data.quality import MEASURES, measure_quality
 from mrigen.imaging.volumes import Volume
 

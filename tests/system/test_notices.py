@@ -35,7 +35,7 @@ class Kept(logging.Handler):
 
 
 def test_what_matters_becomes_a_warning_at_the_line_of_the_caller(library_logger, tmp_path):
-    from mrigen.data.checking import Checked, FileMemo, FileStamp
+    from mrigen.data.memo import Checked, FileMemo, FileStamp
 
     (tmp_path / "file").touch()
     memo = FileMemo(tmp_path / "file" / "memo.sqlite")
