@@ -22,6 +22,7 @@ from mrigen.imaging.volumes import SUFFIXES
 # Reading folders waits for the file server, not for the processor.
 WALKERS = 8
 PEOPLE_AT_ONCE = 50
+FREESURFER = (".mgz", ".mgh")
 # Of a plain folder: what BIDS puts there are no further people.
 PASSED_OVER = ("derivatives", "sourcedata", "code")
 
@@ -32,7 +33,7 @@ class Found(NamedTuple):
     Attributes:
         participant_id: as the folder or the file names the person (`sub-012`).
         session_id: `ses-...`, or None.
-        stem: file name without .nii or .nii.gz.
+        stem: file name without .nii.gz or the like.
         path: absolute.
         broken: a link to nothing (git-annex or DataLad content that was not fetched).
     """
@@ -172,9 +173,9 @@ def scan_bids(root: str | os.PathLike, suffixes: Collection[str]) -> Scan:
 def scan_folder(root: str | os.PathLike, suffix: str) -> Scan:
     """Walks a plain folder and all folders in it for NIfTI files; opens none of them.
 
-    Files whose name ends in _<suffix> are taken; if there are none, all NIfTI files but masks, phase and imaginary
-    parts. Names with a leading dot, `derivatives`, `sourcedata` and `code` are passed over; linked folders are followed
-    once.
+    Files whose name ends in _<suffix> are taken; if there are none, all NIfTI files (those of FreeSurfer only where
+    there are no others) but masks, phase and imaginary parts. Names with a leading dot, `derivatives`, `sourcedata` and
+    `code` are passed over; linked folders are followed once.
 
     Raises:
         CohortError: a folder may not be read.
@@ -200,7 +201,9 @@ def scan_folder(root: str | os.PathLike, suffix: str) -> Scan:
     wanted = [image for image in images if parse_stem(image.stem)[1] == suffix]
     is_wanted = is_magnitude
     if not wanted:
-        wanted, is_wanted = images, lambda stem: is_magnitude(stem) and not is_mask(stem)
+        # FreeSurfer's folders lie beside people's images, and hold a dozen files a person.
+        nifti = [image for image in images if not image.path.lower().endswith(FREESURFER)]
+        wanted, is_wanted = nifti or images, lambda stem: is_magnitude(stem) and not is_mask(stem)
     return Scan(
         [image for image in wanted if is_wanted(image.stem)],
         others,

@@ -64,7 +64,7 @@ def choose_mask(image_stem: str, masks: Collection[Found]) -> Found | None:
     but never another space. Of several, the closest name wins; then desc-brain_mask before mask before dseg.
 
     Args:
-        image_stem: file name of the image without .nii or .nii.gz.
+        image_stem: file name of the image without .nii.gz or the like.
         masks: candidates.
     """
     entities = _entities(image_stem)

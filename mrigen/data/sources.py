@@ -13,6 +13,7 @@ from mrigen.data.kinds import is_magnitude, longer_names_note
 from mrigen.data.sessions import SESSION_COLUMNS, TIME_COLUMNS, Visit
 from mrigen.data.tables import Levels, find_column
 from mrigen.errors import CohortError
+from mrigen.imaging.volumes import SUFFIXES
 from mrigen.recipe import CohortRecipe, DataRecipe
 from mrigen.system.wording import counted, limited, nearest, some
 
@@ -155,7 +156,7 @@ def _read_folder(recipe: CohortRecipe, root: str, data: DataRecipe) -> Source:
         looked_for = f"sub-*/[ses-*/]anat/*_{data.suffix}.nii[.gz]"
     else:
         scan = bids.scan_folder(root, data.suffix)
-        looked_for = "files ending in .nii or .nii.gz"
+        looked_for = f"files ending in {', '.join(SUFFIXES)}"
     if not scan.images:
         raise CohortError(_nothing_found(root, looked_for, scan))
     source = Source(recipe, root, images=pd.DataFrame(), raw=pd.DataFrame(), sessions=scan.sessions)
@@ -384,7 +385,9 @@ def _read_list(recipe: CohortRecipe, path: str, data: DataRecipe) -> Source:
         image_path = source.resolve(value)
         stem = bids.strip_suffix(os.path.basename(image_path))
         if stem is None:
-            faults.append(f"{path}: got {value} in column {column}, expected a .nii or .nii.gz. Correct the path.")
+            faults.append(
+                f"{path}: got {value} in column {column}, expected a name ending in {', '.join(SUFFIXES)}. Correct the path."
+            )
             stem = os.path.basename(image_path)
         participant_id, session_id = name_person(stem, data.suffix)
         if person:

@@ -113,7 +113,7 @@ class DataRecipe(Section):
     cohorts: list[CohortRecipe] = key([], "a list of {name, root, mask}", "Several cohorts at once.")
     num_subjects: int = key(100, "an integer >= 4", "Size of the synthetic cohort (data.source: phantom).", ge=4)
     phantom: PhantomRecipe = key(PhantomRecipe, "a block of keys", "How the synthetic cohort is made.")
-    suffix: str = key("T1w", "a BIDS suffix", "Images to take: files whose name ends in _<suffix>.nii or .nii.gz.")
+    suffix: str = key("T1w", "a BIDS suffix", "Images to take: image files whose name ends in _<suffix>.")
     visits: Literal["first", "all"] = key(
         "first", "one of first, all", "Which sessions and runs of a person to use. The probe always uses the first."
     )

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mrigen.data import bids
 from mrigen.data.bids import Found
 from mrigen.data.cohort import COLUMNS, index_cohort
 from mrigen.data.masks import choose_mask
@@ -262,6 +263,17 @@ def test_a_plain_folder_is_walked(tmp_path):
     cohort = index(tmp_path)
     assert cohort.table["participant_id"].tolist() == ["IXI1", "IXI2"]
     assert any("no file name ends in _T1w" in note for note in cohort.notes)
+
+
+def test_a_plain_folder_takes_files_of_freesurfer_only_where_there_are_no_others(tmp_path):
+    for name in ("a.nii.gz", "b.nii", "fs/a/mri/T1.mgz", "fs/b/mri/T1.mgz", "fs/b/mri/brain.MGZ"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    found = bids.scan_folder(tmp_path, "T1w").images
+    assert sorted(image.stem for image in found) == ["a", "b"]
+    for name in ("a.nii.gz", "b.nii"):
+        (tmp_path / name).unlink()
+    assert len(bids.scan_folder(tmp_path, "T1w").images) == 3
 
 
 def test_a_plain_folder_takes_the_suffix_where_there_is_one(tmp_path):
@@ -689,7 +701,7 @@ def test_a_folder_that_may_not_be_read_is_a_fault(tmp_path, monkeypatch, kind):
         ("path\tsex\nn/a\tF\n", "got no row with a path in column path"),
         ("path\n2.nii\n", "got the path .*2.nii, where there is no file"),
         ("path\n1.nii\n1.nii\n", "1.nii in several rows, expected one"),
-        ("path\n1.png\n", "got 1.png in column path, expected a .nii or .nii.gz"),
+        ("path\n1.png\n", "got 1.png in column path, expected a name ending in .nii.gz"),
         ("path\tparticipant_id\n1.nii\tn/a\n", "got no participant_id for"),
         ("path\na/t1.nii\nb/t1.nii\n", "got 2 images named t1 .*expected a file name for each person"),
         ("path\tparticipant_id\n1.nii\ta b\na/t1.nii\ta/b\n", "got the id a-b also for"),
