@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mrigen.data import bids
-from mrigen.data.bids import Found
+from mrigen.data.bids import Found, scan_folder
 from mrigen.data.cohort import COLUMNS, index_cohort
 from mrigen.data.masks import choose_mask
 from mrigen.errors import CohortError
@@ -269,11 +268,11 @@ def test_a_plain_folder_takes_files_of_freesurfer_only_where_there_are_no_others
     for name in ("a.nii.gz", "b.nii", "fs/a/mri/T1.mgz", "fs/b/mri/T1.mgz", "fs/b/mri/brain.MGZ"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
-    found = bids.scan_folder(tmp_path, "T1w").images
+    found = scan_folder(tmp_path, "T1w").images
     assert sorted(image.stem for image in found) == ["a", "b"]
     for name in ("a.nii.gz", "b.nii"):
         (tmp_path / name).unlink()
-    assert len(bids.scan_folder(tmp_path, "T1w").images) == 3
+    assert len(scan_folder(tmp_path, "T1w").images) == 3
 
 
 def test_a_plain_folder_takes_the_suffix_where_there_is_one(tmp_path):
