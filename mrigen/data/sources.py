@@ -386,7 +386,8 @@ def _read_list(recipe: CohortRecipe, path: str, data: DataRecipe) -> Source:
         stem = bids.strip_suffix(os.path.basename(image_path))
         if stem is None:
             faults.append(
-                f"{path}: got {value} in column {column}, expected a name ending in {', '.join(SUFFIXES)}. Correct the path."
+                f"{path}: got {value} in column {column}, expected a name ending in {', '.join(SUFFIXES)}. "
+                "Correct the path."
             )
             stem = os.path.basename(image_path)
         participant_id, session_id = name_person(stem, data.suffix)
