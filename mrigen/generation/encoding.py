@@ -14,12 +14,12 @@ from mrigen.data.covariates import COLUMNS
 from mrigen.errors import UsageError
 from mrigen.imaging.volumes import ImageLike, is_in_memory
 from mrigen.models.batches import BATCH_SIZE, encode_batches
+from mrigen.quality import admit, check_images
 from mrigen.recipe import load_recipe
 from mrigen.runs import Run
 from mrigen.runs.encoding import encode_cache
 from mrigen.runs.images import name_images, prepare_images
 from mrigen.runs.latents import IDS, LatentTable
-from mrigen.system.progress import progress_bar
 
 logger = logging.getLogger(__name__)
 
@@ -147,7 +147,8 @@ def open_new_people(
     overrides: Sequence[str] = (),
     check: Callable[[pd.DataFrame], None] | None = None,
 ) -> VolumeCache:
-    """Returns the images of new people, prepared by the preprocessing of the run; see `encode`.
+    """Returns the images of new people, prepared by the preprocessing of the run; see `encode`. What is strange about
+    them is logged.
 
     Args:
         check: is given the table of the people before any image is prepared, and raises what speaks against them.
@@ -155,8 +156,9 @@ def open_new_people(
     cohort, recipe = _new_cohort(run, data, mask, overrides)
     if check is not None:
         check(cohort.table)
-    with progress_bar("Checking and preparing images", len(cohort.table)) as advance:
-        return open_cache(cohort, run.recipe.preprocess, recipe.apply_mask, progress=advance)
+    settings = run.recipe.preprocess
+    admit(check_images(cohort, settings, recipe.apply_mask, refuse_copies=False))
+    return open_cache(cohort, settings, recipe.apply_mask)
 
 
 def _new_cohort(run: Run, data: str | os.PathLike, mask: str | None, overrides: Sequence[str]):

@@ -1,7 +1,7 @@
 """Flags of the images of a cohort, with reasons."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -56,6 +56,17 @@ def flag_images(
     """
     table = add_cohort_measures(table, volumes, zooms)
     return flag_measured(table, volumes, zooms, copies)
+
+
+def doubtful_reasons(measures: Mapping[str, float]) -> list[str]:
+    """Returns what no head has about a single image, one sentence each; nothing is compared with others.
+
+    Args:
+        measures: of `mrigen.data.quality.measure_quality`, and `lost_fraction` where it is known.
+    """
+    table = pd.DataFrame([measures])
+    found = [item for limit in LIMITS for item in _beyond(table, limit)]
+    return list(_as_frame(found, pd.Series(["image"]))["reason"])
 
 
 def add_cohort_measures(table: pd.DataFrame, volumes: np.ndarray, zooms: Sequence[float]) -> pd.DataFrame:

@@ -17,6 +17,7 @@ from mrigen.data.preprocess import Prepared, grid_affine
 from mrigen.errors import CohortError, UsageError
 from mrigen.imaging.headers import UNITS
 from mrigen.imaging.volumes import ImageLike, Volume, is_in_memory, path_of, read_volume
+from mrigen.quality.flags import doubtful_reasons
 from mrigen.runs import Run
 from mrigen.system.progress import progress_bar
 
@@ -115,10 +116,15 @@ def prepare_images(run: Run, images: Sequence[ImageLike | NamedImage]) -> Prepar
             person = own.loc[image.path].to_dict() if image.path in own.index else {}
             mask_path = person.get("mask_path")
             mask = mask_path if isinstance(mask_path, str) else None
-            made = prepare_image(image.image, mask, run.recipe.preprocess, apply_mask, name=image.name)
+            settings = run.recipe.preprocess
+            # What is strange about the run's own images was said when it was fitted.
+            made = prepare_image(image.image, mask, settings, apply_mask, name=image.name, measured=not person)
             doubts[image.name] = made.doubts
             faults += [*made.faults, *made.mask_faults]
             prepared = made.prepared
+            if prepared is not None and made.quality is not None:
+                for reason in doubtful_reasons({**made.quality, "lost_fraction": prepared.lost}):
+                    logger.warning("%s: %s", image.name, reason)
             if prepared is not None and not faults:
                 if apply_mask and mask is None:
                     logger.warning(

@@ -118,3 +118,13 @@ def test_a_run_of_stripped_brains_asks_for_masks(finished_run, tmp_path):
     plain = encode(run, data=folder_of(run), overrides=["data.apply_mask=false"]).latents["loc"]
     np.testing.assert_allclose(plain, run.load_latents()["loc"], atol=1e-5)
     assert np.abs(stripped - plain).max() > 1e-4
+
+
+def test_what_is_strange_about_new_people_is_said(finished_run, tmp_path, caplog):
+    root = Path(shutil.copytree(folder_of(finished_run), tmp_path / "people"))
+    path = sorted(root.glob("sub-*/anat/*_T1w.nii.gz"))[3]
+    volume = read_volume(path)
+    write_volume(path, volume.array, volume.affine @ np.diag([0.5, 0.5, 0.5, 1.0]))
+    assert len(encode(finished_run, data=root)) == len(finished_run.subjects)
+    name = path.name.removesuffix("_T1w.nii.gz")
+    assert any(record.getMessage().startswith(f"{name}: Width of the head") for record in caplog.records)

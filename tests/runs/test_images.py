@@ -74,3 +74,14 @@ def test_all_unfit_images_are_told(finished_run, tmp_path):
 def test_images_of_one_name_are_refused():
     with pytest.raises(UsageError, match=r"b/sub-01_T1w\.nii: another image has the same name"):
         check_different(name_images(["a/sub-01.nii.gz", "b/sub-01_T1w.nii"]))
+
+
+def test_what_no_head_has_is_said_of_new_images(finished_run, tmp_path, caplog):
+    own = finished_run.subjects["path"].iloc[0]
+    volume = read_volume(own)
+    write_volume(tmp_path / "half.nii.gz", volume.array, volume.affine @ np.diag([0.5, 0.5, 0.5, 1.0]))
+    prepare_images(finished_run, [own])
+    assert not caplog.records
+    prepare_images(finished_run, [tmp_path / "half.nii.gz"])
+    assert "half.nii.gz: Width of the head (mm)" in caplog.text
+    assert "The voxel size in the header is probably wrong" in caplog.text
