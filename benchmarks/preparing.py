@@ -47,7 +47,8 @@ def _levels(root: Path, every: int) -> Section:
             head = expected.array > HEAD_LEVEL
             for change, array in _changes(volume, is_stripped):
                 prepared = _prepare(Volume(array, volume.affine))
-                assert np.allclose(prepared.centre, expected.centre)
+                if not np.allclose(prepared.centre, expected.centre):
+                    raise AssertionError(f"the grid of image {count} of {name} moves: {change}")
                 difference = np.abs(prepared.array.astype(int) - expected.array)[head].max()
                 worst[change] = max(worst.get(change, 0), int(difference))
         what = "stripped brains" if is_stripped else "whole heads"

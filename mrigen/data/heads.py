@@ -139,7 +139,7 @@ def _dark(sample: np.ndarray) -> tuple[np.ndarray, float]:
     """
     low, high = np.percentile(sample, (25.0, 99.9))
     floor = low - 0.25 * (high - low)
-    threshold = otsu_threshold(np.maximum(sample, floor))
+    threshold = otsu_threshold(np.maximum(sample, floor), nudge=0.01)
     return sample[(sample < threshold) & (sample > floor)], threshold
 
 
@@ -178,23 +178,31 @@ def black_and_white(
     return head.black if first == 0 else np.percentile(array, first), white
 
 
-def otsu_threshold(array: np.ndarray) -> float:
+def otsu_threshold(array: np.ndarray, nudge: float = 0.0) -> float:
     """Returns where the brighter of two classes of `array` begins (largest variance between the classes).
 
     The brightest thousandth is clipped first, so that a few hot voxels do not stretch the histogram. Of a large image
     some 100,000 voxels, evenly spaced, are enough.
 
+    Args:
+        array: any shape.
+        nudge: part of a bin of the histogram by which every value counts as higher, so that grey levels that lie on the
+            border of a bin stay on one side of it whatever was rounded on the way.
+
     References:
         Otsu 1979, A threshold selection method from gray-level histograms.
     """
     array = _some(array)
-    counts, edges = np.histogram(np.minimum(array, np.percentile(array, 99.9)), bins=256)
+    array = np.minimum(array, np.percentile(array, 99.9))
+    low, high = array.min(), array.max()
+    step = nudge * (float(high) - float(low)) / 256
+    counts, edges = np.histogram(np.minimum(array + step, high) if nudge else array, bins=256, range=(low, high))
     middles = (edges[1:] + edges[:-1]) / 2.0
     below = np.cumsum(counts)[:-1].astype(np.float64)
     sum_below = np.cumsum(counts * middles)[:-1]
     total, total_sum = counts.sum(), (counts * middles).sum()
     separation = (total_sum * below / total - sum_below) ** 2 / np.maximum(below * (total - below), 1.0)
-    return float(edges[1:][np.argmax(separation)])
+    return float(edges[1:][np.argmax(separation)]) - step
 
 
 def _some(array: np.ndarray) -> np.ndarray:
