@@ -426,6 +426,16 @@ def test_a_whole_head_has_the_same_levels_however_its_intensities_were_changed(s
     assert spoiled.head_volume == pytest.approx(expected.head_volume, rel=0.02)
 
 
+def test_grey_levels_on_the_border_of_a_bin_stay_on_one_side_of_it():
+    volume, _ = whole_head()
+    blurred = ndimage.gaussian_filter(volume.array, 2.0)  # all levels between air and head are there
+    levels = np.minimum(np.rint(blurred * (256 / np.percentile(blurred, 99))), 256)
+    expected = prepare(Volume(levels.astype(np.float32), volume.affine), **WHOLE)
+    for shift in (1000.1, -777.7, 12345.6):
+        shifted = prepare(Volume((levels + shift).astype(np.float32), volume.affine), **WHOLE)
+        assert shifted.head_volume == expected.head_volume
+
+
 def test_undershoot_does_not_lift_the_background():
     volume, _ = whole_head()
     prepared = prepare(Volume(spoil_undershoot(volume.array), volume.affine), **WHOLE)
