@@ -1,12 +1,13 @@
 """One image from its file to the model's grid: read, checked, measured and prepared; whatever goes wrong names it."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from mrigen.data.checking import OR_EXCLUDE, find_faults, mask_faults, voxel_digest
-from mrigen.data.heads import Head, find_head
+from mrigen.data.heads import find_head
 from mrigen.data.preprocess import Prepared, prepare_volume
 from mrigen.data.quality import measure_quality
 from mrigen.errors import CohortError
@@ -69,16 +70,12 @@ def prepare_image(
     try:
         head = find_head(volume, settings)
         voxels = voxel_digest(volume) if measured else None
-        quality = measured_quality(volume, head, mask_volume) if measured else None
+        inside = None if mask_volume is None else mask_volume.array > 0
+        quality = measure_quality(volume, head.mask, inside) if measured else None
         prepared = prepare_volume(volume, mask_volume, settings, apply_mask, head)
     except Exception as error:  # One image of a thousand: whatever it is about it, the others are prepared.
         return Preparation(None, (_unforeseen(name, error),), (), doubts)
     return Preparation(prepared, (), (), doubts, voxels, quality)
-
-
-def measured_quality(volume: Volume, head: Head, mask: Volume | None) -> dict[str, float]:
-    """Returns the measures of `measure_quality` of an image whose head was found."""
-    return measure_quality(volume, head.mask, None if mask is None else mask.array > 0)
 
 
 def read_checked(image: ImageLike, settings: PreprocessRecipe, name: str) -> tuple[Volume | None, list[str]]:
@@ -90,24 +87,30 @@ def read_checked(image: ImageLike, settings: PreprocessRecipe, name: str) -> tup
         settings: `nan_as_background` is used.
         name: what faults call it.
     """
-    try:
+
+    def read() -> tuple[Volume, list[str]]:
         volume = read_volume(image, name=name)
         if settings.nan_as_background:
             volume = without_nan(volume)
         return volume, find_faults(name, volume)
-    except CohortError as error:
-        return None, list(error.faults)
-    except OSError as error:
-        return None, [f"{name}: cannot be read ({error.strerror}). Restore it, {OR_EXCLUDE}"]
-    except Exception as error:
-        return None, [_unforeseen(name, error)]
+
+    return _guarded(name, read)
 
 
 def _read_mask(mask: ImageLike, volume: Volume) -> tuple[Volume | None, list[str]]:
     name = name_of(mask)
-    try:
+
+    def read() -> tuple[Volume, list[str]]:
         found = read_volume(mask)
         return found, mask_faults(name, found, volume)
+
+    return _guarded(name, read)
+
+
+def _guarded(name: str, read: Callable[[], tuple[Volume, list[str]]]) -> tuple[Volume | None, list[str]]:
+    """Returns what `read` does; whatever it raises becomes a fault of the file."""
+    try:
+        return read()
     except CohortError as error:
         return None, list(error.faults)
     except OSError as error:

@@ -119,8 +119,8 @@ def _read_stored(image: ImageLike, name: str) -> tuple[np.ndarray, np.ndarray, t
             f"{name}: cannot be read as NIfTI ({one_line(error)}). Restore the file, {OR_EXCLUDE}"
         ) from None
     if array.dtype.kind not in "biuf":
-        what = "colours" if array.dtype.fields else "complex numbers" if array.dtype.kind == "c" else str(array.dtype)
-        cure = "Take the magnitude image" if array.dtype.kind == "c" else "Convert the image again"
+        what = "colours" if array.dtype.fields else "complex numbers" if np.iscomplexobj(array) else str(array.dtype)
+        cure = "Take the magnitude image" if np.iscomplexobj(array) else "Convert the image again"
         raise CohortError(
             f"{name}: cannot be read as NIfTI (its voxels are {what}), expected one number a voxel. "
             f"{cure}, {OR_EXCLUDE}"
