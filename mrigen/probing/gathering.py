@@ -15,7 +15,7 @@ from mrigen.probing.inputs import ProbeInputs
 from mrigen.probing.plan import ProbePlan
 from mrigen.probing.registrations import COLUMN, registration_log_det
 from mrigen.probing.targets import read_target
-from mrigen.quality.checking import cohort_copies
+from mrigen.quality.checking import cohort_copies, unrelated_copies
 from mrigen.runs import Run, open_run
 from mrigen.runs.encoding import encode_cache
 from mrigen.system.wording import some
@@ -82,11 +82,9 @@ def _refuse_copies(run: Run, dataset: Dataset, rows: np.ndarray) -> None:
     """Refuses people of `rows` whose images show one head; those of one family stay together in every fold."""
     table, own = dataset.cache.table, set(rows)
     faults = []
-    for copy in cohort_copies(dataset.cache, run.recipe.preprocess.zooms):
-        first, second = table.iloc[copy.first], table.iloc[copy.second]
-        related = isinstance(first["family"], str) and first["family"] == second["family"]
-        if {copy.first, copy.second} <= own and not related:
-            ids = first["participant_id"], second["participant_id"]
+    for copy in unrelated_copies(table, cohort_copies(dataset.cache, run.recipe.preprocess.zooms)):
+        if {copy.first, copy.second} <= own:
+            ids = table["participant_id"].iloc[[copy.first, copy.second]].tolist()
             faults.append(
                 f"probe: got one image as {ids[0]} and as {ids[1]} ({copy.describe()}), expected a head to be there "
                 f"once: it would be tested by what it taught. Fit again with {ids[1]} in data.exclude, or, if they are "

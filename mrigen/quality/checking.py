@@ -133,6 +133,21 @@ def cohort_copies(cache: VolumeCache, zooms: Sequence[float]) -> list[Copy]:
     return copies
 
 
+def unrelated_copies(table: pd.DataFrame, copies: Iterable[Copy]) -> list[Copy]:
+    """Returns the copies whose two images are not of one family, which no split and no fold divides.
+
+    Args:
+        table: one row an image: family.
+        copies: rows of the table.
+    """
+    families = table["family"].to_numpy()
+    return [
+        copy
+        for copy in copies
+        if not isinstance(families[copy.first], str) or families[copy.first] != families[copy.second]
+    ]
+
+
 def copy_faults(table: pd.DataFrame, copies: Iterable[Copy], told: Collection[frozenset] = ()) -> list[str]:
     """Returns a line for each two images that show one head under two ids; none for those of one family, which no split
     divides.
@@ -143,10 +158,9 @@ def copy_faults(table: pd.DataFrame, copies: Iterable[Copy], told: Collection[fr
         told: pairs of scan ids of which more is known.
     """
     faults = []
-    for copy in copies:
+    for copy in unrelated_copies(table, copies):
         first, second = table.iloc[copy.first], table.iloc[copy.second]
-        related = isinstance(first["family"], str) and first["family"] == second["family"]
-        if not related and frozenset((first["scan_id"], second["scan_id"])) not in told:
+        if frozenset((first["scan_id"], second["scan_id"])) not in told:
             faults.append(
                 f"{second['path']}: got the head of {first['scan_id']} again ({copy.describe()}; {first['path']}), "
                 "expected a different person for each id. Exclude one of them with data.exclude, or give both one "
