@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 from sklearn.metrics import roc_curve
 
 from mrigen.errors import UsageError
-from mrigen.probing.intervals import people_by_repeats, summarize_scores
 from mrigen.probing.score_table import PROTOCOLS, SCORE_COLUMNS
+from mrigen.probing.summaries import summarize
 from mrigen.probing.targets import SEX, Target
 
 # Okabe and Ito's palette without its yellow, which is too light for a line on white. The line style repeats the
@@ -41,13 +41,13 @@ def plot_roc(
 ) -> Figure:
     """Returns a figure of ROC curves: one panel a protocol, one curve a predictor, AUC [95 % CI] beside.
 
-    A curve of several repeats is their mean true positive rate at each false positive rate. The legends hang below the
+    A curve of several folds is their mean true positive rate at each false positive rate. The legends hang below the
     axes: save it with `bbox_inches="tight"`.
 
     Args:
         scores: `ProbeResult.scores`.
-        areas: (protocol, predictor) -> AUC and its interval, those that are drawn; made of the scores, with the
-            default seed, if None.
+        areas: (protocol, predictor) -> AUC and its interval, those that are drawn; made of the scores
+            if None.
         target: what the scores are of, two classes.
 
     Raises:
@@ -100,8 +100,11 @@ def _wrapped(what: str, how: str) -> list[str]:
 
 
 def _mean_curve(scores: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    targets, wide_scores, _ = people_by_repeats(scores)
-    curves = [roc_curve(targets, row, drop_intermediate=False)[:2] for row in wide_scores]
+    curves = [
+        roc_curve(fold["target"], fold["score"], drop_intermediate=False)[:2]
+        for _, fold in scores.groupby(["repeat", "fold"])
+        if fold["target"].nunique() == 2
+    ]
     if len(curves) == 1:
         return curves[0]  # the true steps
     # np.interp takes the last of equal x, the top of a step; the first point must stay (0, 0).
@@ -116,7 +119,7 @@ def _areas(scores: pd.DataFrame) -> dict[tuple[str, str], tuple[float, list[floa
             f"got no column {', '.join(missing)}, expected {', '.join(SCORE_COLUMNS)}. Give `ProbeResult.scores`.",
             parameter="scores",
         )
-    summaries = {
-        key: summarize_scores(table)["roc_auc"] for key, table in scores.groupby(["protocol", "predictor"], sort=False)
-    }
-    return {key: (s["value"], s["ci"]) for key, s in summaries.items() if s["value"] is not None}
+    tables = scores.groupby(["protocol", "predictor"], sort=False)
+    summaries = {key: summarize(table, SEX) for key, table in tables}
+    areas = {key: (summary.value("roc_auc"), summary.interval("roc_auc")) for key, summary in summaries.items()}
+    return {key: area for key, area in areas.items() if area[0] is not None}
