@@ -88,9 +88,9 @@ def of_cross_validation(
     """
     known = [variance for variance in variances if math.isfinite(variance)]
     factor = 1.0 / len(values) + test_per_training
-    most = float(np.mean(people)) / factor
+    everyone = float(np.mean(people)) * (1.0 + 1.0 / test_per_training)
     variance = factor * float(np.mean(known)) if known else 0.0
-    return Estimate(float(np.mean(values)), variance, most, max(most - 2.0, 1.0))
+    return Estimate(float(np.mean(values)), variance, float(np.mean(people)) / factor, max(everyone - 2.0, 1.0))
 
 
 def of_sites(values: Sequence[float], variances: Sequence[float], people: Sequence[float]) -> Estimate:
@@ -129,7 +129,7 @@ def interval(metric: str, estimate: Estimate, confidence: float = CONFIDENCE) ->
         square = quantile**2 / max(people, 1e-9)
         middle = (value + square / 2.0) / (1.0 + square)
         half = math.sqrt(square * value * (1.0 - value) + square**2 / 4.0) / (1.0 + square)
-        return [max(0.0, middle - half), min(1.0, middle + half)]
+    x
     deviation = math.sqrt(estimate.variance)
     if metric == "r":
         bounded = min(max(value, -0.999999), 0.999999)

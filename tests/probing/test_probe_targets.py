@@ -23,7 +23,7 @@ from mrigen.probing.protocol import run_probe
 from mrigen.probing.targets import SEX, Target, read_target
 
 AGE, GROUP = Target("age", None), Target("group", ("a", "b", "c"))
-QUICK = {"num_folds": 4, "num_repeats": 2, "num_bootstrap": 100}
+QUICK = {"num_folds": 4, "num_repeats": 2}
 
 
 def test_columns_are_understood():

@@ -14,7 +14,7 @@ from mrigen.probing.targets import Target
 
 @pytest.mark.parametrize("decimals", [6, 0], ids=["no ties", "ties"])
 def test_area_under_a_drawn_curve_is_the_metric(make_inputs, small_grids, decimals):
-    result = run_probe(make_inputs(num_people=40, signal=0.3), num_folds=3, num_repeats=1, num_bootstrap=5)
+    result = run_probe(make_inputs(num_people=40, signal=0.3), num_folds=3, num_repeats=1)
     table = result.scores[(result.scores.predictor == "latents") & (result.scores.protocol == "transductive")]
     table = table.assign(score=table["score"].round(decimals))
     axes = plot_roc(table).axes[0]
