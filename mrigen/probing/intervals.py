@@ -129,7 +129,7 @@ def interval(metric: str, estimate: Estimate, confidence: float = CONFIDENCE) ->
         square = quantile**2 / max(people, 1e-9)
         middle = (value + square / 2.0) / (1.0 + square)
         half = math.sqrt(square * value * (1.0 - value) + square**2 / 4.0) / (1.0 + square)
-    x
+        return [max(0.0, middle - half), 1.0 if value == 1.0 else min(1.0, middle + half)]
     deviation = math.sqrt(estimate.variance)
     if metric == "r":
         bounded = min(max(value, -0.999999), 0.999999)
