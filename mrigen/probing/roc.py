@@ -31,7 +31,7 @@ STYLES = {
     "latents_harmonised": ("#44AA99", "--"),
 }
 OTHER_STYLES = (("#CC79A7", "-"), ("#CC79A7", "--"), ("#CC79A7", ":"), ("#CC79A7", "-."))
-_GRID = np.linspace(0.0, 1.0, 401)
+_BESIDE = 1e-9
 
 
 def plot_roc(
@@ -107,9 +107,11 @@ def _mean_curve(scores: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     ]
     if len(curves) == 1:
         return curves[0]  # the true steps
-    # np.interp takes the last of equal x, the top of a step; the first point must stay (0, 0).
-    mean = np.mean([np.interp(_GRID, *curve) for curve in curves], axis=0)
-    return np.append(0.0, _GRID), np.append(0.0, mean)
+    # Both sides of every step of any curve, so that the area under the mean is the mean of the areas.
+    steps = np.unique(np.concatenate([false for false, _ in curves]))
+    grid = np.clip(np.sort(np.concatenate([steps - _BESIDE, steps + _BESIDE])), 0.0, 1.0)
+    mean = np.mean([np.interp(grid, *curve) for curve in curves], axis=0)
+    return np.concatenate([[0.0], grid[1:-1], [1.0]]), np.concatenate([[0.0], mean[1:-1], [1.0]])
 
 
 def _areas(scores: pd.DataFrame) -> dict[tuple[str, str], tuple[float, list[float]]]:
