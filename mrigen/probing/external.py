@@ -57,7 +57,7 @@ def probe_external(
         target, confounds, classifiers, untrained, cnn, harmonise: see `ProbePlan`; its other fields are not for this
             protocol.
         plan: the fields, all together.
-        seed: of inner folds and bootstrap.
+        seed: of inner folds.
 
     Raises:
         CohortError: somebody is in both cohorts (by id, family or image), or there is nobody to be scored.
