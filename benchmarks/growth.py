@@ -1,6 +1,6 @@
 """How much of a planted push a growth map shows, by how fine shading is: python -m benchmarks.growth
 
-A picture of what training settles on, in a minute of one core. The class means of a synthetic cohort
+A picture of what training settles on, in 20 seconds of one core. The class means of a synthetic cohort
 (300 people at 8 mm, `sex_effect: shape`) differ by the planted push and by what is left of everyone's own anatomy; the
 template without anyone's pose, moved both ways by that, gives two heads. Their difference is explained by a velocity
 (every 2 voxels, `velocity_smoothness: 1`), a gain and an offset, by least squares under the noise that a fit has, with
