@@ -13,6 +13,7 @@ from mrigen.layers.fields import (
     upsample_displacement,
 )
 from mrigen.layers.mean_image import MeanImage
+from mrigen.layers.memory import Memory
 from mrigen.layers.patches import PatchEmbedding, PatchExpansion
 from mrigen.layers.predictability import Predictability
 from mrigen.layers.warped_template import WarpedTemplate
@@ -27,6 +28,7 @@ __all__ = [
     "Erasure",
     "FusedBatchNormalization",
     "MeanImage",
+    "Memory",
     "PatchEmbedding",
     "PatchExpansion",
     "Predictability",
