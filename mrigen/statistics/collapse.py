@@ -199,7 +199,7 @@ def advise(recipe: Any, course: Course | None = None, forecast: Forecast | None 
         forecast: of the recipe; where it leaves room for more than is active, the objective is not at fault.
     """
     num_active = 0 if course is None else course.num_active
-    has_room = forecast is not None and forecast.num_directions > num_active + 1
+    has_room = course is not None and forecast is not None and forecast.num_directions > num_active + 1
     settings = advise_on_settings(recipe.model, has_room)
     if settings:
         return settings

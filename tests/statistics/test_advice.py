@@ -69,9 +69,11 @@ def test_a_fit_that_was_ended_is_told_to_go_on():
 
 
 def test_where_the_data_carry_no_more_the_objective_is_left_alone():
-    assert "`model.latent_dim=3`" in advice(told=forecast(3))
+    three = Course(60, 40, 11, num_active=2)
+    assert "`model.latent_dim=3`" in advice(told=forecast(3), course=three)
+    assert "`model.latent_dim=3`" in advice(told=forecast(3), course=None)
     assert "look at the images" in advice(told=forecast(0))
-    assert "3 people differ in 2 directions at most" in advice(told=forecast(2, num_people=3))
+    assert "3 people differ in 2 directions at most" in advice(told=forecast(2, num_people=3), course=None)
 
 
 def test_the_advice_is_valid():
