@@ -14,6 +14,7 @@ from mrigen.data.pipeline import read_volumes
 from mrigen.data.tables import first_visits
 from mrigen.errors import CohortError, Fault, UsageError
 from mrigen.generation.encoding import open_new_people
+from mrigen.probing.collapse_notes import collapse_notes
 from mrigen.probing.confounds import encode_confounds
 from mrigen.probing.gathering import draw_latents
 from mrigen.probing.harmonise import SiteHarmonizer
@@ -58,7 +59,7 @@ def probe_external(
         target, confounds, classifiers, untrained, cnn, harmonise: see `ProbePlan`; its other fields are not for this
             protocol.
         plan: the fields, all together.
-        seed: of inner folds and bootstrap.
+        seed: of inner folds.
 
     Raises:
         CohortError: somebody is in both cohorts (by id, family or image), or there is nobody to be scored.
@@ -89,12 +90,12 @@ def probe_external(
         settings=settings,
         predictors=tuple(predictors),
         num_subjects={EXTERNAL: len(rows[1])},
-        num_bootstrap=2000,
         seed=seed,
         target=inputs.target,
         plan=plan,
         cohort=cohort_name(data),
         directory=run.directory,
+        row_notes=collapse_notes(run, predictors, plan),
     )
 
 
@@ -165,7 +166,7 @@ def gather_external(
             volume_shape=own.volume_shape,
             zooms=tuple(run.recipe.preprocess.zooms),
         ),
-        2, 1, 1,
+        2, 1,
     )  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from mrigen.probing.predictors import DrawsPredictor, FoldScores, Predictor
 from mrigen.probing.result import ProbeResult
 from mrigen.probing.rows import build_rows
 from mrigen.probing.score_table import (
+    DRAW,
     HELDOUT,
     LEAVE_SITE_OUT,
     NESTED,
@@ -49,11 +50,11 @@ def run_probe(
     seed: int = 0,
     num_folds: int = 5,
     num_repeats: int = 5,
-    num_bootstrap: int = 2000,
     progress: Callable[[int, int], None] | None = None,
     plan: ProbePlan | None = None,
     predictors: dict[str, Predictor] | None = None,
     refits: Sequence[Refit] = (),
+    notes: Sequence[str] = (),
 ) -> ProbeResult:
     """Returns the probe of `inputs`: each predictor in each protocol, all in the same folds.
 
@@ -72,19 +73,19 @@ def run_probe(
     `confounds`, `latents_deconfounded`, `latents_size_matched`, `latents_harmonised`, `latents_<classifier>`, `cnn`.
     But for the last they are logistic regressions, or, for numbers, ridge regressions.
 
-    In each repeat every person gets one out-of-fold score, and the scores of all folds are pooled. Log-odds may be
-    pooled as they are; decision values of support vector machines are scaled first (see `KernelSVMPredictor`).
+    In each repeat every person gets one out-of-fold score; figures are those inside a fold, the mean over folds (see
+    `mrigen.probing.summaries.summarize`).
 
     Args:
         inputs: of n people.
-        seed: of folds and resamples.
+        seed: of folds and fits.
         num_folds: reduced to the number of people (families) of the rarer class.
         num_repeats: of the cross-validation, each with other folds.
-        num_bootstrap: resamples of people for the intervals.
         progress: called as progress(done, total) after each fold.
         plan: classifiers, confounds, harmonise and leave_site_out are looked at here.
         predictors: others than those of the inputs and the plan.
         refits: the folds of the nested protocol; another run's latents have no row in it.
+        notes: sentences about the people, for the result.
 
     Raises:
         UsageError: if arrays do not fit together or hold values that are not usable.
@@ -96,7 +97,7 @@ def run_probe(
         Snoek, Miletic and Scholte 2019, How to control for confounds in decoding analyses, NeuroImage 184.
     """
     plan = plan or ProbePlan()
-    inputs = checked(inputs, num_folds, num_repeats, num_bootstrap)
+    inputs = checked(inputs, num_folds, num_repeats)
     targets, groups, target = inputs.targets, inputs.groups, inputs.target
     tasks = []  # protocol, repeat, fold, training rows, test rows
     for repeat in range(num_repeats):
@@ -140,11 +141,11 @@ def run_probe(
         settings=settings,
         predictors=tuple(predictors),
         num_subjects=num_subjects,
-        num_bootstrap=num_bootstrap,
         seed=seed,
         target=target,
         site_folds=_table_of_sites(sites, inputs) if sites else None,
         nested_folds=_table_of_refits(refits, inputs) if refits else None,
+        notes=tuple(notes),
     )
 
 
@@ -168,8 +169,7 @@ def score_tasks(
     """Returns the tables `scores` and `settings` of a `ProbeResult`: each predictor in each of `tasks`.
 
     A predictor with an attribute `num_repeats` is only run in so many repeats of a cross-validation. A
-    `DrawsPredictor` is run with each of its draws: draw k in the folds of repeat k modulo the number of repeats, under
-    the repeat k.
+    `DrawsPredictor` is run with each of its draws, in the one repeat that there is or some in each.
 
     Args:
         inputs: of n people, checked.
@@ -185,26 +185,27 @@ def score_tasks(
         for name, predictor in predictors.items():
             if repeat >= getattr(predictor, "num_repeats", repeat + 1):
                 continue
-            for number, one in _tries(predictor, repeat, num_repeats[protocol]):
+            for draw, one in _draws(predictor, repeat, num_repeats[protocol]):
                 result = one.fit_score(targets, inputs.groups, train, test, derived_seed(seed, repeat, fold + 1))
-                columns = {"predictor": name, "protocol": protocol, "repeat": number}
-                columns["participant_id"] = inputs.participant_ids[test]
+                columns = {"predictor": name, "protocol": protocol, "repeat": repeat, "fold": fold, "draw": draw}
+                columns |= {"participant_id": inputs.participant_ids[test], "family": inputs.groups[test]}
                 columns |= _columns(result, target) | {"target": targets[test]}
                 tables.append(pd.DataFrame(columns))
-                settings.append((name, protocol, number, fold, result.setting))
+                settings.append((name, protocol, repeat, fold, result.setting))
         if progress is not None:
             progress(done + 1, len(tasks))
     per_class = [class_column(name) for name in target.classes] if target.task == "multiclass" else []
-    scores = _scored(pd.concat(tables, ignore_index=True))[[*SCORE_COLUMNS, *per_class]]
+    scores = _scored(pd.concat(tables, ignore_index=True))[[*SCORE_COLUMNS, DRAW, *per_class]]
     return scores, pd.DataFrame(settings, columns=["predictor", "protocol", "repeat", "fold", "setting"])
 
 
-def _tries(predictor: Predictor, repeat: int, num_repeats: int) -> list[tuple[int, Predictor]]:
-    """Returns the predictors to be run in a repeat, with the number under which each one's scores go."""
+def _draws(predictor: Predictor, repeat: int, num_repeats: int) -> list[tuple[int, Predictor]]:
+    """Returns the predictors to be run in a repeat, with the numbers of their draws."""
     if not isinstance(predictor, DrawsPredictor):
-        return [(repeat, predictor)]
-    numbers = range(repeat, max(predictor.num_draws, num_repeats), num_repeats)
-    return [(number, predictor.of_draw(number % predictor.num_draws)) for number in numbers]
+        return [(0, predictor)]
+    # Repeats share the draws out; where there are more of them than draws, these come again.
+    first, count = repeat % predictor.num_draws, predictor.num_draws
+    return [(number, predictor.of_draw(number)) for number in range(first, count, num_repeats)]
 
 
 def _columns(result: FoldScores, target: Target) -> dict[str, np.ndarray]:

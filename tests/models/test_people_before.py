@@ -41,7 +41,10 @@ def test_a_fit_keeps_people_and_goes_on_with_them(objective, options, volumes, t
     np.testing.assert_array_equal(again.memory.is_kept, model.memory.is_kept)
     # Runs that were fitted before there was a memory have none, and are read all the same.
     with h5py.File(path, "a") as file:
-        del file["memory"]
+        parts = []
+        file.visit(lambda name: parts.append(name) if name.endswith("memory") else None)
+        assert len(parts) == 1
+        del file[parts[0]]
     older = make(objective, **options)
     older.build((None, *SHAPE, 1))
     older.load_weights(path)

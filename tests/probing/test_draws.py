@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from sklearn.metrics import roc_auc_score
 
 from mrigen.probing import gathering
 from mrigen.probing.gathering import NUM_DRAWS, draw_latents
@@ -15,7 +16,7 @@ def probe_draws(inputs, **latents):
     """Returns the row of draws of these latents, of posteriors of width `scale`."""
     draws = draw_latents(latents, 0, np.arange(len(latents["loc"])))
     predictors = {"latents_draw": DrawsPredictor(LogisticPredictor, draws, latents["loc"].shape[1])}
-    return run_probe(inputs, predictors=predictors, num_bootstrap=10)
+    return run_probe(inputs, predictors=predictors)
 
 
 @pytest.fixture
@@ -49,13 +50,20 @@ def test_each_draw_is_scored_once_in_each_protocol(make_inputs, small_grids):
     result = probe_draws(inputs, loc=inputs.latents, scale=np.ones((60, 5), np.float32))
     for protocol, count in (("transductive", 60), ("heldout", 12)):
         scores = result.scores[result.scores["protocol"] == protocol]
-        assert sorted(scores["repeat"].unique()) == list(range(NUM_DRAWS))
-        assert not scores.duplicated(["repeat", "participant_id"]).any() and len(scores) == NUM_DRAWS * count
-    # Draws are other draws: the same folds, other scores.
-    wide = result.scores[result.scores["protocol"] == "transductive"].pivot(
-        index="participant_id", columns="repeat", values="score"
+        assert sorted(scores["draw"].unique()) == list(range(NUM_DRAWS))
+        assert not scores.duplicated(["draw", "participant_id"]).any() and len(scores) == NUM_DRAWS * count
+    # Draws are other draws: the same folds, other scores. A fold's figure is their mean.
+    first = result.scores[(result.scores["protocol"] == "heldout")].pivot(
+        index="participant_id", columns="draw", values="score"
     )
-    assert (wide[0] != wide[5]).all()
+    assert (first[0] != first[5]).all()
+    targets = inputs.targets[inputs.split == "heldout"]
+    expected = np.mean([roc_auc_score(targets, first[draw].sort_index()) for draw in first])
+    rows = {row["protocol"]: row for row in result.rows()}
+    assert rows["heldout"]["roc_auc"] == pytest.approx(expected)
+    assert rows["heldout"]["num_folds"] == 1 and rows["transductive"]["num_folds"] == 25
+    low, high = rows["heldout"]["roc_auc_ci"]
+    assert low < expected < high
 
 
 def test_spatial_latents_have_as_many_draws_as_fit(monkeypatch):
