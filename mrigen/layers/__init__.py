@@ -13,7 +13,6 @@ from mrigen.layers.fields import (
     upsample_displacement,
 )
 from mrigen.layers.mean_image import MeanImage
-from mrigen.layers.memory import Memory
 from mrigen.layers.patches import PatchEmbedding, PatchExpansion
 from mrigen.layers.predictability import Predictability
 from mrigen.layers.warped_template import WarpedTemplate
@@ -28,7 +27,6 @@ __all__ = [
     "Erasure",
     "FusedBatchNormalization",
     "MeanImage",
-    "Memory",
     "PatchEmbedding",
     "PatchExpansion",
     "Predictability",

@@ -366,7 +366,9 @@ class Sweep:
         parts += [(f"{count.get('pruned', 0)} pruned", count.get("pruned", 0))]
         waiting = sum(count.get(state, 0) for state in ("waiting", "running"))
         parts += [(f"{waiting} not made yet", waiting)]
-        said = [f"{self.directory}: got {', '.join(part for part, number in parts if number)} of {len(table)} trials"]
+        said = [
+            f"{self.directory}: got {', '.join(part for part, number in parts if number)} of {counted(len(table), 'trial', 'trials')}"
+        ]
         said += ["expected one that is complete and whose latents speak."]
         said = [", ".join(said)]
         if len(failed):

@@ -9,8 +9,9 @@ import tensorflow as tf
 from scipy import special
 
 from mrigen.distributions import pairwise_log_density
-from mrigen.layers import Erasure, Memory, Predictability
+from mrigen.layers import Erasure, Predictability
 from mrigen.losses import mean_discrepancy, predictability
+from mrigen.models.vae.memory import Memory
 from mrigen.models.vae.objectives import OBJECTIVES, Objective, Terms, log_aggregate
 
 BATCH, LATENT = 4, 3

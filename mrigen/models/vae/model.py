@@ -6,12 +6,13 @@ import keras
 import tensorflow as tf
 
 from mrigen.distributions import LIKELIHOODS, POSTERIORS, PRIORS, NormalPrior, VampPrior, has_closed_form, kl_nats
-from mrigen.layers import Erasure, Memory, Predictability
+from mrigen.layers import Erasure, Predictability
 from mrigen.layers.replicas import draw_at_position, rows_of_all
 from mrigen.models.base import LatentModel
 from mrigen.models.batches import split_inputs
 from mrigen.models.vae import adaptation
 from mrigen.models.vae.keys import VAERecipe, find_conflict
+from mrigen.models.vae.memory import Memory
 from mrigen.models.vae.objectives import Objective, Terms
 from mrigen.models.vae.refinement import Refinement
 from mrigen.schema import check_arguments
