@@ -360,23 +360,22 @@ class Sweep:
     def explain_no_best(self) -> str:
         """Returns why no run won: what became of the trials, in words, and where to look."""
         table = self.table()
-        collapsed = table[table["collapse"] == "yes"]
-        failed, count = table[table["state"] == "fail"], table["state"].value_counts()
-        parts = [(f"{len(collapsed)} collapsed", len(collapsed)), (f"{len(failed)} failed", len(failed))]
-        parts += [(f"{count.get('pruned', 0)} pruned", count.get("pruned", 0))]
-        waiting = sum(count.get(state, 0) for state in ("waiting", "running"))
-        parts += [(f"{waiting} not made yet", waiting)]
-        said = [
-            f"{self.directory}: got {', '.join(part for part, number in parts if number)} of {counted(len(table), 'trial', 'trials')}"
-        ]
-        said += ["expected one that is complete and whose latents speak."]
-        said = [", ".join(said)]
-        if len(failed):
-            fault = failed["fault"].dropna()
-            said += [f"The first fault: {fault.iloc[0]}."] if len(fault) else []
-            said += [f"See {self.directory / 'logs'}."]
+        collapsed, failed = table[table["collapse"] == "yes"], table[table["state"] == "fail"]
+        counts = table["state"].value_counts()
+        numbers = {
+            "collapsed": len(collapsed),
+            "failed": len(failed),
+            "pruned": counts.get("pruned", 0),
+            "not made yet": counts.get("waiting", 0) + counts.get("running", 0),
+        }
+        became = ", ".join(f"{number} {what}" for what, number in numbers.items() if number)
+        trials = counted(len(table), "trial", "trials")
+        said = [f"{self.directory}: got {became} of {trials}, expected one that is complete and whose latents speak."]
+        faults = failed["fault"].dropna()
+        if len(faults):
+            said.append(f"The first fault: {str(faults.iloc[0]).rstrip('.')}. See {self.directory / 'logs'}.")
         if len(collapsed):
-            said += [f"See `mrigen.diagnose({collapsed['run'].iloc[0]!r})`."]
+            said.append(f"See `mrigen.diagnose({collapsed['run'].iloc[0]!r})`.")
         return " ".join(said)
 
     def complete_runs(self) -> list[Run]:
