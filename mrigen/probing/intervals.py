@@ -122,9 +122,7 @@ def interval(metric: str, estimate: Estimate, confidence: float = CONFIDENCE) ->
     value, quantile = estimate.value, float(stats.t.ppf(0.5 + confidence / 2.0, estimate.freedom))
     if metric in SHARES:
         people = estimate.most_people
-        if 0.0 < value < 1.0:
-            if not estimate.variance > 0.0:
-                return [value, value]  # Scores that are all equal: nothing varies.
+        if estimate.variance > 0.0:
             people = min(people, value * (1.0 - value) / estimate.variance)
         square = quantile**2 / max(people, 1e-9)
         middle = (value + square / 2.0) / (1.0 + square)
@@ -142,10 +140,11 @@ def interval(metric: str, estimate: Estimate, confidence: float = CONFIDENCE) ->
     return ends if metric == "mae" else [1.0 - ends[1], 1.0 - ends[0]]
 
 
-def difference_interval(estimate: Estimate, confidence: float = CONFIDENCE) -> list[float]:
-    """Returns the interval [low, high] of a paired difference."""
+def difference_interval(metric: str, estimate: Estimate, confidence: float = CONFIDENCE) -> list[float]:
+    """Returns the interval [low, high] of a paired difference; that of shares lies between -1 and 1."""
     half = float(stats.t.ppf(0.5 + confidence / 2.0, estimate.freedom)) * math.sqrt(estimate.variance)
-    return [estimate.value - half, estimate.value + half]
+    ends = [estimate.value - half, estimate.value + half]
+    return [max(-1.0, ends[0]), min(1.0, ends[1])] if metric in SHARES else ends
 
 
 def p_of_difference(estimate: Estimate) -> float:

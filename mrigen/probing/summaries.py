@@ -11,6 +11,9 @@ from mrigen.probing.measures import Figure, columns_of, measure
 from mrigen.probing.score_table import DRAW, LEAVE_SITE_OUT, NESTED, TRANSDUCTIVE
 from mrigen.probing.targets import Target
 
+# What they are where everyone has the same score, in any study.
+_OF_CONSTANT_SCORES = frozenset({"roc_auc", "balanced_accuracy", "r"})
+
 
 @dataclasses.dataclass(frozen=True)
 class FoldFigures:
@@ -55,8 +58,11 @@ class Summary:
 
     def interval(self, metric: str, confidence: float = intervals.CONFIDENCE) -> list[float | None]:
         """Returns the interval [low, high], [None, None] where no fold could be scored."""
-        if self.value(metric) is None:
+        value = self.value(metric)
+        if value is None:
             return [None, None]
+        if metric in _OF_CONSTANT_SCORES and all(np.ptp(fold.scores) == 0.0 for fold in self.folds.values()):
+            return [value, value]
         return intervals.interval(metric, self._estimate(metric), confidence)
 
     def _estimate(self, metric: str) -> Estimate:
@@ -71,7 +77,7 @@ class Summary:
         if self.value(metric) is None or other.value(metric) is None or self.folds.keys() != other.folds.keys():
             return {"difference": None, "ci": [None, None], "p": None}
         estimate = self._of({k: self.folds[k].figures[metric] - other.folds[k].figures[metric] for k in self.folds})
-        ends = intervals.difference_interval(estimate, confidence)
+        ends = intervals.difference_interval(metric, estimate, confidence)
         alike = all(np.array_equal(self.folds[key].scores, other.folds[key].scores) for key in self.folds)
         if not alike and (self._is_at_the_end(metric) or other._is_at_the_end(metric)):
             ends = self._square_and_add(other, metric, estimate.value, confidence)

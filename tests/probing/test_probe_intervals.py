@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from mrigen.probing import intervals
-from mrigen.probing.intervals import Estimate, family_variance, holm, interval
+from mrigen.probing.intervals import Estimate, family_variance, holm
 from mrigen.probing.measures import roc_auc
 from mrigen.probing.protocol import run_probe
 from mrigen.probing.rows import learner_of
@@ -174,8 +174,22 @@ def test_one_class_gives_null_figures():
     assert summarize(table([1], [[0.5]]).iloc[:0], SEX).value("roc_auc") is None
 
 
-def test_a_constant_score_is_chance_for_certain():
-    assert interval("roc_auc", Estimate(0.5, 0.0, 100.0, 98.0)) == [0.5, 0.5]
+def test_a_constant_score_is_chance_for_certain_and_one_class_for_everyone_is_not():
+    targets = np.arange(16) % 2
+    constant = summarize(table(targets, np.zeros((1, 16))), SEX)
+    assert constant.interval("roc_auc") == constant.interval("balanced_accuracy") == [0.5, 0.5]
+    # All are called women, as those of another scanner are: another sixteen might not be.
+    rows = table(targets, np.random.default_rng(0).normal(size=(1, 16)) - 9.0)
+    low, high = summarize(rows, SEX).interval("balanced_accuracy")
+    assert low < 0.3 < 0.7 < high
+
+
+def test_differences_of_shares_lie_between_minus_one_and_one():
+    targets = np.array([0] * 5 + [1] * 3)
+    right, wrong = (np.array([-3.0, -2.0, -2.5, 0.4, -1.0, 0.5, 1.0, 0.3]) * sign for sign in (1, -1))
+    first, second = (summarize(table(targets, scores[None]), SEX) for scores in (right, wrong))
+    low, high = first.difference(second, "roc_auc")["ci"]
+    assert (low > 0.0, high) == (True, 1.0)
 
 
 def test_holm_corrects_for_all_comparisons():
