@@ -212,16 +212,16 @@ def advise(recipe: Any, course: Course | None = None, forecast: Forecast | None 
     if course.epochs < planned:
         said = f"The fit ended after {course.epochs} of {planned} epochs"
         if training.on_collapse == "stop":
-            said += ": set `training.on_collapse=warn` to let it go on"
+            said += ": use `training.on_collapse=warn` to let it go on"
         said += ". "
         if course.is_short:
             return said.rstrip()
     elif course.is_short:
         return f"It was trained for {planned * course.steps} steps only: raise `training.epochs` (now {planned})."
     if not training.kl_warmup_epochs and planned >= 10:
-        return f"{said}Set `training.kl_warmup_epochs={planned // 10}`, so that latents cost nothing to begin with."
+        return f"{said}Use `training.kl_warmup_epochs={planned // 10}`, so that latents cost nothing to begin with."
     if getattr(recipe.model, "objective", "elbo") in ("elbo", "mmd") and not getattr(recipe.model, "free_bits", 1.0):
-        return f"{said}Set `model.free_bits=0.1`, so that each latent variable has something that costs nothing."
+        return f"{said}Use `model.free_bits=0.1`, so that each latent variable has something that costs nothing."
     return f"{said}Take more people or fewer latent variables, or lower `training.learning_rate`."
 
 
@@ -236,7 +236,7 @@ def advise_on_settings(model: Any, has_room: bool = False) -> str:
     settings = _costly_settings(model, has_room)
     if not settings:
         return ""
-    return f"Set {' and '.join(f'`{name}={value}`' for name, value in settings.items())}."
+    return f"Use {' and '.join(f'`{name}={value}`' for name, value in settings.items())}."
 
 
 def _costly_settings(model: Any, has_room: bool) -> dict[str, Any]:
@@ -260,11 +260,13 @@ def _costly_settings(model: Any, has_room: bool) -> dict[str, Any]:
 def _advise_on_data(forecast: Forecast) -> str:
     count = forecast.num_directions
     if forecast.is_limited_by_people:
-        return f"{forecast.num_people} people differ in {count} directions at most: take more, or set model.latent_dim."
+        return (
+            f"{forecast.num_people} people differ in {count} directions at most: take more, or fewer latent variables."
+        )
     if count:
         return (
             f"The people differ in {count} directions by more than the noise of a voxel: take more people or a finer "
-            f"grid, or set `model.latent_dim={count}`."
+            f"grid, or use `model.latent_dim={count}`."
         )
     return (
         "The people differ in no direction by more than the noise of a voxel: look at the images, or take more people."

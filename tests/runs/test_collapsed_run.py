@@ -33,14 +33,14 @@ def test_opening_says_what_collapsed_and_what_to_do(make_run, caplog):
     (record,) = caplog.records
     line = record.getMessage()
     assert line.startswith(f"{directory}: the posterior collapsed: 0 of 64 latent variables are active")
-    assert line.endswith("Set `model.objective=elbo`.")
+    assert line.endswith("Use `model.objective=elbo`.")
 
 
 def test_the_newest_is_told_of_as_one_that_is_named(make_run, caplog):
     directory = make_run("model.beta=100")
     with caplog.at_level(logging.WARNING, "mrigen"):
         assert open_run(root=directory.parent).directory == directory
-    assert [record.getMessage().endswith("Set `model.beta=1`.") for record in caplog.records] == [True]
+    assert [record.getMessage().endswith("Use `model.beta=1`.") for record in caplog.records] == [True]
 
 
 @pytest.mark.parametrize(

@@ -20,16 +20,16 @@ def advice(*changes, course=LONG, told=None, recipe="vae"):
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        (["model.objective=paper"], "Set `model.objective=elbo`."),
+        (["model.objective=paper"], "Use `model.objective=elbo`."),
         (
             ["model.objective=paper", "model.decoder_sigma=1.0", "model.beta=4"],
-            "Set `model.objective=elbo` and `model.decoder_sigma=optimal` and `model.beta=1`.",
+            "Use `model.objective=elbo` and `model.decoder_sigma=optimal` and `model.beta=1`.",
         ),
-        (["model.beta=1000"], "Set `model.beta=1`."),
-        (["model.decoder_sigma=2.0"], "Set `model.decoder_sigma=optimal`."),
-        (["model.decoder_sigma=2.0", "model.likelihood=student"], "Set `model.decoder_sigma=learned`."),
-        (["model.objective=capacity", "model.capacity_nats=1"], "Set `model.capacity_nats=100`."),
-        (["model.objective=tc"], "Set `model.tc_weight=1`."),
+        (["model.beta=1000"], "Use `model.beta=1`."),
+        (["model.decoder_sigma=2.0"], "Use `model.decoder_sigma=optimal`."),
+        (["model.decoder_sigma=2.0", "model.likelihood=student"], "Use `model.decoder_sigma=learned`."),
+        (["model.objective=capacity", "model.capacity_nats=1"], "Use `model.capacity_nats=100`."),
+        (["model.objective=tc"], "Use `model.tc_weight=1`."),
     ],
 )
 @pytest.mark.parametrize("told", [None, forecast(0)])
@@ -63,9 +63,9 @@ def test_the_repairs_come_one_after_the_other():
 def test_a_fit_that_was_ended_is_told_to_go_on():
     ended = Course(12, 9, 11)
     said = advice("training.on_collapse=stop", course=ended, told=forecast(40))
-    assert said == "The fit ended after 12 of 60 epochs: set `training.on_collapse=warn` to let it go on."
+    assert said == "The fit ended after 12 of 60 epochs: use `training.on_collapse=warn` to let it go on."
     said = advice(course=Course(50, 40, 100), told=forecast(40))
-    assert said.startswith("The fit ended after 50 of 60 epochs. Set `training.kl_warmup_epochs=6`")
+    assert said.startswith("The fit ended after 50 of 60 epochs. Use `training.kl_warmup_epochs=6`")
 
 
 def test_where_the_data_carry_no_more_the_objective_is_left_alone():
@@ -89,7 +89,7 @@ def test_the_advice_is_valid():
 
 @pytest.mark.parametrize("recipe", ["vae", "morph", "demo"])
 def test_it_is_for_every_family(recipe):
-    assert advice("model.objective=paper", "model.refinement_steps=0", recipe=recipe) == "Set `model.objective=elbo`."
+    assert advice("model.objective=paper", "model.refinement_steps=0", recipe=recipe) == "Use `model.objective=elbo`."
 
 
 def test_few_people_cannot_make_many_variables_active():
