@@ -14,7 +14,9 @@ from mrigen.data.pipeline import read_volumes
 from mrigen.data.tables import first_visits
 from mrigen.errors import CohortError, Fault, UsageError
 from mrigen.generation.encoding import open_new_people
+from mrigen.probing.collapse_notes import collapse_notes
 from mrigen.probing.confounds import encode_confounds
+from mrigen.probing.gathering import draw_latents
 from mrigen.probing.harmonise import SiteHarmonizer
 from mrigen.probing.inputs import ProbeInputs, checked
 from mrigen.probing.plan import ProbePlan, takes_plan
@@ -93,6 +95,7 @@ def probe_external(
         plan=plan,
         cohort=cohort_name(data),
         directory=run.directory,
+        row_notes=collapse_notes(run, predictors, plan),
     )
 
 
@@ -131,11 +134,9 @@ def gather_external(
             parameter=_about(data),
         )
     encoded = [run.load_latents(), encode_cache(run.load_model(), other)]
-    latents = np.concatenate([part["loc"] for part in encoded])
-    draw = None
-    if all("scale" in part for part in encoded):
-        noise = np.random.default_rng(seed).standard_normal(latents.shape)
-        draw = (latents + np.concatenate([part["scale"] for part in encoded]) * noise).astype(np.float32)[rows]
+    encoded = {
+        name: np.concatenate([part[name] for part in encoded]) for name in ("loc", "scale") if name in encoded[0]
+    }
     untrained = None
     if plan.untrained:
         model = run.build_model()
@@ -154,8 +155,8 @@ def gather_external(
             # Another cohort is another site, even where both call theirs "1".
             site=np.char.add(np.char.add(cohort, ":"), people["site"].fillna("").to_numpy(dtype=str)),
             split=np.where(is_own[rows], "train", "heldout"),
-            latents=latents[rows],
-            latents_draw=draw,
+            latents=encoded["loc"][rows],
+            latents_draw=draw_latents(encoded, seed, rows),
             volumes=np.concatenate([part.reshape(len(part), -1) for part in volumes])[rows],
             head_volume=people["head_volume_ml"].to_numpy(dtype=float),
             brain_volume=_brain_volume(people),

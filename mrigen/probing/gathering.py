@@ -22,6 +22,11 @@ from mrigen.system.wording import some
 
 logger = logging.getLogger(__name__)
 
+# Draws from each person's posterior, over which the row `latents_draw` is a mean.
+NUM_DRAWS = 20
+# Spatial latents are many: as many draws of them as fit in 512 MiB.
+MOST_NUMBERS = 2**27
+
 
 def gather_inputs(run: Run, dataset: Dataset, seed: int = 0, plan: ProbePlan | None = None) -> ProbeInputs:
     """Returns one row for each person whose target is known (the first visit), in the order of the cohort's table.
@@ -71,11 +76,19 @@ def gather_inputs(run: Run, dataset: Dataset, seed: int = 0, plan: ProbePlan | N
 
 
 def draw_latents(latents: dict[str, np.ndarray], seed: int, rows: np.ndarray) -> np.ndarray | None:
-    """Returns one draw from the posteriors of some rows, (rows, d) float32; None for plain autoencoders."""
+    """Returns draws from the posteriors of some rows, (rows, draws * d) float32, a draw beside the other; None for
+    plain autoencoders.
+
+    One draw of latents that say nothing is one matrix of noise, and what is found in it that matrix's own luck, the
+    same for every run: so there are `NUM_DRAWS`.
+    """
     if "scale" not in latents:
         return None
-    noise = np.random.default_rng(seed).standard_normal(latents["loc"].shape)
-    return (latents["loc"][rows] + latents["scale"][rows] * noise[rows]).astype(np.float32)
+    generator = np.random.default_rng(seed)
+    loc, scale = latents["loc"][rows], latents["scale"][rows]
+    num_draws = min(NUM_DRAWS, max(1, MOST_NUMBERS // loc.size))
+    noise = (generator.standard_normal(latents["loc"].shape, np.float32)[rows] for _ in range(num_draws))
+    return np.concatenate([loc + scale * values for values in noise], axis=1, dtype=np.float32)
 
 
 def _refuse_copies(run: Run, dataset: Dataset, rows: np.ndarray) -> None:

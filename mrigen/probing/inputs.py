@@ -27,7 +27,7 @@ class ProbeInputs:
         split: (n,) str, 'train', 'validation' or 'heldout': what the encoder was fitted on ('train', with
             'validation' for early stopping).
         latents: (n, d) float32, posterior means.
-        latents_draw: (n, d) float32, one draw from each posterior; None for plain autoencoders.
+        latents_draw: (n, draws * d) float32, draws from each posterior, side by side; None for plain autoencoders.
         volumes: (n, D) float32, the flattened volumes on the grid of the model.
         head_volume: (n,) float, ml.
         brain_volume: (n,) float, ml, or None.

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 
+from mrigen.probing.collapse_notes import collapse_notes
 from mrigen.probing.gathering import gather_inputs
 from mrigen.probing.inputs import ProbeInputs
 from mrigen.probing.learning_curve import ROWS, learning_curve
@@ -43,7 +44,12 @@ def probe(run: Run, *, plan: ProbePlan, seed: int = 0) -> ProbeResult:
 
 
 def probe_people(
-    run: Run, inputs: ProbeInputs, plan: ProbePlan, seed: int = 0, refits: Sequence[Refit] = ()
+    run: Run,
+    inputs: ProbeInputs,
+    plan: ProbePlan,
+    seed: int = 0,
+    refits: Sequence[Refit] = (),
+    encoders: Sequence[Run] = (),
 ) -> ProbeResult:
     """Returns the probe of a run; see `probe`.
 
@@ -52,7 +58,7 @@ def probe_people(
         inputs: of `gather_inputs` with the same seed and plan.
         plan: what is asked.
         seed: of folds and permutations.
-        refits: the folds of the nested protocol.
+        refits: the folds of the nested protocol; encoders: their runs.
     """
     with progress_bar("Probing", 1, "fits") as advance:
         result = run_probe(
@@ -77,4 +83,5 @@ def probe_people(
                 plan.permutations, seed=seed, jobs=plan.jobs, progress=advance,
                 known=cache.read(), keep=cache.write,
             )  # fmt: skip
-    return dataclasses.replace(result, plan=plan, directory=run.directory, **found)
+    notes = collapse_notes(run, result.predictors, plan, encoders) | result.row_notes
+    return dataclasses.replace(result, plan=plan, directory=run.directory, row_notes=notes, **found)

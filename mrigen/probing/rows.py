@@ -20,6 +20,7 @@ from mrigen.probing.learners import (
 )
 from mrigen.probing.plan import ProbePlan
 from mrigen.probing.predictors import (
+    DrawsPredictor,
     KernelSVMPredictor,
     LogisticPredictor,
     MajorityPredictor,
@@ -51,7 +52,7 @@ def build_rows(inputs: ProbeInputs, plan: ProbePlan) -> dict[str, Predictor]:
     learn = learner_of(target)
     rows: dict[str, Predictor] = {"latents": learn(inputs.latents)}
     if inputs.latents_draw is not None:
-        rows["latents_draw"] = learn(inputs.latents_draw)
+        rows["latents_draw"] = DrawsPredictor(learn, inputs.latents_draw, inputs.latents.shape[1])
     rows["dummy"] = _dummy(target)
     rows["head_volume"] = learn(inputs.head_volume[:, None])
     if inputs.brain_volume is not None:

@@ -11,6 +11,7 @@ import pandas as pd
 from mrigen.errors import MrigenError, RunError, UsageError
 from mrigen.recipe import ModelRecipe, load_recipe
 from mrigen.runs import Run
+from mrigen.statistics.collapse import collapse_of_figures
 from mrigen.system.wording import nearest
 
 # What stands for a figure that a run does not have.
@@ -66,11 +67,11 @@ def compare(runs: Sequence[Run]) -> pd.DataFrame:
         blocks, as in "16-32", or one number where all have the same. blocks; latents: latent variables. compression:
         voxels a latent variable. heldout_mse, explained_variance: means over held-out people, intensities in [0, 1].
         accuracy, auc, with the ends of their 95 % intervals: sex from the latents (posterior means), transductive;
-        auc_draw: the AUC from one draw of each posterior. kl_nats (mean over training people) and active_units: of a
-        VAE. parameters: all weights, moving statistics included, as `mrigen fit` counts them. minutes: of the fit (of
-        its last part, where it was resumed). paper_mse, paper_accuracy: what the term paper found with the same network
-        on its own data and scale of intensities, of the recipes `paper/...`. Figures that a run does not have are
-        missing.
+        auc_draw: the AUC from a draw of each posterior. kl_nats (mean over training people) and active_units: of a
+        VAE, and whether that is a collapse ("yes" or "no"). parameters: all weights, moving statistics included, as
+        `mrigen fit` counts them. minutes: of the fit (of its last part, where it was resumed). paper_mse,
+        paper_accuracy: what the term paper found with the same network on its own data and scale of intensities, of the
+        recipes `paper/...`. Figures that a run does not have are missing.
 
     Raises:
         RunError: some are no runs, are unfinished or cannot be read; one line a fault, all together.
@@ -216,6 +217,7 @@ def _row(run: Run) -> dict[str, Any]:
         "kl_nats": metrics.get("kl_nats"),
         # Latents of an autoencoder have no scale by which to call them active.
         "active_units": None if metrics.get("kl_nats") is None else metrics.get("active_units"),
+        "collapse": None if metrics.get("kl_nats") is None else "no" if collapse_of_figures(metrics) is None else "yes",
         "parameters": count_weights(run),
         "minutes": None if seconds is None else seconds / 60.0,
         **dict(zip(("paper_mse", "paper_accuracy"), _paper_figures(recipe), strict=True)),
@@ -279,7 +281,9 @@ def _interval(name: str) -> Callable[[dict], str]:
 
 
 def _active(row: dict) -> str:
-    return MISSING if pd.isna(row["active_units"]) else f"{row['active_units']}/{row['latents']}"
+    if pd.isna(row["active_units"]):
+        return MISSING
+    return f"{row['active_units']}/{row['latents']}" + " (collapsed)" * (row["collapse"] == "yes")
 
 
 # Heading -> what stands below it, for the eye.

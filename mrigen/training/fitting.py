@@ -19,7 +19,7 @@ from mrigen.models.building import build_model
 from mrigen.recipe import Recipe
 from mrigen.runs import WEIGHTS, Run, open_run
 from mrigen.runs.encoding import encode_cache
-from mrigen.statistics.collapse import describe_collapse, has_collapsed
+from mrigen.statistics.collapse import Course, advise, collapse_of_figures, describe_collapse
 from mrigen.system.files import write_json
 from mrigen.system.machine import peak_rss_mb
 from mrigen.system.stopping import StopRequest
@@ -168,8 +168,9 @@ def _finish(fit: FitState) -> None:
     }
     write_json(directory / "metrics.json", figures)
     shutil.rmtree(fit.checkpoint)
-    if figures["kl_nats"] is not None and has_collapsed(figures["active_units"], figures["latent_dim"]):
-        logger.warning(describe_collapse(figures["active_units"], figures["latent_dim"]))
+    collapse = collapse_of_figures(figures)
+    if collapse is not None:
+        logger.warning(describe_collapse(*collapse, advise(fit.recipe, Course.of(fit.recipe, figures))))
 
 
 def _load_best(fit: FitState) -> None:
