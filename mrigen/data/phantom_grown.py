@@ -56,6 +56,11 @@ LABELS = ("outside", "fluid", "white", "deep gray", "cerebellar gray", "cerebell
 CORTEX = 100
 
 FINEST_MM = 2.7
+# Primary sulci lie farther apart than secondary ones, and are deeper and wider; all relative to the person's own.
+FOLD_SPACINGS = (1.9, 1.2)
+FOLD_DEPTHS = (1.2, 0.9)
+FOLD_WIDTHS = (1.6, 0.8)
+LEAST_STEEPNESS = 0.004
 # Millimetres of a head of average size for one of head coordinates.
 AVERAGE_SCALE = 0.866
 VENTRICLE_GROWTH_MM = 2.0
@@ -71,7 +76,7 @@ class Body:
 
     Attributes:
         hull: what is added to the depth inside the hull, mm.
-        folds: its zeros are the walls in which sulci lie; over the hull.
+        folds: of the primary and the secondary sulci; their zeros over the hull are the walls in which sulci lie.
         thickness, depth: relative to the person's mean, of the cortex and of the sulci.
         wiggle: mm, of the great fissures.
         ventricles: (2,) radius of each side relative to the mean; shifts: (6, 3) mm, of the parts inside.
@@ -80,7 +85,7 @@ class Body:
     """
 
     hull: Waves
-    folds: Waves
+    folds: tuple[Waves, ...]
     thickness: Waves
     depth: Waves
     wiggle: Waves
@@ -112,7 +117,9 @@ def draw_body(settings: PhantomSettings, index: int, factors: Mapping) -> Body:
     return Body(
         hull=waves(110.0, HULL_RMS_MM),
         # Along a line, the zeros of such a field lie sqrt(3) / 2 of its wavelength apart (Rice 1945).
-        folds=waves(factors["fold_spacing_mm"] / (np.sqrt(3) / 2) / AVERAGE_SCALE),
+        folds=tuple(
+            waves(part * factors["fold_spacing_mm"] / (np.sqrt(3) / 2) / AVERAGE_SCALE) for part in FOLD_SPACINGS
+        ),
         thickness=waves(60.0, 0.12),
         depth=waves(60.0, 0.25),
         wiggle=waves(50.0, 1.5),
@@ -130,7 +137,7 @@ def average_body() -> Body:
     seeds = region_seeds()
     far = dataclasses.replace(nothing, weights=np.full(1, 1e3, np.float32))
     flat = np.zeros(seeds.shape[:2])
-    return Body(nothing, far, nothing, nothing, nothing, np.ones(2), np.zeros((6, 3)), seeds, flat, flat)
+    return Body(nothing, (far, far), nothing, nothing, nothing, np.ones(2), np.zeros((6, 3)), seeds, flat, flat)
 
 
 @functools.cache
@@ -165,10 +172,13 @@ def tissues_at(body: Body, factors: Mapping, points: np.ndarray, zooms: float, s
     over_hull = (points - _column(CEREBRUM_CENTRE_MM)) * (0.75 / np.maximum(gauge, 0.3) + 0.25) + _column(
         CEREBRUM_CENTRE_MM
     )
-    folds = body.folds(over_hull)
-    steepness = np.sqrt(sum(part**2 for part in np.gradient(folds, zooms)) + (0.1 / factors["fold_spacing_mm"]) ** 2)
     sulcus_depth = factors["sulcal_depth_mm"] * (1 + body.depth(points))
-    cortex = np.minimum(cerebrum, np.maximum(np.abs(folds) / steepness - width, cerebrum - sulcus_depth))
+    cortex = cerebrum
+    for folds, deeper, wider in zip(body.folds, FOLD_DEPTHS, FOLD_WIDTHS, strict=True):
+        values = folds(over_hull)
+        steepness = np.sqrt(sum(part**2 for part in np.gradient(values, zooms)) + LEAST_STEEPNESS**2)
+        sulci = np.maximum(np.abs(values) / steepness - wider * width, cerebrum - deeper * sulcus_depth)
+        cortex = np.minimum(cortex, sulci)
     # Fissures that everyone has: between the hemispheres down to the callosum, and above the temporal lobes.
     core, _ = ellipsoid(points - _column((0.0, -20.0, 4.0)), (60, 42, 26), (60, 42, 26))
     cortex = np.minimum(cortex, np.maximum(np.abs(x - wiggle) * size - width - 0.4, core))
