@@ -247,7 +247,7 @@ def _cortex_of(thinning: float, away: np.ndarray) -> dict[str, float]:
     thickness, width, depth, spacing = away
     return {
         "cortical_thickness_mm": 3.3 - 0.8 * thinning + 0.12 * thickness,
-        "sulcal_width_mm": (1.3 + 2.4 * thinning) * math.exp(0.1 * width),
+        "sulcal_width_mm": (1.5 + 2.7 * thinning) * math.exp(0.1 * width),
         "sulcal_depth_mm": 22.0 + 1.5 * depth,
         "fold_spacing_mm": 25.0 + 1.2 * spacing,
     }

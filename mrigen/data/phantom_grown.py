@@ -57,9 +57,9 @@ CORTEX = 100
 
 FINEST_MM = 2.7
 # Primary sulci lie farther apart than secondary ones, and are deeper and wider; all relative to the person's own.
-FOLD_SPACINGS = (1.9, 1.2)
-FOLD_DEPTHS = (1.2, 0.9)
-FOLD_WIDTHS = (1.6, 0.8)
+FOLD_SPACINGS = (2.1, 1.2)
+FOLD_DEPTHS = (1.25, 0.9)
+FOLD_WIDTHS = (1.7, 0.8)
 LEAST_STEEPNESS = 0.004
 # Millimetres of a head of average size for one of head coordinates.
 AVERAGE_SCALE = 0.866
@@ -247,9 +247,9 @@ def grow_subject(
 
 def _signal(shares: Mapping, regions: np.ndarray, body: Body, factors: Mapping) -> np.ndarray:
     """The signal of a voxel is the sum of its tissues'."""
-    gray = 0.62 + factors["gray_contrast"]
+    gray = 0.60 + factors["gray_contrast"]
     pure = {
-        "fluid": 0.16,
+        "fluid": 0.13,
         "white": 1.0,
         "deep gray": gray + 0.14,
         "cerebellar gray": gray - 0.02,

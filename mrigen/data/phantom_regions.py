@@ -46,7 +46,11 @@ def grow_regions(tissue: np.ndarray, points: np.ndarray, seeds: np.ndarray, head
         costs.append(length[joined] / ((coarse[here] + coarse[there])[joined] / 2) ** 2)
     # A node before each seed: the edge from it is as long as the others' head start.
     positions, total = places[:, grows].T, int(grows.sum())
-    first = cKDTree(positions).query(seeds.reshape(-1, 3))[1]
+    sides, rows = side[grows], np.arange(total)
+    # A seed that was drawn across the middle begins at the middle.
+    first = np.concatenate(
+        [rows[sides == half][cKDTree(positions[sides == half]).query(seeds[half])[1]] for half in (0, 1)]
+    )
     waits = head_starts.max() - head_starts.ravel() + 1.0
     starts.append(total + np.arange(len(first)))
     ends.append(first)
@@ -57,8 +61,16 @@ def grow_regions(tissue: np.ndarray, points: np.ndarray, seeds: np.ndarray, head
         graph, directed=False, indices=total + np.arange(len(first)), min_only=True, return_predecessors=True
     )
     found = sources[:total] - total
+    nearest[grows] = np.where(found >= 0, found, nearest[grows])
     regions = nearest
-    regions[grows] = np.where(found >= 0, found, nearest[grows])
     for axis in range(3):
         regions = regions.repeat(2, axis=axis).take(np.arange(tissue.shape[axis]), axis=axis)
+    # Where a coarse voxel lies across the middle, its half on the other side has the nearest of that side.
+    strays = (points[0] > 0) != (regions >= num_regions)
+    for half in (0, 1):
+        lost = strays & ((points[0] > 0) == half)
+        own = side == half
+        if lost.any():
+            at = cKDTree(places[:, own].T).query(points[:, lost].T)[1]
+            regions[lost] = nearest[own][at]
     return regions
