@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from mrigen.analysis import evaluation
+from mrigen.analysis import rivals
 from mrigen.analysis.evaluation import evaluate
 from mrigen.data.dataset import open_dataset
-from mrigen.data.pipeline import read_volumes
+from mrigen.data.pipeline import read_volumes, training_dataset
 from mrigen.runs.encoding import decode_latents, encode_cache
 from mrigen.statistics.collapse import ACTIVE_VARIANCE
 
@@ -36,22 +36,40 @@ def test_heldout_figures_equal_a_plain_computation(finished_run, dataset):
 def test_pca_figures_equal_scikit_learn(finished_run, dataset):
     from sklearn.decomposition import PCA
 
-    train = read_volumes(dataset.cache, dataset.rows("train")).reshape(len(dataset.rows("train")), -1)
+    figures, recipe, rows = finished_run.metrics["pca"], finished_run.recipe, dataset.rows("train")
+    assert figures["num_copies"] == recipe.training.epochs
+    batches = training_dataset(
+        dataset.cache, rows, 1, recipe.training.seed, 2, augment=recipe.training.augment, zooms=recipe.preprocess.zooms
+    )
+    train = read_volumes(dataset.cache, rows).reshape(len(rows), -1)
+    changed = np.stack([batch.ravel() for batch in batches.as_numpy_iterator()])
+    assert len(changed) == 2 * len(rows)
     heldout = read_volumes(dataset.cache, dataset.rows("heldout")).reshape(len(dataset.rows("heldout")), -1)
-    figures = finished_run.metrics["pca"]
-    assert figures["num_components"] == min(8, len(train) - 1)
-    pca = PCA(figures["num_components"], svd_solver="full").fit(train)
-    mse = ((heldout - pca.inverse_transform(pca.transform(heldout))) ** 2).mean()
-    assert figures["mse"] == pytest.approx(mse, rel=1e-3)
-    assert figures["loglik_calibrated_nats"] > figures["loglik_nats"]
+    for found, seen in ((figures["unchanged"], train), (figures, np.concatenate([train, changed]))):
+        assert found["num_components"] == 8
+        pca = PCA(8, svd_solver="full").fit(seen)
+        mse = ((heldout - pca.inverse_transform(pca.transform(heldout))) ** 2).mean()
+        assert found["mse"] == pytest.approx(mse, rel=1e-3)
+        assert found["loglik_calibrated_nats"] > found["loglik_nats"]
 
 
 def test_pca_figures_are_the_same_a_few_people_at_a_time(finished_run, dataset, monkeypatch):
     inside = np.ones(np.prod(dataset.cache.volume_shape), bool)
-    monkeypatch.setattr(evaluation, "choose_rows", lambda rows, *_: rows)
-    monkeypatch.setattr(evaluation, "PCA_BYTES", 4 * inside.size * 2)
-    figures = evaluation._pca_figures(dataset, 8, 0, inside)
-    assert figures == pytest.approx(finished_run.metrics["pca"], rel=1e-5)
+    monkeypatch.setattr(rivals, "choose_rows", lambda rows, *_: rows)
+    monkeypatch.setattr(rivals, "PCA_BYTES", 16 * inside.size * 5)
+    figures = rivals.pca_figures(dataset, 8, inside)
+    assert figures["num_copies"] == 0
+    expected = finished_run.metrics["pca"]["unchanged"]
+    assert {name: figures[name] for name in expected} == pytest.approx(expected, rel=1e-4)
+
+
+def test_pca_sees_no_more_copies_than_are_worth_their_time(finished_run, dataset, monkeypatch):
+    inside = np.ones(np.prod(dataset.cache.volume_shape), bool)
+    monkeypatch.setattr(rivals, "NUM_IMAGES", 10)
+    training, zooms = finished_run.recipe.training, finished_run.recipe.preprocess.zooms
+    assert rivals.pca_figures(dataset, 8, inside, training, zooms)["num_copies"] == 1
+    training = training.model_copy(update={"augment": None})
+    assert rivals.pca_figures(dataset, 8, inside, training, zooms)["num_copies"] == 0
 
 
 def test_latent_figures_are_over_training_people(finished_run, dataset):
