@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from mrigen.analysis.rivals import pca_figures
+from mrigen.analysis.rivals import appearance_figures, pca_figures
 from mrigen.data.covariates import COLUMNS
 from mrigen.data.dataset import Dataset
 from mrigen.data.pipeline import inference_dataset
@@ -48,8 +48,10 @@ def evaluate(
         is pooled, against the training mean image; the gap is what a volume loses when it is decoded from the latents
         of the next person, none if the decoder ignores them. validation: {mse, elbo_nats}, by which runs are chosen.
         pca: {mse, loglik_nats, loglik_calibrated_nats, num_components, num_subjects, num_copies: how often it saw each
-        person changed}, and, where it saw any, unchanged: the first four of PCA without the changes. kl_nats and
-        active_units over training subjects; latent_dim, decoder_sigma;
+        person changed}, and, where it saw any, unchanged: the first four of PCA without the changes.
+        appearance_model: {mse, elbo_nats, num_shapes, num_textures, num_subjects, num_scored}, of an active appearance
+        model with as many numbers a person as there are latents. kl_nats and active_units over training subjects;
+        latent_dim, decoder_sigma;
         residual_rmse of the training subjects' reconstructions (posterior means); told_by_latents: for each covariate
         that the model is given, how well it can be predicted from latents, in 5-fold cross-validation over everyone
         (linear): {balanced_accuracy, chance} or {r2}; told_by_unseen: the same over validation and held-out people
@@ -79,6 +81,7 @@ def evaluate(
         "heldout": figures,
         "validation": score_validation(model, dataset, seed, latents),
         "pca": pca_figures(dataset, model.latent_size, inside, training, zooms, seed),
+        "appearance_model": appearance_figures(dataset, model.latent_size, inside, training, zooms, seed),
         "kl_nats": float(taught["kl"].mean()) if has_likelihood else None,
         "active_units": count_active(latents["loc"][train]),
         "latent_dim": int(model.latent_size),

@@ -4,10 +4,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from scipy.spatial.transform import Rotation
 
 from mrigen.data.dataset import Dataset
 from mrigen.data.pipeline import choose_rows, read_volumes, training_dataset
-from mrigen.recipe import TrainingRecipe
+from mrigen.recipe import AugmentRecipe, TrainingRecipe
+from mrigen.statistics.appearance import fit_appearance
 from mrigen.statistics.pca import PCAModel, fit_pca_in_blocks
 
 # Volumes in memory at a time, and of whom at most PCA learns: beyond this it takes a random part of the people.
@@ -16,6 +18,10 @@ PCA_BYTES = 4 * 2**30
 NUM_IMAGES = 2048
 # Images that PCA takes in at a time, and components beyond the number of people that it gets at most.
 BLOCK_IMAGES, MOST_COMPONENTS = 512, 256
+# People by whom the active appearance model is taught, calibrated and scored, at most: each is registered.
+MOST_TAUGHT, MOST_CALIBRATING, MOST_SCORED = 256, 32, 128
+# How often each of them is taught moved.
+NUM_MOVES = 8
 
 
 def pca_figures(
@@ -61,6 +67,56 @@ def pca_figures(
     figures["num_components"] = number
     figures |= _score(dataset, fit_pca_in_blocks(images(), number), inside, seed)
     return figures | {"unchanged": {"num_components": num_plain} | _score(dataset, plain, inside, seed)}
+
+
+def appearance_figures(
+    dataset: Dataset,
+    latent_size: int,
+    inside: np.ndarray,
+    training: TrainingRecipe | None = None,
+    zooms=(1.0, 1.0, 1.0),
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Returns the figures of an active appearance model of the training people, as `evaluate` names them.
+
+    Arguments are those of `pca_figures`; the people are taught as they are, and moved as far as in training.
+    """
+    shape = dataset.cache.volume_shape
+    figures: dict[str, Any] = dict.fromkeys(("mse", "elbo_nats", "num_shapes", "num_textures"))
+    # Fields, derivatives and images laid onto each other are all held in memory.
+    limit = PCA_BYTES // (4 * int(np.prod(shape)))
+    train, validation, heldout = (
+        choose_rows(dataset.rows(name), (1, 1, 1), 4 * most, seed)
+        for name, most in (
+            ("train", min(MOST_TAUGHT, limit)),
+            ("validation", MOST_CALIBRATING),
+            ("heldout", min(MOST_SCORED, limit)),
+        )
+    )
+    figures |= {"num_subjects": len(train), "num_scored": len(heldout)}
+    if len(train) < 3 or not len(validation) or not len(heldout) or not 2 <= latent_size <= limit // 6:
+        return figures
+    augment = None if training is None else training.augment
+    moves = None if augment is None else _moves(augment, NUM_MOVES * len(train), zooms, seed)
+    model = fit_appearance(read_volumes(dataset.cache, train), latent_size, zooms, moves)
+    model = model.calibrated(read_volumes(dataset.cache, validation), inside, seed)
+    found = model.infer(read_volumes(dataset.cache, heldout), inside, seed=seed)
+    return figures | {
+        "mse": float(found["squared_error"].mean()),
+        "elbo_nats": float(found["elbo_nats"].mean()),
+        "num_shapes": len(model.shapes.components),
+        "num_textures": len(model.textures.components),
+    }
+
+
+def _moves(augment: AugmentRecipe, number: int, zooms, seed: int) -> np.ndarray:
+    """Returns random moves of a head by the settings of the augmentation; see `fit_appearance`."""
+    generator, zooms = np.random.default_rng(seed), np.asarray(zooms, float)
+    turns = Rotation.from_euler("xyz", generator.uniform(-1, 1, (number, 3)) * augment.rotation, degrees=True)
+    sizes = np.exp(generator.uniform(-1, 1, number) * np.log1p(augment.scaling))
+    matrices = turns.as_matrix() * sizes[:, None, None] * zooms / zooms[:, None] - np.eye(3)
+    shifts = generator.uniform(-1, 1, (number, 3, 1)) * augment.shift / zooms[:, None]
+    return np.concatenate([matrices, shifts], axis=2)
 
 
 def _score(dataset: Dataset, pca: PCAModel, inside: np.ndarray, seed: int) -> dict[str, float | None]:

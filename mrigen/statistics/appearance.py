@@ -18,6 +18,10 @@ SHAPE_SHARE = 0.75
 LATTICE_MM, NUM_ROUNDS, NUM_STEPS = 8.0, 2, 30
 # Gaussian smoothing, in steps of the lattice: of each step's displacement, and of all of it after each.
 STEP_WIDTH, FIELD_WIDTH = 0.5, 0.8
+# How far heads lie from their mean, and by how much they differ from it 20 voxels from the middle: voxels.
+POSE_SPREAD = 3.0
+# What a difference weighs that is no larger than those everywhere (noise, background) against one at an edge.
+DOUBT = 3.0
 # Gauss-Newton steps towards a person's numbers, on the lattice and then on all voxels, and what gain ends them, nats.
 COARSE_STEPS, FINE_STEPS, SMALLEST_GAIN = 10, 8, 10.0
 
@@ -253,15 +257,16 @@ def _register(volume, target, field, points, lattice) -> np.ndarray:
     own = np.stack([_read(slope, points) for slope in np.gradient(volume)], axis=1)
     pose = np.zeros((4, 3), np.float32)
     places = np.concatenate([points - points.mean(axis=0), np.ones((len(points), 1), np.float32)], axis=1)
-    places[:, :3] /= 20.0
+    places[:, :3] /= 20.0  # So that all twelve numbers are moves in voxels.
     to_pose = np.linalg.pinv(places)
     for _ in range(COARSE_STEPS):  # The affine part first: it is what a smoothed field follows most slowly.
         here = points + field + places @ pose
         slope = np.stack([_read(each, here) for each in slopes], axis=1)
         jacobian = (places[:, :, None] * slope[:, None, :]).reshape(len(points), -1)
-        system = jacobian.T @ jacobian
-        system[np.diag_indices(len(system))] += 1e-3 * np.trace(system) / len(system)
-        step = np.linalg.solve(system, jacobian.T @ (values - _read(target, here))).reshape(4, 3)
+        difference = values - _read(target, here)
+        weight = max(float(np.square(difference).mean()), 1e-8) / POSE_SPREAD**2
+        system = jacobian.T @ jacobian + weight * np.eye(12)
+        step = np.linalg.solve(system, jacobian.T @ difference - weight * pose.ravel()).reshape(4, 3)
         pose += step
         if np.abs(step).max() < 0.02:
             break
@@ -270,7 +275,12 @@ def _register(volume, target, field, points, lattice) -> np.ndarray:
         here = points + field
         difference = values - _read(target, here)
         slope = (own + np.stack([_read(each, here) for each in slopes], axis=1)) / 2.0
-        step = slope * (difference / (np.square(slope).sum(axis=1) + difference**2 + 1e-4))[:, None]
+        step = (
+            slope
+            * (difference / (np.square(slope).sum(axis=1) + difference**2 + DOUBT * np.square(difference).mean()))[
+                :, None
+            ]
+        )
         pose_part = places @ (to_pose @ field)
         field = pose_part + _smoothed(field - pose_part + _smoothed(step, lattice, STEP_WIDTH), lattice, FIELD_WIDTH)
     return field
