@@ -97,3 +97,19 @@ def test_a_latent_decodes_the_same_in_any_company(finished_run):
     z = np.random.default_rng(0).normal(size=(11, model.latent_size)).astype(np.float32)
     together = decode_latents(model, z)
     np.testing.assert_array_equal(together[9], decode_latents(model, z[9:10])[0])
+
+
+def test_the_appearance_model_has_as_many_numbers_as_the_model_latents(finished_run):
+    figures, metrics = finished_run.metrics["appearance_model"], finished_run.metrics
+    assert figures["num_shapes"] + figures["num_textures"] == metrics["latent_dim"]
+    assert figures["num_scored"] == metrics["num_subjects"]["heldout"]
+    assert 0 < figures["mse"] < 2 * metrics["pca"]["mse"]
+    assert np.isfinite(figures["elbo_nats"])
+
+
+def test_moves_of_a_head_are_those_of_the_augmentation(finished_run):
+    augment = finished_run.recipe.training.augment.model_copy(update={"shift": 6.0, "rotation": 4.0, "scaling": 0.0})
+    moves = rivals._moves(augment, 500, (4.0, 4.0, 2.0), seed=0)
+    assert np.abs(moves[:, :, 3]).max(axis=0) == pytest.approx([1.5, 1.5, 3.0], rel=0.02)
+    world = np.diag([4.0, 4.0, 2.0]) @ (moves[0, :, :3] + np.eye(3)) @ np.diag([0.25, 0.25, 0.5])
+    np.testing.assert_allclose(world @ world.T, np.eye(3), atol=1e-9)
