@@ -41,6 +41,8 @@ _INTEGERS = ("blocks", "latents", "active_units", "parameters")
 _DECIMALS = (
     "compression",
     "heldout_mse",
+    "pca_mse",
+    "appearance_mse",
     "explained_variance",
     "accuracy",
     "accuracy_low",
@@ -65,7 +67,8 @@ def compare(runs: Sequence[Run]) -> pd.DataFrame:
     Returns:
         run: the folder, str. model: its kind. objective: of a VAE; of an autoencoder "squared error". channels: of the
         blocks, as in "16-32", or one number where all have the same. blocks; latents: latent variables. compression:
-        voxels a latent variable. heldout_mse, explained_variance: means over held-out people, intensities in [0, 1].
+        voxels a latent variable. heldout_mse, explained_variance: means over held-out people, intensities in [0, 1];
+        pca_mse, appearance_mse: what PCA and an active appearance model of the same people leave there.
         accuracy, auc, with the ends of their 95 % intervals: sex from the latents (posterior means), transductive;
         auc_draw: the AUC from a draw of each posterior. kl_nats (mean over training people) and active_units: of a
         VAE, and whether that is a collapse ("yes" or "no"). parameters: all weights, moving statistics included, as
@@ -212,6 +215,8 @@ def _row(run: Run) -> dict[str, Any]:
         "latents": latents,
         "compression": None if not latents else math.prod(run.grid["volume_shape"]) / latents,
         "heldout_mse": heldout.get("mse"),
+        "pca_mse": metrics.get("pca", {}).get("mse"),
+        "appearance_mse": metrics.get("appearance_model", {}).get("mse"),
         "explained_variance": heldout.get("explained_variance"),
         **_probe_figures(run),
         "kl_nats": metrics.get("kl_nats"),
@@ -296,6 +301,8 @@ _SHOWN: dict[str, Callable[[dict], str]] = {
     "latents": show_figure("latents", ""),
     "compression": show_figure("compression", ",.1f"),
     "held-out MSE": show_figure("heldout_mse", ".3g"),
+    "PCA's": show_figure("pca_mse", ".3g"),
+    "appearance model's": show_figure("appearance_mse", ".3g"),
     "explained variance": show_figure("explained_variance", ".3f"),
     "sex accuracy [95 %]": _interval("accuracy"),
     "AUC [95 %]": _interval("auc"),

@@ -157,7 +157,8 @@ def _finish(fit: FitState) -> None:
     save_weights(model, directory / WEIGHTS)
     logger.info("Best epoch %d of %d", progress.best_epoch + 1, progress.epoch)
     fit.run.save_latents(latents := encode_cache(model, fit.dataset.cache))
-    figures = evaluate(model, fit.dataset, latents, fit.settings.seed, model.training_mean)
+    zooms = fit.recipe.preprocess.zooms
+    figures = evaluate(model, fit.dataset, latents, fit.settings.seed, model.training_mean, fit.settings, zooms)
     figures |= {"devices": fit.placement.num_devices, "workers": fit.placement.num_workers}
     figures |= {"precision": fit.precision, "epochs": progress.epoch, "best_epoch": progress.best_epoch + 1}
     figures["performance"] = {
