@@ -13,7 +13,7 @@ from mrigen.probing.inputs import ProbeInputs, checked
 from mrigen.probing.plan import ProbePlan
 from mrigen.probing.predictors import FoldScores, Predictor
 from mrigen.probing.result import ProbeResult
-from mrigen.probing.rows import build_rows
+from mrigen.probing.rows import build_rows, describe_rows
 from mrigen.probing.score_table import (
     HELDOUT,
     LEAVE_SITE_OUT,
@@ -54,6 +54,7 @@ def run_probe(
     plan: ProbePlan | None = None,
     predictors: dict[str, Predictor] | None = None,
     refits: Sequence[Refit] = (),
+    notes: Sequence[str] = (),
 ) -> ProbeResult:
     """Returns the probe of `inputs`: each predictor in each protocol, all in the same folds.
 
@@ -84,6 +85,7 @@ def run_probe(
         progress: called as progress(done, total) after each fold.
         plan: classifiers, confounds, harmonise and leave_site_out are looked at here.
         predictors: others than those of the inputs and the plan.
+        notes: sentences that the table is to say, beside those of the inputs and of the rows.
         refits: the folds of the nested protocol; another run's latents have no row in it.
 
     Raises:
@@ -120,6 +122,7 @@ def run_probe(
 
     if refits:
         num_subjects[NESTED] = sum(len(refit.test) for refit in refits)
+    said, row_notes = describe_rows(inputs, plan) if predictors is None else ((), {})
     total = len(tasks) + len(refits)
     with one_thread():
         predictors = predictors or build_rows(inputs, plan)
@@ -145,6 +148,8 @@ def run_probe(
         target=target,
         site_folds=_table_of_sites(sites, inputs) if sites else None,
         nested_folds=_table_of_refits(refits, inputs) if refits else None,
+        notes=(*inputs.notes, *said, *notes),
+        row_notes=row_notes,
     )
 
 

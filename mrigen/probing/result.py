@@ -45,6 +45,9 @@ class ProbeResult:
         learning_curve: figures by the number of training people, or None.
         plan: what was asked.
         cohort: name of the other cohort that was scored; None where the people are those of the run.
+        notes: sentences that the table prints below itself.
+        row_notes: predictor -> a few words about its row.
+        deconfounded_permutation: the permutation test of `latents_deconfounded`, or None.
         directory: where `write` puts the files unless told otherwise: the folder of the run; None without a run.
     """
 
@@ -64,6 +67,9 @@ class ProbeResult:
     plan: ProbePlan = dataclasses.field(default_factory=ProbePlan)
     cohort: str | None = None
     directory: Path | None = None
+    notes: tuple[str, ...] = ()
+    row_notes: dict[str, str] = dataclasses.field(default_factory=dict)
+    deconfounded_permutation: PermutationTest | None = None
 
     def __repr__(self) -> str:
         return f"ProbeResult of {self.target.name}: {len(self.predictors)} predictors, " + ", ".join(
@@ -224,12 +230,16 @@ class ProbeResult:
         }
         if self.plan.confounds:
             content["confounds"] = list(self.plan.confounds)
+            content["reliability"] = dict(self.plan.reliability)
         if self.plan.against:
             content["against"] = str(self.plan.against)
         if self.learning_curve is not None:
             content["learning_curve"] = list(self.learning_curve.rows)
         if self.permutation is not None:
             content["permutation"] = self.permutation.as_dict()
+        if self.deconfounded_permutation is not None:
+            content["deconfounded_permutation"] = self.deconfounded_permutation.as_dict()
+        content |= {"notes": list(self.notes), "row_notes": self.row_notes}
         if self.site_prediction is not None:
             content["telling_site"] = self.site_prediction.rows()
         return content
