@@ -61,6 +61,17 @@ def true_share(confounds: np.ndarray, beside: np.ndarray, reliability: np.ndarra
     return 1.0 - (1.0 - reliability) * ratio
 
 
+def expected_truth(confounds: np.ndarray, beside: np.ndarray, reliability: np.ndarray) -> np.ndarray:
+    """Returns the true confounds (n, c) that are to be expected of these people, given measures and target.
+
+    The regression calibration of Carroll et al. 2006, chapter 4, among people who are alike in `beside`.
+    """
+    within = _within(confounds, beside)
+    covariance = within.T @ within / len(within)
+    truth = np.linalg.pinv(true_part(confounds, beside, reliability), hermitian=True)
+    return confounds - within + within @ np.linalg.pinv(covariance, hermitian=True) @ truth
+
+
 def slope_operator(confounds: np.ndarray, beside: np.ndarray, reliability: np.ndarray) -> np.ndarray:
     """Returns the matrix (c, n) that makes slopes on the true confounds, (c, d), of features (n, d) of these people."""
     within = _within(confounds, beside)
@@ -77,6 +88,40 @@ def beside_target(targets: np.ndarray, target: Target) -> np.ndarray:
     if target.classes is None:
         return (targets - targets.mean())[:, None]
     return (targets[:, None] == np.arange(1, len(target.classes))).astype(float)
+
+
+class Slopes:
+    """Slopes of scores on true confounds, which leave a score as much of the target as is certain.
+
+    A regression on confounds and target keeps all of the target's own part, but where the two go together its slopes
+    are loose. One on confounds alone has steadier slopes, and is right where the target has no part of its own. The
+    former counts by w = max(0, 1 - q / chi2), where chi2 is the Wald statistic of the target's q coefficients beside
+    the confounds: the positive-part shrinkage of James and Stein.
+
+    Args:
+        confounds: (n, c).
+        beside: (n, q), see `true_part`.
+        reliability: (c,).
+    """
+
+    def __init__(self, confounds: np.ndarray, beside: np.ndarray, reliability: np.ndarray):
+        nothing = beside[:, :0]
+        self._confounds, self._beside = confounds - confounds.mean(axis=0), beside - beside.mean(axis=0)
+        self._with, self._alone = (slope_operator(confounds, columns, reliability) for columns in (beside, nothing))
+        self._inverse = np.linalg.pinv(self._beside.T @ self._beside)
+        along = self._inverse @ self._beside.T @ self._confounds  # (q, c)
+        # Over the variance of what is left of a score: the covariance of the target's coefficients.
+        self._precision = np.linalg.pinv(self._inverse + along @ self._with @ self._with.T @ along.T)
+
+    def __call__(self, scores: np.ndarray) -> np.ndarray:
+        """Returns the slopes (c, k) of scores (n, k)."""
+        both, alone = self._with @ scores, self._alone @ scores
+        left = scores - scores.mean(axis=0) - self._confounds @ both
+        effects = self._inverse @ self._beside.T @ left
+        variance = ((left - self._beside @ effects) ** 2).mean(axis=0)
+        wald = np.einsum("qk,qr,rk->k", effects, self._precision, effects) / np.maximum(variance, 1e-300)
+        weight = np.maximum(0.0, 1.0 - self._beside.shape[1] / np.maximum(wald, 1e-12))
+        return weight * both + (1.0 - weight) * alone
 
 
 class LinearModel:
@@ -224,10 +269,11 @@ class DeconfoundedPredictor:
             others = others + path[:, len(inner_test) :] / len(folds)
         own = np.concatenate(own, axis=1)
         order = np.concatenate([train[inner_test] for _, inner_test in folds])
-        operator, confounds = self._operator(targets, order), self._confounds
+        slopes_of = Slopes(self._confounds[order], beside_target(targets[order], self._target), self._reliability)
+        confounds = self._confounds
         best = (-np.inf, None)
         for index, setting in enumerate(self._model.settings):
-            slopes = operator @ own[index].reshape(len(order), -1)
+            slopes = slopes_of(own[index].reshape(len(order), -1))
             left = own[index] - (confounds[order] @ slopes).reshape(own[index].shape)
             shift = self._middle(targets[order], left)
             merit = self._model.merit(targets[order], left - shift)

@@ -107,9 +107,8 @@ def notes_of_brains(people: pd.DataFrame, with_brains: pd.DataFrame, names: Sequ
     count = int((people["brain_volume_ml"].isna() & with_brains["brain_volume_ml"].notna()).sum())
     if not count or "brain_volume_ml" not in names:
         return []
-    return [
-        f"The brain volume of {count} of {len(people)} people, who have no mask, is what is left of their stripped image."
-    ]
+    whose = f"{count} of {len(people)} people, who have no mask,"
+    return [f"The brain volume of {whose} is what is left of their stripped image."]
 
 
 def draw_latents(latents: dict[str, np.ndarray], seed: int, rows: np.ndarray) -> np.ndarray | None:

@@ -82,8 +82,8 @@ class ProbePlan:
                 )  # fmt: skip
             elif not isinstance(value, str) and not (_is_number(value) and 0.0 < value <= 1.0):
                 faults.append(
-                    Fault(f"got {value!r}, expected the share of its variance that is true, above 0 and up to 1, or another "
-                          "column. Write for example 0.8.",
+                    Fault(f"got {value!r}, expected the share of its variance that is true, above 0 and up to 1, "
+                          "or another column. Write for example 0.8.",
                           f"reliability={name!r}")
                 )  # fmt: skip
         if self.harmonise not in (None, *HARMONISED):

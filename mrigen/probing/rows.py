@@ -151,8 +151,8 @@ def describe_rows(inputs: ProbeInputs, plan: ProbePlan) -> tuple[tuple[str, ...]
     if unsure:
         which = " and ".join(unsure)
         notes.append(
-            f"How reliably {which} is measured was not said. `latents_deconfounded` takes it as exact, and leaves in the "
-            f"latents what the measure misses; `{BOUND}` takes {LOWEST:g} of its variance as true. The truth lies "
+            f"How reliably {which} is measured was not said. `latents_deconfounded` takes it as exact, and leaves in "
+            f"the latents what the measure misses; `{BOUND}` takes {LOWEST:g} of its variance as true. The truth lies "
             f"between the two. Say it with `reliability`, for example `reliability={{{unsure[0]!r}: 0.8}}`."
         )
         for name in ("latents_deconfounded", "pca_deconfounded", "voxel_svm_linear_deconfounded"):
@@ -166,8 +166,8 @@ def describe_rows(inputs: ProbeInputs, plan: ProbePlan) -> tuple[tuple[str, ...]
     for name, value, share in _impossible(inputs, names, reliability):
         notes.append(
             f"{name} differs by {inputs.target.name} by more than a reliability of {value:.2g} allows (of its variance "
-            f"among people who are alike in {inputs.target.name}, {max(share, 0.0):.0%} would be true): {LEAST_TRUE:.0%} "
-            "is taken instead."
+            f"among people who are alike in {inputs.target.name}, {max(share, 0.0):.0%} would be true): "
+            f"{LEAST_TRUE:.0%} is taken instead."
         )
     found = _size(inputs, plan) if inputs.target.task == "binary" else None
     if found is not None:
@@ -182,9 +182,8 @@ def describe_rows(inputs: ProbeInputs, plan: ProbePlan) -> tuple[tuple[str, ...]
             how = f"measured {name}: what the measure misses is not matched" if exact is None else (
                 f"the true {name} to be expected at a reliability of {exact:.2g}"
             )  # fmt: skip
-            about["latents_size_matched"] = (
-                f"matched in {how}; {len(inputs.targets) - len(matched)} of {len(inputs.targets)} people have no partner"
-            )
+            lost, total = len(inputs.targets) - len(matched), len(inputs.targets)
+            about["latents_size_matched"] = f"matched in {how}; {lost} of {total} people have no partner"
     return tuple(notes), about
 
 
