@@ -29,6 +29,12 @@ _SHORT = {"roc_auc": "AUC"}
     help="Also: what these tell alone, latents without them and, with head_size, people of equal head size.",
 )
 @click.option(
+    "--reliability",
+    metavar="COLUMN=SHARE,...",
+    help="How much of a confound's variance is true (head_size=0.8), or another column that measures the same, or "
+    "'visits': rows without confounds are corrected for the rest.",
+)
+@click.option(
     "--harmonise",
     type=click.Choice(["site"]),
     help="Also: latents harmonised by site in each fold, and how well sites can be told.",
@@ -86,7 +92,9 @@ _SHORT = {"roc_auc": "AUC"}
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of folds and intervals.")
 @click.option("--json", "as_json", is_flag=True, help="Print the rows as JSON.")
 @common_options
-def probe(run_directory, seed, as_json, confounds, classifiers, num_folds, data, mask, overrides, **options):
+def probe(
+    run_directory, seed, as_json, confounds, reliability, classifiers, num_folds, data, mask, overrides, **options
+):
     """Predict sex, or another column, from the latents of a run, cross-validated, beside baselines in the same
     folds."""  # fmt: skip
     from mrigen.probing import ProbePlan
@@ -95,7 +103,9 @@ def probe(run_directory, seed, as_json, confounds, classifiers, num_folds, data,
         raise click.UsageError("--mask and --set are of the people of --cohort: name it, or leave them out.")
     if data is not None and num_folds:
         raise click.UsageError("--nested is of the run's own people. Leave out --nested or --cohort.")
-    plan = ProbePlan(confounds=_listed(confounds), classifiers=_listed(classifiers), **options)
+    plan = ProbePlan(
+        confounds=_listed(confounds), reliability=_pairs(reliability), classifiers=_listed(classifiers), **options
+    )
     run = find_run(run_directory)
     load_tensorflow()
     import mrigen.probing
@@ -123,6 +133,19 @@ def _listed(text: str | None) -> tuple[str, ...]:
     return tuple(dict.fromkeys(part.strip() for part in (text or "").split(",") if part.strip()))
 
 
+def _pairs(text: str | None) -> dict[str, float | str]:
+    pairs = {}
+    for part in _listed(text):
+        name, _, value = part.partition("=")
+        if not name or not value:
+            raise click.UsageError(f"--reliability: got {part}, expected COLUMN=SHARE, such as head_size=0.8.")
+        try:
+            pairs[name] = float(value)
+        except ValueError:
+            pairs[name] = value
+    return pairs
+
+
 def print_table(result) -> None:
     """Prints the rows of a probe as a table, and how the latents compare."""
     from rich.console import Console
@@ -134,14 +157,15 @@ def print_table(result) -> None:
         if row["metric"] == first and row["difference"] is not None and row["baseline"] != "dummy":
             low, high = row["ci"]
             console.print(
-                f"{_SHORT.get(first, first)} of latents minus {row['baseline']} ({row['protocol']}): "
+                f"{_SHORT.get(first, first)} of {row['predictor']} minus {row['baseline']} ({row['protocol']}): "
                 f"{row['difference']:+.3f} [{low:+.3f}, {high:+.3f}]",
                 highlight=False,
             )
-    if result.permutation is not None:
-        test = result.permutation
+    for test in (result.permutation, result.deconfounded_permutation):
+        if test is None:
+            continue
         console.print(
-            f"Permutation test of latents ({_FIGURES[test.metric]}, transductive): p = {test.p_value:.3g} "
+            f"Permutation test of {test.predictor} ({_FIGURES[test.metric]}, transductive): p = {test.p_value:.3g} "
             f"({len(test.null)} permutations)",
             highlight=False,
         )
@@ -149,9 +173,12 @@ def print_table(result) -> None:
         _print_curve(console, result)
     if result.site_prediction is not None:
         _print_rows(console, result.site_prediction, {"transductive": "how well sites can be told from latents"})
+    for note in result.notes:
+        console.print(f"Note: {note}", highlight=False, markup=False)
 
 
 def _print_rows(console, result, protocols) -> None:
+    from rich.markup import escape
     from rich.table import Table
 
     name, metrics = result.target.name, result.target.metrics
@@ -159,6 +186,8 @@ def _print_rows(console, result, protocols) -> None:
         metrics = ("balanced_accuracy", "accuracy", "roc_auc")
     for protocol, label in protocols.items():
         rows = [row for row in result.rows() if row["protocol"] == protocol]
+        names = [row["predictor"] for row in rows]
+        about = {name: result.row_notes[name] for name in names if name in result.row_notes}
         total = rows[0]["num_subjects"]
         title = f"{name[:1].upper()}{name[1:]}, {protocol} (n = {total})"
         table = Table(title=title, title_justify="left", caption=label)
@@ -169,8 +198,11 @@ def _print_rows(console, result, protocols) -> None:
             few = "" if row["num_subjects"] == total else f" (n = {row['num_subjects']})"
             digits = 3 if result.target.classes else 2
             figures = [_figure(row[metric], row[f"{metric}_ci"], digits) for metric in metrics]
-            table.add_row(row["predictor"] + few, *figures)
+            mark = "".join(f" [{number}]" for number, key in enumerate(about, 1) if key == row["predictor"])
+            table.add_row(escape(row["predictor"] + few + mark), *figures)
         console.print(table)
+        for number, key in enumerate(about, 1):
+            console.print(f"[{number}] {about[key]}", highlight=False, markup=False)
 
 
 def _print_curve(console, result) -> None:

@@ -10,7 +10,7 @@ from sklearn.base import BaseEstimator, TransformerMixin, clone
 
 from mrigen.errors import CohortError, Fault, UsageError
 from mrigen.probing.predictors import FoldScores, Predictor
-from mrigen.probing.targets import MOST_CLASSES, read_column
+from mrigen.probing.targets import MOST_CLASSES, SEX, Target, read_column
 
 # People are matched where their head sizes differ by less than this many standard deviations.
 CALIPER = 0.2
@@ -193,16 +193,18 @@ class AmongPredictor:
     """A predictor that learns from, and scores, some people only; the score of the others is NaN.
 
     Args:
-        predictor: of two classes.
+        predictor: what learns and scores.
         rows: of these people.
+        target: what is predicted.
     """
 
-    def __init__(self, predictor: Predictor, rows: np.ndarray):
-        self._predictor, self._rows = predictor, rows
+    def __init__(self, predictor: Predictor, rows: np.ndarray, target: Target = SEX):
+        self._predictor, self._rows, self._target = predictor, rows, target
 
     def fit_score(self, targets, groups, train, test, seed) -> FoldScores:
         own_train, among = train[np.isin(train, self._rows)], np.isin(test, self._rows)
-        score, prediction = np.full(len(test), np.nan), np.zeros(len(test), int)
+        shape = (len(test), len(self._target.classes)) if self._target.task == "multiclass" else (len(test),)
+        score, prediction = np.full(shape, np.nan), np.zeros(len(test), targets.dtype)
         if not among.any() or len(np.unique(targets[own_train])) < 2:
             return FoldScores(score, prediction, "nobody")
         own = self._predictor.fit_score(targets, groups, own_train, test[among], seed)

@@ -18,11 +18,13 @@ from sklearn.linear_model import Ridge
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
-from mrigen.errors import CohortError
 from mrigen.probing import learners, predictors
 from mrigen.probing.confounds import LEAST_TRUE
 from mrigen.probing.predictors import FoldScores, StandardizedVoxels, _logistic_path, stratified_group_folds
 from mrigen.probing.targets import Target
+
+# How large a squared effect beside the confounds, in squared standard errors, counts as none.
+CERTAIN = 4.0
 
 
 def true_part(confounds: np.ndarray, beside: np.ndarray, reliability: np.ndarray) -> np.ndarray:
@@ -95,8 +97,9 @@ class Slopes:
 
     A regression on confounds and target keeps all of the target's own part, but where the two go together its slopes
     are loose. One on confounds alone has steadier slopes, and is right where the target has no part of its own. The
-    former counts by w = max(0, 1 - q / chi2), where chi2 is the Wald statistic of the target's q coefficients beside
-    the confounds: the positive-part shrinkage of James and Stein.
+    former counts by w = max(0, 1 - 4 q / chi2), where chi2 is the Wald statistic of the target's q coefficients beside
+    the confounds (for two classes, from two standard errors on): the positive-part shrinkage of James and Stein,
+    stronger than theirs.
 
     Args:
         confounds: (n, c).
@@ -120,7 +123,7 @@ class Slopes:
         effects = self._inverse @ self._beside.T @ left
         variance = ((left - self._beside @ effects) ** 2).mean(axis=0)
         wald = np.einsum("qk,qr,rk->k", effects, self._precision, effects) / np.maximum(variance, 1e-300)
-        weight = np.maximum(0.0, 1.0 - self._beside.shape[1] / np.maximum(wald, 1e-12))
+        weight = np.maximum(0.0, 1.0 - CERTAIN * self._beside.shape[1] / np.maximum(wald, 1e-12))
         return weight * both + (1.0 - weight) * alone
 
 
@@ -257,8 +260,8 @@ class DeconfoundedPredictor:
     def fit_score(self, targets, groups, train, test, seed) -> FoldScores:
         strata = self._target.strata(targets[train])
         folds = stratified_group_folds(strata, groups[train], predictors.NUM_INNER_FOLDS, seed)
-        if not folds:
-            raise CohortError("too few")
+        if not folds:  # Of so few people of a class nobody can be kept from the model.
+            folds = [(np.arange(len(train)), np.arange(len(train)))]
         own, others = [], 0.0
         for inner_train, inner_test in folds:
             learned = train[inner_train]

@@ -22,6 +22,9 @@ from mrigen.probing.score_table import PROTOCOLS
 from mrigen.probing.targets import SEX, Target
 from mrigen.system.files import write_json, write_table
 
+# What latents add to confounds.
+ALSO_COMPARED = (("confounds_and_latents", "confounds"),)
+
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class ProbeResult:
@@ -252,12 +255,14 @@ class ProbeResult:
         return self._tables[protocol, name]["participant_id"].nunique() or self.num_subjects[protocol]
 
     def comparisons(self) -> list[dict]:
-        """Returns `paired_difference` of `latents` against each other predictor, by protocol and figure."""
+        """Returns `paired_difference` of `latents` against each other predictor, and of `ALSO_COMPARED`, by protocol
+        and figure."""
+        pairs = [("latents", other) for other in self.predictors if other != "latents"]
+        pairs += [pair for pair in ALSO_COMPARED if set(pair) <= set(self.predictors)]
         return [
-            paired_difference(self, "latents", other, protocol, metric)
+            paired_difference(self, *pair, protocol, metric)
             for protocol in self.protocols
-            for other in self.predictors
-            if other != "latents"
+            for pair in pairs
             for metric in self.target.compared
         ]
 

@@ -107,7 +107,7 @@ def _rows_of_confounds(
     def without(model, otherwise: float = 1.0) -> Predictor:
         reliability = [otherwise if value is None else value for value in _reliability(inputs)]
         predictor = DeconfoundedPredictor(model, confounds, reliability, target)
-        return predictor if known is None else AmongPredictor(predictor, known)
+        return predictor if known is None else AmongPredictor(predictor, known, target)
 
     rows["latents_deconfounded"] = without(LinearModel(inputs.latents, target))
     if None in _reliability(inputs):

@@ -129,7 +129,8 @@ def test_age_is_predicted_with_the_figures_of_its_scores(of_age, small_grids):
     result = run_probe(of_age, plan=ProbePlan(target="age", confounds=("site",)), **QUICK)
     rows = {row["predictor"]: row for row in result.rows() if row["protocol"] == "transductive"}
     assert set(rows) == {
-        "latents", "latents_draw", "dummy", "head_volume", "brain_volume", "pca", "confounds", "latents_deconfounded"
+        "latents", "latents_draw", "dummy", "head_volume", "brain_volume", "pca", "confounds", "latents_deconfounded",
+        "confounds_and_latents", "pca_deconfounded", "latents_bias_corrected",
     }  # fmt: skip
     table = result.scores[(result.scores.predictor == "latents") & (result.scores.protocol == "transductive")]
     error = np.mean([mean_absolute_error(part.target, part.score) for _, part in table.groupby("repeat")])
