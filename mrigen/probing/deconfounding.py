@@ -10,6 +10,7 @@ The features are therefore only a first step: what a classifier makes of them, o
 confounds again, with slopes of people that the classifier has not seen.
 """
 
+import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -239,6 +240,12 @@ class Taken:
         return mixing @ half, half
 
 
+def _centred(values: np.ndarray, part: np.ndarray) -> np.ndarray:
+    """Returns values (n, k) without the mean of each part."""
+    means = np.stack([values[part == number].mean(axis=0) for number in range(part.max() + 1)])
+    return values - means[part]
+
+
 class DeconfoundedPredictor:
     """Scores that do not go with confounds among people who are alike in the target.
 
@@ -262,27 +269,34 @@ class DeconfoundedPredictor:
         folds = stratified_group_folds(strata, groups[train], predictors.NUM_INNER_FOLDS, seed)
         if not folds:  # Of so few people of a class nobody can be kept from the model.
             folds = [(np.arange(len(train)), np.arange(len(train)))]
-        own, others = [], 0.0
-        for inner_train, inner_test in folds:
+        own, others, part = [], 0.0, np.empty(len(train), int)
+        for number, (inner_train, inner_test) in enumerate(folds):
             learned = train[inner_train]
             taken = Taken(self._confounds, self._operator(targets, learned))
             outputs = np.concatenate([train[inner_test], test])
             path = np.stack(self._model.path(train, learned, outputs, targets, taken))  # (settings, m)
             own.append(path[:, : len(inner_test)])
             others = others + path[:, len(inner_test) :] / len(folds)
-        own = np.concatenate(own, axis=1)
-        order = np.concatenate([train[inner_test] for _, inner_test in folds])
-        slopes_of = Slopes(self._confounds[order], beside_target(targets[order], self._target), self._reliability)
-        confounds = self._confounds
+            part[inner_test] = number
+        order = np.concatenate([inner_test for _, inner_test in folds])
+        own = np.concatenate(own, axis=1)[:, np.argsort(order, kind="stable")]
+        # The mean score of a model is that of whom it learned from: where they have more of the target, and so of the
+        # confounds, the others have less. Only differences inside a fold say how scores go with confounds.
+        centred = functools.partial(_centred, part=part)
+        confounds = centred(self._confounds[train])
+        slopes_of = Slopes(confounds, centred(beside_target(targets[train], self._target)), self._reliability)
+        middle = self._confounds[train].mean(axis=0)
         best = (-np.inf, None)
         for index, setting in enumerate(self._model.settings):
-            slopes = slopes_of(own[index].reshape(len(order), -1))
-            left = own[index] - (confounds[order] @ slopes).reshape(own[index].shape)
-            shift = self._middle(targets[order], left)
-            merit = self._model.merit(targets[order], left - shift)
+            scores = own[index].reshape(len(train), -1)
+            slopes = slopes_of(centred(scores))
+            left = (centred(scores) - confounds @ slopes).reshape(own[index].shape)
+            shift = self._middle(targets[train], left)
+            merit = self._model.merit(targets[train], left - shift)
             if merit > best[0] + 1e-9:
-                left_test = others[index] - (confounds[test] @ slopes).reshape(others[index].shape)
-                best = (merit, (left_test - shift) / self._model.scale(left), setting)
+                moved = (self._confounds[test] - middle) @ slopes + scores.mean(axis=0)
+                left_test = others[index] - moved.reshape(others[index].shape) - shift
+                best = (merit, left_test / self._model.scale(left), setting)
         _, scores, setting = best
         return FoldScores(scores, self._predictions(scores), setting)
 
