@@ -258,10 +258,21 @@ class DeconfoundedPredictor:
         confounds: (n, c), see `encode_confounds`.
         reliability: (c,), see `true_part`.
         target: what is predicted.
+        learned_with: the reliability with which features are freed, before a model learns from them; the same if None.
+            A bound needs the same models as the row that it is a bound of: from features of which too much was taken
+            a model learns that very excess.
     """
 
-    def __init__(self, model, confounds: np.ndarray, reliability: np.ndarray | Sequence[float], target: Target):
+    def __init__(
+        self,
+        model,
+        confounds: np.ndarray,
+        reliability: np.ndarray | Sequence[float],
+        target: Target,
+        learned_with: Sequence[float] | None = None,
+    ):
         self._model, self._target = model, target
+        self._learned_with = np.asarray(reliability if learned_with is None else learned_with, np.float64)
         self._confounds, self._reliability = np.asarray(confounds, np.float64), np.asarray(reliability, np.float64)
 
     def fit_score(self, targets, groups, train, test, seed) -> FoldScores:
@@ -301,7 +312,7 @@ class DeconfoundedPredictor:
         return FoldScores(scores, self._predictions(scores), setting)
 
     def _operator(self, targets: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        return slope_operator(self._confounds[rows], beside_target(targets[rows], self._target), self._reliability)
+        return slope_operator(self._confounds[rows], beside_target(targets[rows], self._target), self._learned_with)
 
     def _middle(self, targets: np.ndarray, scores: np.ndarray) -> np.ndarray:
         if self._target.classes is None:

@@ -105,8 +105,9 @@ def _rows_of_confounds(
     known = None if inputs.confounds_known is None else np.flatnonzero(inputs.confounds_known)
 
     def without(model, otherwise: float = 1.0) -> Predictor:
-        reliability = [otherwise if value is None else value for value in _reliability(inputs)]
-        predictor = DeconfoundedPredictor(model, confounds, reliability, target)
+        said = _reliability(inputs)
+        exact, reliability = ([least if value is None else value for value in said] for least in (1.0, otherwise))
+        predictor = DeconfoundedPredictor(model, confounds, reliability, target, learned_with=exact)
         return predictor if known is None else AmongPredictor(predictor, known, target)
 
     rows["latents_deconfounded"] = without(LinearModel(inputs.latents, target))

@@ -94,7 +94,7 @@ def test_people_of_one_expected_truth_have_one_truth():
 
 
 def test_what_is_certain_of_the_target_stays():
-    targets, truth, size = measured(400)
+    targets, _, size = measured(400)
     beside, noise = targets[:, None].astype(float), np.random.default_rng(3).normal(size=400)
     slopes_of = Slopes(size[:, None], beside, np.ones(1))
     both, alone = (slope_operator(size[:, None], columns, np.ones(1)) for columns in (beside, beside[:, :0]))
@@ -139,18 +139,21 @@ def test_scores_know_nothing_of_who_is_tested():
 
 @pytest.mark.parametrize("classes", [None, ("a", "b", "c")])
 def test_numbers_and_three_classes(classes):
-    generator = np.random.default_rng(0)
-    size, noise = generator.normal(size=(2, 120))
-    values = size + generator.normal(size=120)
-    targets = values if classes is None else np.digitize(values, [-0.7, 0.7])
-    target = Target("it", classes)
-    latents = np.stack([size + noise, generator.normal(size=120)], axis=1)
-    predictor = DeconfoundedPredictor(LinearModel(latents, target), size[:, None], [1.0], target)
-    train, test = np.arange(80), np.arange(80, 120)
-    found = predictor.fit_score(targets, np.arange(120).astype(str), train, test, 0)
-    assert found.score.shape == ((40,) if classes is None else (40, 3))
-    score = found.score if classes is None else found.score[:, 2] - found.score[:, 0]
-    assert abs(np.corrcoef(score, values[test])[0, 1]) < 0.35 < np.corrcoef(size[test], values[test])[0, 1]
+    # Pooled over inner folds, scores of strong penalties would look confounded: a model's mean score goes with what
+    # the people that it has not seen lack.
+    target, found, names = Target("it", classes), [], np.arange(120).astype(str)
+    for seed in range(10):
+        size, other, noise = np.random.default_rng(seed).normal(size=(3, 120))
+        values = size + other
+        targets = values if classes is None else np.digitize(values, [-0.7, 0.7])
+        latents = np.stack([size + noise, *np.random.default_rng(seed + 99).normal(size=(4, 120))], axis=1)
+        predictor = DeconfoundedPredictor(LinearModel(latents, target), size[:, None], [1.0], target)
+        for train, test in stratified_group_folds(target.strata(targets), names, 3, 0):
+            score = predictor.fit_score(targets, names, train, test, 0).score
+            assert score.shape == ((len(test),) if classes is None else (len(test), 3))
+            score = score if classes is None else score[:, 2] - score[:, 0]
+            found.append(np.corrcoef(score, values[test])[0, 1])
+    assert abs(np.mean(found)) < 0.15
 
 
 def test_bounds_where_nothing_is_said(small_grids):
@@ -212,9 +215,9 @@ def test_a_second_measure_says_how_reliable_the_first_is():
     assert read_reliability(table, rows, {"head_size": 0.7}) == ({"head_size": 0.7}, ())
     with pytest.raises(CohortError, match=r"reliability='head_size': got measures that go together by r = -0.8"):
         read_reliability(table, rows, {"head_size": "wrong"})
-    with pytest.raises(CohortError, match="got 0 people who are measured twice .*expected at least 20. Give a number"):
+    with pytest.raises(CohortError, match=r"got 0 people who are measured twice .*expected at least 20"):
         read_reliability(table.head(400), rows, {"head_size": "visits"})
-    with pytest.raises(UsageError, match="reliability='head_size'='other': got a column|got a column that"):
+    with pytest.raises(UsageError, match="got a column that the run"):
         read_reliability(table, rows, {"head_size": "other"})
 
 
