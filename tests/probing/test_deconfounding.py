@@ -159,7 +159,7 @@ def test_numbers_and_three_classes(classes):
 def test_bounds_where_nothing_is_said(small_grids):
     inputs = people(0, 100, 0.0, False)
     plan = ProbePlan(confounds=("head_size",))
-    result = run_probe(inputs, plan=plan, num_folds=3, num_repeats=1, num_bootstrap=20)
+    result = run_probe(inputs, plan=plan, num_folds=3, num_repeats=1)
     auc = {row["predictor"]: row["roc_auc"] for row in result.rows() if row["protocol"] == "transductive"}
     assert auc[BOUND] < auc["latents_deconfounded"]
     assert any("How reliably head_size is measured was not said" in note for note in result.notes)
@@ -182,7 +182,7 @@ def test_people_of_unknown_size_are_left_out(small_grids):
     inputs = people(0, 100, 0.0, True)
     known = np.arange(100) % 4 > 0
     inputs = dataclasses.replace(inputs, confounds_known=known)
-    scores = run_probe(inputs, plan=ProbePlan(confounds=("age",)), num_folds=3, num_repeats=1, num_bootstrap=20).scores
+    scores = run_probe(inputs, plan=ProbePlan(confounds=("age",)), num_folds=3, num_repeats=1).scores
     scored = set(scores[scores["predictor"] == "latents_deconfounded"]["participant_id"])
     assert scored == set(inputs.participant_ids[known])
     assert set(scores[scores["predictor"] == "confounds"]["participant_id"]) == set(inputs.participant_ids)
