@@ -1,6 +1,6 @@
 """What is to be known of the rows of a probe that rest on latents of a collapsed posterior."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from mrigen.probing.plan import ProbePlan
@@ -39,3 +39,14 @@ def collapse_notes(
         elif folds and name not in others:
             notes[name] = f"the encoders of {len(folds)} of {len(encoders)} nested folds collapsed"
     return notes
+
+
+def join_notes(first: Mapping[str, str], second: Mapping[str, str], names: Iterable[str]) -> dict[str, str]:
+    """Returns the notes of both about some rows; a row that both speak of has one after the other.
+
+    Example:
+        >>> join_notes({"latents": "collapsed"}, {"latents": "few people"}, ["latents", "pca"])
+        {'latents': 'collapsed; few people'}
+    """
+    both = {name: [notes[name] for notes in (first, second) if name in notes] for name in names}
+    return {name: "; ".join(said) for name, said in both.items() if said}

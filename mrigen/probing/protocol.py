@@ -13,7 +13,7 @@ from mrigen.probing.inputs import ProbeInputs, checked
 from mrigen.probing.plan import ProbePlan
 from mrigen.probing.predictors import DrawsPredictor, FoldScores, Predictor
 from mrigen.probing.result import ProbeResult
-from mrigen.probing.rows import build_rows
+from mrigen.probing.rows import build_rows, describe_rows
 from mrigen.probing.score_table import (
     DRAW,
     HELDOUT,
@@ -85,7 +85,7 @@ def run_probe(
         plan: classifiers, confounds, harmonise and leave_site_out are looked at here.
         predictors: others than those of the inputs and the plan.
         refits: the folds of the nested protocol; another run's latents have no row in it.
-        notes: sentences about the people, for the result.
+        notes: sentences about the people, for the result, beside those of the inputs and of the rows.
 
     Raises:
         UsageError: if arrays do not fit together or hold values that are not usable.
@@ -121,6 +121,7 @@ def run_probe(
 
     if refits:
         num_subjects[NESTED] = sum(len(refit.test) for refit in refits)
+    said, row_notes = describe_rows(inputs, plan) if predictors is None else ((), {})
     total = len(tasks) + len(refits)
     with one_thread():
         predictors = predictors or build_rows(inputs, plan)
@@ -145,7 +146,8 @@ def run_probe(
         target=target,
         site_folds=_table_of_sites(sites, inputs) if sites else None,
         nested_folds=_table_of_refits(refits, inputs) if refits else None,
-        notes=tuple(notes),
+        notes=(*inputs.notes, *said, *notes),
+        row_notes=row_notes,
     )
 
 
