@@ -2,6 +2,7 @@
 
 import click
 from mrigen_cli.common import announce, common_options, find_run, load_tensorflow, run_option
+from mrigen_cli.words import translate
 
 _FIGURES = {
     "balanced_accuracy": "balanced accuracy",
@@ -150,13 +151,13 @@ def print_table(result) -> None:
     """Prints the rows of a probe as a table, and how the latents compare."""
     from rich.console import Console
 
-    console = Console(width=None if Console().is_terminal else 100)
+    console = Console(width=None if Console().is_terminal else 110)
     _print_rows(console, result, result.protocols)
     _print_comparisons(console, result)
     for name, text in result.row_notes.items():
         console.print(f"* {name}: {text}", highlight=False, markup=False)
     for note in result.notes:
-        console.print(f"Note: {note}", highlight=False, markup=False)
+        console.print(f"Note: {translate(note, probe)}", highlight=False, markup=False)
     for test in (result.permutation, result.deconfounded_permutation):
         if test is None:
             continue
@@ -202,20 +203,23 @@ def _print_comparisons(console, result) -> None:
     if not rows:
         return
     what = _SHORT.get(metric, metric)
-    table = Table(title=f"{what} differences, same people, same folds", title_justify="left")
-    table.add_column("of")
-    table.add_column("minus")
-    table.add_column("protocol")
-    table.add_column("difference [95 %]", justify="right")
-    table.add_column("p", justify="right")
-    table.add_column(f"p, all {len(rows)} (Holm)", justify="right")
-    for row in rows:
-        low, high = row["ci"]
-        figures = f"{row['difference']:+.3f} [{low:+.3f}, {high:+.3f}]"
-        table.add_row(
-            row["predictor"], row["baseline"], row["protocol"], figures, f"{row['p']:.2g}", f"{row['p_holm']:.2g}"
-        )
-    console.print(table)
+    for protocol in dict.fromkeys(row["protocol"] for row in rows):
+        title = f"{what} differences, {protocol}: the same people in the same folds"
+        table = Table(title=title, title_justify="left")
+        table.add_column("difference of")
+        table.add_column("[95 %]", justify="right")
+        table.add_column("p", justify="right")
+        table.add_column(f"p of all {len(rows)} (Holm)", justify="right")
+        for row in rows:
+            if row["protocol"] == protocol:
+                low, high = row["ci"]
+                table.add_row(
+                    f"{row['predictor']} - {row['baseline']}",
+                    f"{row['difference']:+.3f} [{low:+.3f}, {high:+.3f}]",
+                    f"{row['p']:.2g}",
+                    f"{row['p_holm']:.2g}",
+                )
+        console.print(table)
 
 
 def _rests_on(row, protocol) -> str:
