@@ -82,6 +82,7 @@ def plot_overlays(
             if overlay.mask is not None and _slice(overlay.mask, view, place).any():
                 axis.contour(_slice(overlay.mask, view, place), levels=[0.5], colors="white", linewidths=0.7)
             _write_place(axis, view, world, is_oriented)
+        axes[0].set_zorder(1.0)  # The title runs over the others.
         axes[0].set_title(overlay.title, color="white", fontsize=9, loc="left")
         _add_scale(figure, axes, shown, overlay)
     return figure

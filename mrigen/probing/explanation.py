@@ -20,7 +20,13 @@ from mrigen.models import LatentModel
 from mrigen.probing.confounds import deconfounded
 from mrigen.probing.direction import Direction, fit_direction
 from mrigen.probing.inputs import ProbeInputs
-from mrigen.probing.map_tests import ERROR_RATE, FEWEST_PERMUTATIONS, MapTest, maps_with_tests
+from mrigen.probing.map_tests import (
+    ERROR_RATE,
+    FEWEST_PERMUTATIONS,
+    WINDOW_MM,
+    MapTest,
+    maps_with_tests,
+)
 from mrigen.probing.predictors import LogisticPredictor
 from mrigen.probing.protocol import run_probe
 from mrigen.probing.saliency import NUM_STEPS, draw_pairs, saliency
@@ -71,9 +77,9 @@ class Explanation:
         sequence: (x, y, z, step) image, from a woman's mean score to a man's, in [0, 1]; None where maps are withheld.
         maps: name -> (x, y, z) image: "difference", the last of the sequence minus the first; "growth" (models that
             warp a template), the logarithm of how much larger a man's tissue is than a woman's at a voxel;
-            "difference_z", "growth_z", these against permuted people (see `MapTest`), and "difference_mask",
-            "growth_mask", where they are beyond the threshold; "saliency", integrated gradients of the score through
-            the whole of inference, from women to men: positive voxels speak for a man.
+            "difference_z", "difference_strength", "difference_mask" and those of growth, these against permuted people,
+            the same around a voxel, and where it is beyond the threshold (see `MapTest`); "saliency", integrated
+            gradients of the score through the whole of inference, from women to men: positive voxels speak for a man.
         tests: "difference", "growth" -> thresholds and p-values.
         counterfactuals: participant_id -> (x, y, z, 2) image: as the person is decoded, and with the other sex's mean
             score.
@@ -156,8 +162,9 @@ class Explanation:
         units = f"{MAPS[name][1]}; women to men"
         overlays = [Overlay(name, array_of(self.maps[name]), units, mask)]
         if test is not None:
-            title = f"{name}, z; outlined: |z| > {test.threshold:.1f} (largest voxel, corrected p < {ERROR_RATE:g})"
-            overlays.append(Overlay(title, test.z, "z; women to men", mask, test.threshold))
+            overlays.append(
+                Overlay(f"{name}, z; outlined: corrected p < {ERROR_RATE:g}", test.z, "z; women to men", mask)
+            )
         return plot_overlays(array_of(self.background), overlays, affine, self.is_oriented)
 
     @property
@@ -247,7 +254,7 @@ class Explanation:
             "c": self.direction.c,
             "maps": {
                 name: {
-                    "threshold_z": _finite(test.threshold),
+                    "threshold": _finite(test.threshold),
                     "p": test.p_value,
                     "num_voxels": int(test.mask.sum()),
                 }
@@ -287,7 +294,7 @@ class Explanation:
         )
         return content | {
             "Threshold": _finite(test.threshold),
-            "ThresholdOf": f"{name}_z.nii.gz",
+            "ThresholdOf": f"{name}_strength.nii.gz",
             "ThresholdRule": rule,
             "P": test.p_value,
             "Mask": f"{name}_mask.nii.gz",
@@ -377,12 +384,13 @@ def explain(
     with progress_bar("Explaining", num_permutations + NUM_STEPS * len(women), "heads") as advance:
         tests = maps_with_tests(
             model, direction, latents, targets, groups, people.sites[fitted], design,
-            condition=condition, num_permutations=num_permutations, seed=seed, advance=advance,
+            zooms=run.grid["zooms"], condition=condition, num_permutations=num_permutations, seed=seed, advance=advance,
         )  # fmt: skip
         names = people.table.index.to_numpy(dtype=str)[fitted]
         salient, gained = saliency(run, model, direction.weights, names[women], names[men], advance)
     maps = {name: test.values for name, test in tests.items()}
     maps |= {f"{name}_z": test.z for name, test in tests.items()}
+    maps |= {f"{name}_strength": test.strength for name, test in tests.items()}
     maps |= {f"{name}_mask": test.mask.astype(np.uint8) for name, test in tests.items()}
     maps["saliency"] = salient
     maps = {name: image(values) for name, values in maps.items()}
@@ -472,8 +480,8 @@ def _figures(people: _People, seed: int) -> dict[str, Figure95]:
 
 def _reason(run: Run, figures: Mapping[str, Figure95]) -> str | None:
     """Returns why nothing should be shown, or None."""
-    told = {*(run.recipe.model.condition or ()), *(run.recipe.model.invariant_to or ())}
-    protocol, why = (HELDOUT, "whom the model was not told the sex of, ") if "sex" in told else (TRANSDUCTIVE, "")
+    told = "sex" in run.recipe.model.covariates  # What latents should not tell is given, too.
+    protocol, why = (HELDOUT, "whom the model was not told the sex of, ") if told else (TRANSDUCTIVE, "")
     if protocol not in figures:
         return f"nobody of both sexes was held out, {why}so nobody knows whether there is anything to show."
     if figures[protocol].low > CHANCE:
@@ -486,11 +494,15 @@ def _reason(run: Run, figures: Mapping[str, Figure95]) -> str | None:
 
 def _label(image: Nifti1Image, stem: str, tests: Mapping[str, MapTest]) -> None:
     name, _, kind = stem.partition("_")
+    threshold = tests[name].threshold if name in tests else None
     if kind == "z":
-        threshold = tests[name].threshold
-        label_map(image, stem, f"{name}, z, women to men; |z| > {threshold:.2f} is beyond chance", threshold, is_z=True)
+        label_map(image, stem, f"{name}, z, women to men; positive: more in men", is_z=True)
+    elif kind == "strength":
+        label_map(
+            image, stem, f"{name}, rms z in {WINDOW_MM:g} mm, women to men; beyond chance > {threshold:.2f}", threshold
+        )
     elif kind == "mask":
-        label_map(image, stem, f"{name}: 1 where |z| > {tests[name].threshold:.2f}; women to men")
+        label_map(image, stem, f"{name}, women to men: 1 where strength > {threshold:.2f}")
     else:
         label_map(image, stem, f"{name}, women to men, positive: more in men; {MAPS[name][1]}")
 
@@ -515,7 +527,7 @@ def _default_directory(run: Run) -> Path:
 
 def _map_names(warps_template: bool) -> list[str]:
     names = ["difference", "growth"] if warps_template else ["difference"]
-    return [*names, *(f"{name}_{kind}" for kind in ("z", "mask") for name in names), "saliency"]
+    return [*names, *(f"{name}_{kind}" for kind in ("z", "strength", "mask") for name in names), "saliency"]
 
 
 def _paths(directory: Path, maps: Sequence[str], participants: Sequence[str]) -> list[Path]:
