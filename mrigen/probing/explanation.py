@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from mrigen.data.covariates import COLUMNS
+from mrigen.data.pipeline import read_volumes
 from mrigen.data.tables import first_visits
 from mrigen.errors import CohortError, Fault, UsageError
 from mrigen.imaging.figures import plot_contact_sheet, save_figure
@@ -349,7 +350,7 @@ def explain(
     )
     direction = fit_direction(latents, targets, groups, confounds=design)
     figures = _figures(people, seed)
-    withheld = _reason(run, figures) if withhold else None
+    withheld = reason_to_withhold(run, figures) if withhold else None
     explanation = Explanation(
         direction=direction,
         sequence=None,
@@ -380,6 +381,11 @@ def explain(
         conditions = None if condition is None else np.repeat(condition[None], len(scores), axis=0)
         return np.clip(decode_latents(model, direction.at(scores), conditions), 0.0, 1.0)
 
+    cache = run.open_dataset().cache
+
+    def volumes(scan_ids) -> np.ndarray:
+        return read_volumes(cache, pd.Index(cache.table["scan_id"]).get_indexer(scan_ids))[..., None]
+
     women, men = draw_pairs(targets, seed)
     with progress_bar("Explaining", num_permutations + NUM_STEPS * len(women), "heads") as advance:
         tests = maps_with_tests(
@@ -387,7 +393,7 @@ def explain(
             zooms=run.grid["zooms"], condition=condition, num_permutations=num_permutations, seed=seed, advance=advance,
         )  # fmt: skip
         names = people.table.index.to_numpy(dtype=str)[fitted]
-        salient, gained = saliency(run, model, direction.weights, names[women], names[men], advance)
+        salient, gained = saliency(model, direction.weights, volumes(names[women]), volumes(names[men]), advance)
     maps = {name: test.values for name, test in tests.items()}
     maps |= {f"{name}_z": test.z for name, test in tests.items()}
     maps |= {f"{name}_strength": test.strength for name, test in tests.items()}
@@ -478,8 +484,13 @@ def _figures(people: _People, seed: int) -> dict[str, Figure95]:
     }
 
 
-def _reason(run: Run, figures: Mapping[str, Figure95]) -> str | None:
-    """Returns why nothing should be shown, or None."""
+def reason_to_withhold(run: Run, figures: Mapping[str, Figure95]) -> str | None:
+    """Returns why nothing should be shown, or None where the probe beats chance.
+
+    Args:
+        run: whose model may have been told the sex of the people it was trained on.
+        figures: of the probe, by protocol.
+    """
     told = "sex" in run.recipe.model.covariates  # What latents should not tell is given, too.
     protocol, why = (HELDOUT, "whom the model was not told the sex of, ") if told else (TRANSDUCTIVE, "")
     if protocol not in figures:

@@ -3,13 +3,10 @@
 from collections.abc import Callable
 
 import numpy as np
-import pandas as pd
 import tensorflow as tf
 
-from mrigen.data.pipeline import read_volumes
 from mrigen.models import LatentModel
 from mrigen.models.batches import BATCH_SIZE, encode_batches, pad_batch
-from mrigen.runs import Run
 
 # Enough for the mean of a map; the gradients of a whole cohort would take as long as a fit.
 MOST_PAIRS = 16
@@ -25,7 +22,6 @@ def draw_pairs(targets: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def saliency(
-    run: Run,
     model: LatentModel,
     weights: np.ndarray,
     women: np.ndarray,
@@ -38,18 +34,15 @@ def saliency(
     map starts at one person and ends at another; the mean of many does not hang on where they start.
 
     Args:
-        run: whose images are read. model: of the run.
+        model: that encodes.
         weights: (latent,) of the score, which is of refined latents, as a probe's are.
-        women, men: (pairs,) scan ids.
+        women, men: (pairs, x, y, z, 1) volumes.
         advance: called with a number of images that are done, of `NUM_STEPS` times pairs.
 
     References:
         Sundararajan, Taly and Yan 2017, Axiomatic attribution for deep networks; Erion et al. 2021, Improving
         performance of deep learning models with axiomatic attribution priors and expected gradients (many baselines).
     """
-    cache = run.open_dataset().cache
-    names = pd.Index(cache.table["scan_id"])
-    start, end = (read_volumes(cache, names.get_indexer(scan_ids))[..., None] for scan_ids in (women, men))
     found = tf.constant(weights, tf.float32)
 
     @tf.function(autograph=False)
@@ -59,16 +52,16 @@ def saliency(
             score = tf.linalg.matvec(tf.cast(model.posterior(batch)["loc"], tf.float32), found)
         return tape.gradient(score, batch)
 
-    total = np.zeros(start.shape[1:], np.float64)
+    total = np.zeros(women.shape[1:], np.float64)
     for step in (np.arange(NUM_STEPS) + 0.5) / NUM_STEPS:
-        for first in range(0, len(start), BATCH_SIZE):
+        for first in range(0, len(women), BATCH_SIZE):
             some = slice(first, first + BATCH_SIZE)
-            away = end[some] - start[some]
-            gradient = gradients(pad_batch(tf.constant(start[some] + np.float32(step) * away)))[: len(away)]
+            away = men[some] - women[some]
+            gradient = gradients(pad_batch(tf.constant(women[some] + np.float32(step) * away)))[: len(away)]
             total += np.einsum("nxyzc,nxyzc->xyzc", gradient.numpy(), away)
             advance(len(away))
-    scores = [_scores(model, volumes, weights) for volumes in (start, end)]
-    return (total[..., 0] / (NUM_STEPS * len(start))).astype(np.float32), float(np.mean(scores[1] - scores[0]))
+    gained = np.mean(_scores(model, men, weights) - _scores(model, women, weights))
+    return (total[..., 0] / (NUM_STEPS * len(women))).astype(np.float32), float(gained)
 
 
 def _scores(model: LatentModel, volumes: np.ndarray, weights: np.ndarray) -> np.ndarray:
