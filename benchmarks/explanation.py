@@ -80,7 +80,7 @@ def null(run: Run, count: int, num_permutations: int) -> None:
         copy = Path(shutil.copytree(run.directory, Path(folder) / "run"))
         model = run.load_model()
         for number in range(count):
-            labels = permute_by_group(run.subjects["sex"].to_numpy(), groups, np.random.default_rng(number))
+            labels = permute_by_group(run.subjects["sex"].to_numpy(), groups, np.random.default_rng([7, number]))
             table = run.subjects.assign(sex=labels)
             table.to_csv(copy / "subjects.tsv", sep="\t", index=False, na_rep="n/a")
             other = SameModel(copy)

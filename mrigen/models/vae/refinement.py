@@ -8,8 +8,10 @@ import tensorflow as tf
 # the mean one.
 FIRST_RATE = 0.6
 # How far to both sides, in latents, slopes are compared where it is asked how they change: the linear interpolation of
-# a warped template has no second derivatives, but its slopes change all the same.
-REACH = 0.05
+# a warped template has no second derivatives, but its slopes change all the same, and in small steps by jumps.
+REACH = 0.2
+# Steps of conjugate gradients to a person's own curvature, which is near the mean one.
+NUM_SOLVING = 6
 
 
 @keras.saving.register_keras_serializable(package="mrigen")
@@ -24,12 +26,13 @@ class Refinement(keras.layers.Layer):
 
     Call arguments: guess (batch, latent), what the energy is of (batch, ...) each, and the energy, a function of
     latents and these to (batch,) nats, to be lowered.
-    Output: latents (batch, latent). Their derivatives, by the guess and by what the energy is of, are those of the
-    steps that were taken; the curvature along a step is found by slopes `REACH` to both sides of it.
+    Output: latents (batch, latent). Their derivatives are those of where the steps lead to, the minimum, in which the
+    guess is forgotten: the steps themselves jump, wherever one is taken back or a voxel of a warped template crosses
+    the next.
 
     References:
-        Kim et al. 2018, Semi-amortized variational autoencoders (refined guesses; there by gradient ascent, and
-        derivatives through its steps by differences of slopes likewise).
+        Kim et al. 2018, Semi-amortized variational autoencoders (refined guesses; there by gradient ascent).
+        Blondel et al. 2022, Efficient and modular implicit differentiation, equation 3.
     """
 
     def __init__(self, steps: int, **kwargs):
@@ -48,27 +51,27 @@ class Refinement(keras.layers.Layer):
     def call(self, guess, *given, energy):
         @tf.custom_gradient
         def refine(guess, *given):
-            outcome, places, rates, count = self._descend(guess, given, energy)
+            latents = self._descend(guess, given, energy)
 
             def derivatives(upstream, variables=None):
-                by_guess, *by_given = self._climb_back(upstream, given, energy, places, rates, count)
-                found = (by_guess, *by_given)
+                found = self._by_what_is_given(upstream, latents, given, energy)
                 return found if variables is None else (found, [None] * len(variables))
 
-            return outcome, derivatives
+            return guess + (latents - guess), derivatives
 
         return refine(tf.cast(guess, tf.float32), *given)
 
-    def _descend(self, guess, given, energy):
-        """Returns the outcome, and of each step, of which there are `count`: where it began, (steps + 1, batch,
-        latent), and which part of the whole way was gone, (steps + 1, batch, 1), 0 where none was."""
-        inverse, size = tf.convert_to_tensor(self.inverse), tf.shape(guess)[0]
-        learned = tf.reduce_any(inverse != 0.0)
+    def _has_learned(self):
+        return tf.reduce_any(tf.convert_to_tensor(self.inverse) != 0.0)
+
+    def _descend(self, start, given, energy):
+        inverse, size = tf.convert_to_tensor(self.inverse), tf.shape(start)[0]
+        learned = self._has_learned()
 
         def is_going_on(step, *_):
             return learned & (step <= self.steps)
 
-        def go(step, latents, least, slope, rate, places, rates):
+        def go(step, latents, least, slope, rate):
             tried = latents - rate * tf.matmul(slope, inverse)
             with tf.GradientTape() as tape:
                 tape.watch(tried)
@@ -81,19 +84,17 @@ class Refinement(keras.layers.Layer):
                 tf.where(better, found, least),
                 tf.where(chosen, tape.gradient(found, tried), slope),
                 tf.where(chosen, rate, 0.5 * rate),
-                tf.tensor_scatter_nd_update(places, [[step]], latents[None]),
-                tf.tensor_scatter_nd_update(rates, [[step]], tf.where(chosen, rate, 0.0)[None]),
             )
 
-        rate = tf.fill([size, 1], FIRST_RATE)
-        history = [tf.zeros([self.steps + 1, *tf.unstack(tf.shape(like))]) for like in (guess, rate)]
         # The first time round looks at the guess itself.
-        state = (0, guess, tf.fill([size], np.inf), tf.zeros_like(guess), rate, *history)
-        count, latents, *_, places, rates = tf.while_loop(is_going_on, go, state)
-        return guess + (latents - guess), places, rates, count
+        state = (0, start, tf.fill([size], np.inf), tf.zeros_like(start), tf.fill([size, 1], FIRST_RATE))
+        return tf.while_loop(is_going_on, go, state)[1]
 
-    def _climb_back(self, upstream, given, energy, places, rates, count):
-        """Returns the derivatives of the outcome, times `upstream`, by the guess and each of `given`."""
+    def _by_what_is_given(self, upstream, latents, given, energy):
+        """Returns the derivatives of the minimum, times `upstream`, by the guess (0) and by each of `given`.
+
+        Where the slope by latents stays zero, they move by minus the inverse curvature times how the slope changes.
+        """
         inverse = tf.convert_to_tensor(self.inverse)
 
         def slopes(latents):
@@ -102,17 +103,32 @@ class Refinement(keras.layers.Layer):
                 found = energy(latents, *given)
             return tape.gradient(found, [latents, *given], unconnected_gradients="zero")
 
-        def go_back(step, *derivatives):
-            way = rates[step] * tf.matmul(derivatives[0], inverse, transpose_b=True)
+        def changes(way):
+            """Returns how the slopes, by latents and by each of `given`, change along a way (batch, latent)."""
             length = tf.norm(way, axis=-1, keepdims=True)
             reach = REACH * tf.math.divide_no_nan(way, length)
-            changes = zip(slopes(places[step] + reach), slopes(places[step] - reach), strict=True)
-            changes = [tf.einsum("b...,b->b...", after - before, length[:, 0]) for after, before in changes]
-            return step - 1, *(one - change / (2.0 * REACH) for one, change in zip(derivatives, changes, strict=True))
+            both = zip(slopes(latents + reach), slopes(latents - reach), strict=True)
+            return [tf.einsum("b...,b->b...", after - before, length[:, 0] / (2.0 * REACH)) for after, before in both]
 
-        state = (count - 1, upstream, *map(tf.zeros_like, given))
-        # The first entry is of the guess itself, to which no step led.
-        return tf.while_loop(lambda step, *_: step > 0, go_back, state)[1:]
+        def product(one, other):
+            return tf.reduce_sum(one * other, axis=-1, keepdims=True)
+
+        def solve(step, found, left, way):
+            bent = changes(way)[0]
+            curvature, before = product(way, bent), product(left, tf.matmul(left, inverse))
+            # Uphill to both sides, or along nothing, there is nothing to solve.
+            size = tf.where(curvature > 0.0, tf.math.divide_no_nan(before, curvature), 0.0)
+            after = left - size * bent
+            nearer = tf.matmul(after, inverse)
+            share = tf.math.divide_no_nan(product(after, nearer), before)
+            return step + 1, found + size * way, after, nearer + share * way
+
+        def minimum():
+            state = (0, tf.zeros_like(upstream), upstream, tf.matmul(upstream, inverse))
+            found = tf.while_loop(lambda step, *_: step < NUM_SOLVING, solve, state)[1]
+            return [tf.zeros_like(upstream), *(-change for change in changes(found)[1:])]
+
+        return tf.cond(self._has_learned(), minimum, lambda: [upstream, *map(tf.zeros_like, given)])
 
     def get_config(self):
         return {**super().get_config(), "steps": self.steps}
