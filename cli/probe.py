@@ -129,15 +129,11 @@ def print_table(result) -> None:
 
     console = Console(width=None if Console().is_terminal else 100)
     _print_rows(console, result, result.protocols)
-    first = result.target.compared[0]
-    for row in result.comparisons():
-        if row["metric"] == first and row["difference"] is not None and row["baseline"] != "dummy":
-            low, high = row["ci"]
-            console.print(
-                f"{_SHORT.get(first, first)} of latents minus {row['baseline']} ({row['protocol']}): "
-                f"{row['difference']:+.3f} [{low:+.3f}, {high:+.3f}]",
-                highlight=False,
-            )
+    _print_comparisons(console, result)
+    for name, text in result.row_notes.items():
+        console.print(f"* {name}: {text}", highlight=False)
+    for note in result.notes:
+        console.print(f"Note: {note}", highlight=False)
     if result.permutation is not None:
         test = result.permutation
         console.print(
@@ -160,7 +156,7 @@ def _print_rows(console, result, protocols) -> None:
     for protocol, label in protocols.items():
         rows = [row for row in result.rows() if row["protocol"] == protocol]
         total = rows[0]["num_subjects"]
-        title = f"{name[:1].upper()}{name[1:]}, {protocol} (n = {total})"
+        title = f"{name[:1].upper()}{name[1:]}, {protocol} ({_rests_on(rows[0], protocol)})"
         table = Table(title=title, title_justify="left", caption=label)
         table.add_column("predictor")
         for metric in metrics:
@@ -169,8 +165,37 @@ def _print_rows(console, result, protocols) -> None:
             few = "" if row["num_subjects"] == total else f" (n = {row['num_subjects']})"
             digits = 3 if result.target.classes else 2
             figures = [_figure(row[metric], row[f"{metric}_ci"], digits) for metric in metrics]
-            table.add_row(row["predictor"] + few, *figures)
+            mark = " *" if row["predictor"] in result.row_notes else ""
+            table.add_row(row["predictor"] + mark + few, *figures)
         console.print(table)
+
+
+def _print_comparisons(console, result) -> None:
+    from rich.table import Table
+
+    metric = result.target.compared[0]
+    rows = [row for row in result.comparisons() if row["metric"] == metric and "p_holm" in row]
+    if not rows:
+        return
+    what = _SHORT.get(metric, metric)
+    table = Table(title=f"{what} of latents minus that of others, same people, same folds", title_justify="left")
+    table.add_column("minus")
+    table.add_column("protocol")
+    table.add_column("difference [95 %]", justify="right")
+    table.add_column("p", justify="right")
+    table.add_column(f"p, all {len(rows)} (Holm)", justify="right")
+    for row in rows:
+        low, high = row["ci"]
+        figures = f"{row['difference']:+.3f} [{low:+.3f}, {high:+.3f}]"
+        table.add_row(row["baseline"], row["protocol"], figures, f"{row['p']:.2g}", f"{row['p_holm']:.2g}")
+    console.print(table)
+
+
+def _rests_on(row, protocol) -> str:
+    """Returns what the intervals of a row rest on."""
+    families = "" if row["num_families"] == row["num_subjects"] else f" of {row['num_families']} families"
+    sites = f"{row['num_folds']} sites, " if protocol == "leave-site-out" else ""
+    return f"{sites}n = {row['num_subjects']}{families}"
 
 
 def _print_curve(console, result) -> None:

@@ -9,7 +9,6 @@ from matplotlib.figure import Figure
 from scipy.special import expit
 
 from mrigen.errors import UsageError
-from mrigen.probing.intervals import people_by_repeats
 from mrigen.probing.targets import SEX, Target
 
 _Z = 1.959964  # of a 95 % interval
@@ -71,8 +70,9 @@ def plot_calibration(
     figure = Figure(figsize=(4.6 * len(tables), 4.6), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
     for axes, (protocol, table) in zip(figure.subplots(1, len(tables), squeeze=False)[0], tables, strict=True):
-        targets, log_odds, _ = people_by_repeats(table)
-        curve = calibration_curve(targets, log_odds.mean(axis=0))
+        people = table.groupby("participant_id")
+        targets = people["target"].first().to_numpy(int)
+        curve = calibration_curve(targets, people["score"].mean().to_numpy(float))
         axes.plot([0, 1], [0, 1], color="#999999", linewidth=0.8)
         errors = np.abs(np.stack([curve["observed"] - curve["low"], curve["high"] - curve["observed"]]))
         axes.errorbar(curve["predicted"], curve["observed"], errors, color="#000000", marker="o", capsize=3)

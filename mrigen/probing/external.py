@@ -57,7 +57,7 @@ def probe_external(
         target, confounds, classifiers, untrained, cnn, harmonise: see `ProbePlan`; its other fields are not for this
             protocol.
         plan: the fields, all together.
-        seed: of inner folds and bootstrap.
+        seed: of inner folds.
 
     Raises:
         CohortError: somebody is in both cohorts (by id, family or image), or there is nobody to be scored.
@@ -88,7 +88,6 @@ def probe_external(
         settings=settings,
         predictors=tuple(predictors),
         num_subjects={EXTERNAL: len(rows[1])},
-        num_bootstrap=2000,
         seed=seed,
         target=inputs.target,
         plan=plan,
@@ -166,7 +165,7 @@ def gather_external(
             volume_shape=own.volume_shape,
             zooms=tuple(run.recipe.preprocess.zooms),
         ),
-        2, 1, 1,
+        2, 1,
     )  # fmt: skip
 
 

@@ -56,14 +56,13 @@ class ProbeInputs:
     zooms: tuple[float, ...] | None = None
 
 
-def checked(inputs: ProbeInputs, num_folds: int, num_repeats: int, num_bootstrap: int) -> ProbeInputs:
+def checked(inputs: ProbeInputs, num_folds: int, num_repeats: int) -> ProbeInputs:
     """Returns `inputs` as arrays of the right types; raises all faults together."""
     faults = [
         f"run_probe: {name}: got {value!r}, expected an integer >= {least}. Set for example {example}."
         for name, value, least, example in (
             ("num_folds", num_folds, 2, 5),
             ("num_repeats", num_repeats, 1, 5),
-            ("num_bootstrap", num_bootstrap, 1, 2000),
         )
         if not isinstance(value, (int, np.integer)) or value < least
     ]

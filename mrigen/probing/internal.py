@@ -27,7 +27,7 @@ def probe(run: Run, *, plan: ProbePlan, seed: int = 0) -> ProbeResult:
     Args:
         run: a finished run.
         target, confounds and the others: the fields of `ProbePlan`.
-        seed: of folds, posterior draws, permutations and bootstrap.
+        seed: of folds, posterior draws and permutations.
         plan: the fields, all together.
 
     Raises:
@@ -51,7 +51,7 @@ def probe_people(
         run: a finished run.
         inputs: of `gather_inputs` with the same seed and plan.
         plan: what is asked.
-        seed: of folds, permutations and bootstrap.
+        seed: of folds and permutations.
         refits: the folds of the nested protocol.
     """
     with progress_bar("Probing", 1, "fits") as advance:

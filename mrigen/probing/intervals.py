@@ -1,137 +1,181 @@
-"""Metrics of a two-class predictor over people, with bootstrap intervals.
+"""Confidence intervals of figures: of one set of test people, of a cross-validation, of folds that are sites.
 
-Every metric here is a weighted mean over people or over pairs of people, so that 2000 resamples are one matrix
-product instead of 2000 sorts.
+What varies from one study to the next is who was tested and, in a cross-validation, who was learned from.
+The first is measured by what each family adds to the error of a figure inside its fold, the second by the correction
+of Nadeau and Bengio: training parts of folds overlap, and who is tested in one fold teaches the others.
 """
 
+import dataclasses
 import math
+from collections.abc import Sequence
 
 import numpy as np
-import pandas as pd
+from scipy import stats
 
-METRICS = ("balanced_accuracy", "roc_auc", "accuracy")
 CONFIDENCE = 0.95
+# Figures that are shares of something, and lie between 0 and 1.
+SHARES = frozenset({"balanced_accuracy", "roc_auc", "accuracy"})
 
 
-def pairwise_wins(targets: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """Returns (num_positive, num_negative) float32: how often person i of class 1 scores above person j of class 0.
+@dataclasses.dataclass(frozen=True)
+class Estimate:
+    """A figure and what is known of its error.
 
-    A tie counts one half; several rows of scores are averaged. The mean of the matrix is the ROC AUC (the
-    Mann-Whitney statistic), the mean over rows of the AUC of each row; its mean with weights on people is the AUC of
-    a weighted sample.
-
-    Args:
-        targets: (n,) int, 0 or 1.
-        scores: (num_repeats, n).
+    Attributes:
+        value: the figure.
+        variance: of the figure over studies of this kind.
+        most_people: how many independent people such a figure can rest on: a bound of its precision, which matters
+            where all are told apart and the variance is zero.
+        freedom: degrees of freedom of the variance.
     """
-    positive, negative = scores[:, targets == 1], scores[:, targets == 0]
-    wins = np.zeros((positive.shape[1], negative.shape[1]), np.float32)
-    for row_positive, row_negative in zip(positive, negative, strict=True):
-        wins += row_positive[:, None] > row_negative
-        wins += np.float32(0.5) * (row_positive[:, None] == row_negative)
-    return wins / np.float32(len(scores))
+
+    value: float
+    variance: float
+    most_people: float
+    freedom: float
 
 
-def bootstrap_counts(targets: np.ndarray, num_bootstrap: int, seed: int) -> np.ndarray:
-    """Returns how often each person is drawn in each resample, (num_bootstrap, n) int; classes keep their sizes.
+def family_variance(influence: np.ndarray, families: np.ndarray, strata: np.ndarray) -> float:
+    """Returns the variance of a figure from what each person adds to its error; relatives count together.
 
-    Args:
-        targets: (n,) int, the classes; the resampling is stratified by them.
-        num_bootstrap: number of resamples.
-        seed: of the draws; the same targets, number and seed give the same resamples, so that two predictors of the
-            same people can be compared in pairs.
-    """
-    generator = np.random.default_rng(seed)
-    counts = np.zeros((num_bootstrap, len(targets)), np.int64)
-    for label in np.unique(targets):
-        members = np.flatnonzero(targets == label)
-        uniform = np.full(len(members), 1.0 / len(members))
-        counts[:, members] = generator.multinomial(len(members), uniform, size=num_bootstrap)
-    return counts
-
-
-def metric_samples(
-    targets: np.ndarray, scores: np.ndarray, predictions: np.ndarray, counts: np.ndarray
-) -> dict[str, np.ndarray]:
-    """Returns each of `METRICS`, averaged over repeats, for each weighted sample of people.
+    NaN where a class has one family, of which nothing can be learned about others.
 
     Args:
-        targets: (n,) int, 0 or 1; both present.
-        scores: (num_repeats, n), larger means class 1.
-        predictions: (num_repeats, n) int, 0 or 1.
-        counts: (num_samples, n) weights of the people; ones give the plain metric.
-
-    Returns:
-        A dict of arrays (num_samples,).
-    """
-    correct = (predictions == targets).mean(axis=0)
-    counts = counts.astype(np.float64)
-    positive, negative = counts[:, targets == 1], counts[:, targets == 0]
-    num_positive, num_negative = positive.sum(axis=1), negative.sum(axis=1)
-    right_positive, right_negative = positive @ correct[targets == 1], negative @ correct[targets == 0]
-    wins = pairwise_wins(targets, scores)
-    won = np.einsum("bj,bj->b", positive.astype(np.float32) @ wins, negative, dtype=np.float64)
-    return {
-        "balanced_accuracy": 0.5 * (right_positive / num_positive + right_negative / num_negative),
-        "roc_auc": won / (num_positive * num_negative),
-        "accuracy": (right_positive + right_negative) / (num_positive + num_negative),
-    }
-
-
-def percentile_interval(samples: np.ndarray) -> list[float]:
-    """Returns the 95 % percentile interval [low, high] of bootstrap samples."""
-    tail = (1.0 - CONFIDENCE) / 2.0
-    return [float(value) for value in np.quantile(samples, [tail, 1.0 - tail])]
-
-
-def people_by_repeats(scores: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns targets (n,), scores and predictions (num_repeats, n) of ONE predictor in one protocol.
-
-    People are in sorted order of `participant_id`, the same for every predictor.
-
-    Args:
-        scores: rows with the columns repeat, participant_id, score, prediction, target.
-    """
-    wide = scores.pivot(index="repeat", columns="participant_id", values=["score", "prediction"])
-    targets = scores.groupby("participant_id")["target"].first().sort_index().to_numpy(int)
-    return targets, wide["score"].to_numpy(float), wide["prediction"].to_numpy(int)
-
-
-def summarize_scores(scores: pd.DataFrame, num_bootstrap: int = 2000, seed: int = 0) -> dict[str, dict]:
-    """Returns the metrics, their intervals and their bootstrap samples of one predictor in one protocol.
-
-    The figure is the mean over repeats of the metric of the pooled out-of-fold scores. The interval is the percentile
-    interval of a stratified bootstrap over people; a person is drawn with all repeats, because repeats of the same
-    people are no new evidence. It holds for new test people with these fitted models, not for new training people.
-
-    Args:
-        scores: rows with the columns repeat, participant_id, score, prediction, target.
-        num_bootstrap: number of resamples.
-        seed: of the resamples.
-
-    Returns:
-        For each of `METRICS` a dict: value, ci [low, high], samples (num_bootstrap,). Without people of both classes
-        value is None, ci [None, None] and samples None.
+        influence: (n,) of a `Figure`.
+        families: (n,) whom each person belongs to.
+        strata: (n,) the classes; zeros for numbers.
 
     References:
-        Varoquaux 2018, Cross-validation failure: small sample sizes lead to large error bars, NeuroImage 180.
+        Obuchowski 1997, Nonparametric analysis of clustered ROC curve data, Biometrics 53.
     """
-    if not len(scores) or scores["target"].nunique() < 2:
-        return {metric: {"value": None, "ci": [None, None], "samples": None} for metric in METRICS}
-    targets, wide_scores, wide_predictions = people_by_repeats(scores)
-    plain = metric_samples(targets, wide_scores, wide_predictions, np.ones((1, len(targets))))
-    drawn = metric_samples(targets, wide_scores, wide_predictions, bootstrap_counts(targets, num_bootstrap, seed))
-    return {
-        metric: {
-            "value": json_float(plain[metric][0]),
-            "ci": percentile_interval(drawn[metric]),
-            "samples": drawn[metric],
-        }
-        for metric in METRICS
-    }
+    _, numbers = np.unique(families, return_inverse=True)
+    scaled = np.array(influence, np.float64)
+    for label in np.unique(strata):
+        count = len(np.unique(numbers[strata == label]))
+        if count < 2:
+            return float("nan")
+        scaled[strata == label] *= math.sqrt(count / (count - 1))
+    return float((np.bincount(numbers, scaled) ** 2).sum())
+
+
+def independent_people(families: np.ndarray, strata: np.ndarray) -> float:
+    """Returns how many people in classes of one size tell as much as these: the families of a class, harmonic mean."""
+    labels = np.unique(strata)
+    return len(labels) ** 2 / sum(1.0 / len(np.unique(families[strata == label])) for label in labels)
+
+
+def of_test_people(value: float, variance: float, people: float) -> Estimate:
+    """Returns the estimate of one set of test people, for these fitted models and other people."""
+    return Estimate(value, _known(variance), people, max(people - 2.0, 1.0))
+
+
+def of_cross_validation(
+    values: Sequence[float], variances: Sequence[float], people: Sequence[float], test_per_training: float
+) -> Estimate:
+    """Returns the estimate of a cross-validation, for other people to learn from and to test.
+
+    The variance of the mean over folds is (1 / folds + test / training people) times the variance of one fold. The
+    latter is found inside the folds, which is steadier than the spread of a few dependent folds.
+
+    Args:
+        values: (folds,) the figure in each fold (of all repeats).
+        variances: (folds,) of `family_variance`.
+        people: (folds,) of `independent_people`.
+        test_per_training: people of a fold over people that it learns from.
+
+    References:
+        Nadeau and Bengio 2003, Inference for the generalization error, Machine Learning 52.
+    """
+    known = [variance for variance in variances if math.isfinite(variance)]
+    factor = 1.0 / len(values) + test_per_training
+    everyone = float(np.mean(people)) * (1.0 + 1.0 / test_per_training)
+    variance = factor * float(np.mean(known)) if known else 0.0
+    return Estimate(float(np.mean(values)), variance, float(np.mean(people)) / factor, max(everyone - 2.0, 1.0))
+
+
+def of_sites(values: Sequence[float], variances: Sequence[float], people: Sequence[float]) -> Estimate:
+    """Returns the estimate of folds that are sites, for other sites: these are what varies, however many people."""
+    count = len(values)
+    inside = np.mean([_known(variance) for variance in variances]) / count
+    variance = max(float(np.var(values, ddof=1)) / count, float(inside)) if count > 1 else float(inside)
+    return Estimate(float(np.mean(values)), variance, float(np.sum(people)), max(count - 1.0, 1.0))
+
+
+def interval(metric: str, estimate: Estimate, confidence: float = CONFIDENCE) -> list[float]:
+    """Returns the interval [low, high] of a figure.
+
+    Shares (ROC AUC, accuracies) have Wilson's score interval for as many people as their variance amounts to, so the
+    interval of a perfect figure is not a point. A correlation has Fisher's; mean absolute errors, and the share that is
+    not explained (1 - r2), are taken as logarithms.
+
+    Args:
+        metric: 'roc_auc', 'balanced_accuracy', 'accuracy', 'r', 'r2' or 'mae'.
+        estimate: of it.
+        confidence: how often it is to hold the truth.
+
+    References:
+        Wilson 1927, J. Am. Stat. Assoc. 22; Dean and Pagano 2015, Evaluating confidence interval methods for binomial
+        proportions in clustered surveys, J. Surv. Stat. Methodol. 3 (the effective number of people).
+        Newcombe 2006, Confidence intervals for an effect size measure based on the Mann-Whitney statistic, part 2,
+        Stat. Med. 25 (why not Wald's).
+    """
+    value, quantile = estimate.value, float(stats.t.ppf(0.5 + confidence / 2.0, estimate.freedom))
+    if metric in SHARES:
+        people = estimate.most_people
+        if estimate.variance > 0.0:
+            people = min(people, value * (1.0 - value) / estimate.variance)
+        square = quantile**2 / max(people, 1e-9)
+        middle = (value + square / 2.0) / (1.0 + square)
+        half = math.sqrt(square * value * (1.0 - value) + square**2 / 4.0) / (1.0 + square)
+        return [max(0.0, middle - half), 1.0 if value == 1.0 else min(1.0, middle + half)]
+    deviation = math.sqrt(estimate.variance)
+    if metric == "r":
+        bounded = min(max(value, -0.999999), 0.999999)
+        spread = max(deviation / (1.0 - bounded**2), 1.0 / math.sqrt(max(estimate.most_people - 3.0, 1.0)))
+        return [math.tanh(math.atanh(bounded) + sign * quantile * spread) for sign in (-1.0, 1.0)]
+    size = value if metric == "mae" else 1.0 - value
+    if size <= 0.0:
+        return [value, value]
+    ends = [size * math.exp(sign * quantile * deviation / size) for sign in (-1.0, 1.0)]
+    return ends if metric == "mae" else [1.0 - ends[1], 1.0 - ends[0]]
+
+
+def difference_interval(metric: str, estimate: Estimate, confidence: float = CONFIDENCE) -> list[float]:
+    """Returns the interval [low, high] of a paired difference; that of shares lies between -1 and 1."""
+    half = float(stats.t.ppf(0.5 + confidence / 2.0, estimate.freedom)) * math.sqrt(estimate.variance)
+    ends = [estimate.value - half, estimate.value + half]
+    return [max(-1.0, ends[0]), min(1.0, ends[1])] if metric in SHARES else ends
+
+
+def p_of_difference(estimate: Estimate) -> float:
+    """Returns the two-sided p-value that a paired difference is zero; 1 where nothing differs."""
+    if not estimate.variance > 0.0:
+        return 1.0
+    return float(2.0 * stats.t.sf(abs(estimate.value) / math.sqrt(estimate.variance), estimate.freedom))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Returns p-values that hold for all of these comparisons together.
+
+    Example:
+        >>> holm([0.01, 0.04, 0.03])
+        [0.03, 0.06, 0.06]
+
+    References:
+        Holm 1979, A simple sequentially rejective multiple test procedure, Scand. J. Stat. 6.
+    """
+    order, corrected, largest = np.argsort(p_values, kind="stable"), [1.0] * len(p_values), 0.0
+    for rank, index in enumerate(order):
+        largest = max(largest, min(1.0, (len(order) - rank) * p_values[index]))
+        corrected[index] = largest
+    return corrected
 
 
 def json_float(value: float) -> float | None:
     """Returns `value` as a Python float, None for NaN or infinity, which JSON does not know."""
     value = float(value)
     return value if math.isfinite(value) else None
+
+
+def _known(variance: float) -> float:
+    return variance if math.isfinite(variance) else 0.0

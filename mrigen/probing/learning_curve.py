@@ -7,10 +7,10 @@ import numpy as np
 from mrigen.probing.curves import LearningCurve
 from mrigen.probing.folds import derived_seed, target_folds
 from mrigen.probing.inputs import ProbeInputs
-from mrigen.probing.measures import summarize
 from mrigen.probing.predictors import Predictor
 from mrigen.probing.protocol import one_thread, score_tasks
 from mrigen.probing.score_table import TRANSDUCTIVE
+from mrigen.probing.summaries import summarize
 
 ROWS = ("latents", "head_volume", "voxel_svm_linear")
 FRACTIONS = (0.125, 0.25, 0.5, 0.75, 1.0)
@@ -25,7 +25,6 @@ def learning_curve(
     seed: int = 0,
     num_folds: int = 5,
     num_repeats: int = 5,
-    num_bootstrap: int = 2000,
     progress: Callable[[int, int], None] | None = None,
 ) -> LearningCurve:
     """Returns the figures of predictors that learn from a part of the training people of each fold.
@@ -36,7 +35,7 @@ def learning_curve(
     Args:
         inputs: checked.
         predictors: by name.
-        seed, num_folds, num_repeats, num_bootstrap: see `run_probe`.
+        seed, num_folds, num_repeats: see `run_probe`.
         progress: called as progress(done, total) after each fold.
     """
     targets, groups, target = inputs.targets, inputs.groups, inputs.target
@@ -64,10 +63,10 @@ def learning_curve(
         with one_thread():
             scores, _ = score_tasks(inputs, tasks, predictors, seed, report)
         for name in predictors:
-            figures = summarize(scores[scores["predictor"] == name], target, num_bootstrap, seed)
             row = {"predictor": name, "num_training": float(np.mean(counts))}
+            summary = summarize(scores[scores["predictor"] == name], target, row["num_training"])
             for metric in target.metrics:
-                row |= {metric: figures[metric]["value"], f"{metric}_ci": list(figures[metric]["ci"])}
+                row |= {metric: summary.value(metric), f"{metric}_ci": summary.interval(metric)}
             rows.append(row)
     return LearningCurve(tuple(rows), target)
 

@@ -1,100 +1,112 @@
-"""The figures of a row for every kind of target, with bootstrap intervals over people."""
+"""The figures of a predictor on one set of test people, and what each of them adds to the error of a figure."""
+
+import dataclasses
 
 import numpy as np
 import pandas as pd
 
-from mrigen.probing import intervals
-from mrigen.probing.intervals import bootstrap_counts, json_float, pairwise_wins, percentile_interval
 from mrigen.probing.score_table import class_column
 from mrigen.probing.targets import Target
 
 
+@dataclasses.dataclass(frozen=True)
+class Figure:
+    """A figure of some test people.
+
+    Attributes:
+        value: the figure.
+        influence: (n,) what each person adds to its error: the figure's derivative by the person's weight, over n. They
+            sum to zero; the sum of their squares is the variance of the figure among other people of the kind (for the
+            ROC AUC that of DeLong et al. but for factors n / (n - 1)).
+    """
+
+    value: float
+    influence: np.ndarray
+
+    def __sub__(self, other: "Figure") -> "Figure":
+        """Returns the paired difference for the same people."""
+        return Figure(self.value - other.value, self.influence - other.influence)
+
+
 def measure(
-    target: Target, targets: np.ndarray, scores: np.ndarray, predictions: np.ndarray, counts: np.ndarray
-) -> dict[str, np.ndarray]:
-    """Returns each of `target.metrics`, averaged over repeats, for each weighted sample of people, (num_samples,).
+    target: Target, targets: np.ndarray, scores: np.ndarray, predictions: np.ndarray
+) -> dict[str, Figure] | None:
+    """Returns each of `target.metrics`; None where the people are too few, or alike.
 
     Args:
         target: what is predicted.
         targets: (n,).
-        scores: (num_repeats, n); for three or more classes (num_repeats, n, classes).
-        predictions: (num_repeats, n).
-        counts: (num_samples, n) weights of the people; ones give the plain figures.
+        scores: (n,), larger means class 1; for three or more classes (n, classes); predictions of numbers.
+        predictions: (n,).
+
+    References:
+        DeLong, DeLong and Clarke-Pearson 1988, Comparing the areas under two or more correlated receiver operating
+        characteristic curves, Biometrics 44.
     """
+    if target.classes is None:
+        return _of_numbers(targets.astype(np.float64), scores) if np.ptp(targets) > 0 else None
+    labels = np.unique(targets)
+    if len(labels) < 2:
+        return None
+    correct = (predictions == targets).astype(np.float64)
+    shares = [_mean_of(correct, targets == label) for label in labels]
     if target.task == "binary":
-        return intervals.metric_samples(targets, scores, predictions, counts)
-    counts = counts.astype(np.float64)
-    return _of_classes(targets, scores, predictions, counts) if target.classes else _of_numbers(targets, scores, counts)
+        areas = [roc_auc(targets == 1, scores)]
+    else:
+        areas = [roc_auc(targets == label, scores[:, label]) for label in labels]
+    return {"balanced_accuracy": _average(shares), "roc_auc": _average(areas), "accuracy": _mean_of(correct)}
 
 
-def _of_classes(targets, scores, predictions, counts) -> dict[str, np.ndarray]:
-    correct = (predictions == targets).mean(axis=0)
-    recalls, areas = [], []
-    for label in np.unique(targets):
-        inside, outside = counts[:, targets == label], counts[:, targets != label]
-        recalls.append(inside @ correct[targets == label] / inside.sum(axis=1))
-        if outside.shape[1]:
-            wins = pairwise_wins((targets == label).astype(int), scores[:, :, label])
-            won = np.einsum("bj,bj->b", inside.astype(np.float32) @ wins, outside, dtype=np.float64)
-            areas.append(won / (inside.sum(axis=1) * outside.sum(axis=1)))
+def pairwise_wins(positive: np.ndarray, negative: np.ndarray) -> np.ndarray:
+    """Returns (m, n) float64: 1 where score i of the first lies above score j of the second, 0.5 where they tie."""
+    return (positive[:, None] > negative) + 0.5 * (positive[:, None] == negative)
+
+
+def roc_auc(is_positive: np.ndarray, scores: np.ndarray) -> Figure:
+    """Returns the ROC AUC (the Mann-Whitney statistic) of scores (n,); both classes are there."""
+    wins = pairwise_wins(scores[is_positive], scores[~is_positive])
+    value, influence = float(wins.mean()), np.zeros(len(scores))
+    influence[is_positive] = (wins.mean(axis=1) - value) / wins.shape[0]
+    influence[~is_positive] = (wins.mean(axis=0) - value) / wins.shape[1]
+    return Figure(value, influence)
+
+
+def _mean_of(values: np.ndarray, chosen: np.ndarray | None = None) -> Figure:
+    chosen = np.ones(len(values), bool) if chosen is None else chosen
+    mean = float(values[chosen].mean())
+    return Figure(mean, np.where(chosen, (values - mean) / chosen.sum(), 0.0))
+
+
+def _average(figures: list[Figure]) -> Figure:
+    values, influences = zip(*((figure.value, figure.influence) for figure in figures), strict=True)
+    return Figure(float(np.mean(values)), np.mean(influences, axis=0))
+
+
+def _of_numbers(targets: np.ndarray, predicted: np.ndarray) -> dict[str, Figure]:
+    count = len(targets)
+    away, error = targets - targets.mean(), (predicted - targets) ** 2
+    variance, mean_error = (away**2).sum() / (count - 1), error.mean()
+    share = -((error - mean_error) / variance - mean_error / variance**2 * (away**2 - (away**2).mean())) / count
     return {
-        "balanced_accuracy": np.mean(recalls, axis=0),
-        "roc_auc": np.mean(areas, axis=0),
-        "accuracy": counts @ correct / counts.sum(axis=1),
+        "mae": _mean_of(np.abs(predicted - targets)),
+        "r": _correlation(targets, predicted),
+        "r2": Figure(float(1.0 - mean_error / variance), share),
     }
 
 
-def _of_numbers(targets, predicted, counts) -> dict[str, np.ndarray]:
-    weights = counts / counts.sum(axis=1, keepdims=True)
-    centred = targets - targets.mean()
-    variance = weights @ centred**2 - (weights @ centred) ** 2
-    correlations, shares = [], []
-    for row in predicted:
-        other = row - row.mean()
-        other_variance = weights @ other**2 - (weights @ other) ** 2
-        covariance = weights @ (centred * other) - (weights @ centred) * (weights @ other)
-        product = np.sqrt(np.maximum(variance * other_variance, 0.0))
-        # Predictions that do not differ follow nothing.
-        correlations.append(np.divide(covariance, product, out=np.zeros_like(product), where=product > 1e-12))
-        error = weights @ (row - targets) ** 2
-        shares.append(1.0 - np.divide(error, variance, out=np.ones_like(error), where=variance > 0))
-    return {
-        "mae": weights @ np.abs(predicted - targets).mean(axis=0),
-        "r": np.mean(correlations, axis=0),
-        "r2": np.mean(shares, axis=0),
-    }
+def _correlation(targets: np.ndarray, predicted: np.ndarray) -> Figure:
+    if not predicted.std() > 1e-12:
+        return Figure(0.0, np.zeros(len(targets)))  # Predictions that do not differ follow nothing.
+    x, y = ((values - values.mean()) / values.std() for values in (targets, predicted))
+    r = float((x * y).mean())
+    return Figure(r, (x * y - 0.5 * r * (x**2 + y**2)) / len(targets))
 
 
-def wide(scores: pd.DataFrame, target: Target) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns targets (n,), scores and predictions as `measure` takes them, of ONE predictor in one protocol."""
-    if target.task == "binary":
-        return intervals.people_by_repeats(scores)
-    columns = [class_column(name) for name in target.classes] if target.classes else ["score"]
-    by_person = scores.pivot(index="repeat", columns="participant_id", values=[*columns, "prediction"])
-    targets = scores.groupby("participant_id")["target"].first().sort_index().to_numpy()
-    values = np.stack([by_person[column].to_numpy(float) for column in columns], axis=-1)
-    return targets, values if target.classes else values[..., 0], by_person["prediction"].to_numpy(targets.dtype)
-
-
-def summarize(scores: pd.DataFrame, target: Target, num_bootstrap: int = 2000, seed: int = 0) -> dict[str, dict]:
-    """Returns the figures, their intervals and their bootstrap samples of one predictor in one protocol.
-
-    See `intervals.summarize_scores`, which this is for two classes. Resamples keep the sizes of classes; those of
-    people with numbers are plain.
-    """
-    if target.task == "binary":
-        return intervals.summarize_scores(scores, num_bootstrap, seed)
-    if not len(scores) or scores["target"].nunique() < 2:
-        return {metric: {"value": None, "ci": [None, None], "samples": None} for metric in target.metrics}
-    targets, values, predictions = wide(scores, target)
-    plain = measure(target, targets, values, predictions, np.ones((1, len(targets))))
-    resampled = targets if target.classes else np.zeros(len(targets), int)
-    drawn = measure(target, targets, values, predictions, bootstrap_counts(resampled, num_bootstrap, seed))
-    return {
-        metric: {
-            "value": json_float(plain[metric][0]),
-            "ci": percentile_interval(drawn[metric]),
-            "samples": drawn[metric],
-        }
-        for metric in target.metrics
-    }
+def columns_of(table: pd.DataFrame, target: Target) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns targets, scores and predictions, as `measure` takes them, of rows of the table of scores."""
+    if target.task == "multiclass":
+        scores = table[[class_column(name) for name in target.classes]].to_numpy(dtype=float)
+    else:
+        scores = table["score"].to_numpy(dtype=float)
+    kind = float if target.classes is None else int
+    return table["target"].to_numpy(dtype=kind), scores, table["prediction"].to_numpy(dtype=kind)

@@ -83,21 +83,18 @@ def cross_validated_figure(
 
     Folds are drawn for these labels, so that true and permuted labels go through the same procedure.
     """
-    scores, predictions = [], []
+    values = []
     with threadpool_limits(1, user_api="blas"):
         for repeat in range(num_repeats):
             folds = target_folds(targets, groups, target, num_folds, seed, repeat)
             if not folds:
                 return float("nan")
-            found = [
-                predictor.fit_score(targets, groups, train, test, derived_seed(seed, repeat, fold + 1))
-                for fold, (train, test) in enumerate(folds)
-            ]
-            order = np.argsort(np.concatenate([test for _, test in folds]))
-            scores.append(np.concatenate([part.score for part in found])[order])
-            predictions.append(np.concatenate([part.prediction for part in found])[order])
-    figures = measure(target, targets, np.stack(scores), np.stack(predictions), np.ones((1, len(targets))))
-    return float(figures[target.compared[0]][0])
+            for fold, (train, test) in enumerate(folds):
+                found = predictor.fit_score(targets, groups, train, test, derived_seed(seed, repeat, fold + 1))
+                figures = measure(target, targets[test], found.score, found.prediction)
+                if figures is not None:
+                    values.append(figures[target.compared[0]].value)
+    return float(np.mean(values)) if values else float("nan")
 
 
 def permutation_test(

@@ -11,7 +11,7 @@ from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
-from mrigen.probing.intervals import pairwise_wins
+from mrigen.probing.measures import roc_auc
 from mrigen.statistics.pca import gram_matrix, gram_scores
 
 LOGISTIC_C = tuple(10.0 ** np.arange(-4.0, 2.5, 0.5))
@@ -205,7 +205,7 @@ def _balanced_accuracy(targets: np.ndarray, decision: np.ndarray) -> float:
 
 def _auc(targets: np.ndarray, score: np.ndarray) -> float:
     """Returns the ROC AUC; 0.5 where a small inner fold has one class only."""
-    return float(pairwise_wins(targets, score[None]).mean()) if targets.min() != targets.max() else 0.5
+    return roc_auc(targets == 1, score).value if targets.min() != targets.max() else 0.5
 
 
 def stratified_group_folds(

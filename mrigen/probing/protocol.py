@@ -49,11 +49,11 @@ def run_probe(
     seed: int = 0,
     num_folds: int = 5,
     num_repeats: int = 5,
-    num_bootstrap: int = 2000,
     progress: Callable[[int, int], None] | None = None,
     plan: ProbePlan | None = None,
     predictors: dict[str, Predictor] | None = None,
     refits: Sequence[Refit] = (),
+    notes: Sequence[str] = (),
 ) -> ProbeResult:
     """Returns the probe of `inputs`: each predictor in each protocol, all in the same folds.
 
@@ -72,19 +72,19 @@ def run_probe(
     `latents_deconfounded`, `latents_size_matched`, `latents_harmonised`, `latents_<classifier>`, `cnn`. But for the
     last they are logistic regressions, or, for numbers, ridge regressions.
 
-    In each repeat every person gets one out-of-fold score, and the scores of all folds are pooled. Log-odds may be
-    pooled as they are; decision values of support vector machines are scaled first (see `KernelSVMPredictor`).
+    In each repeat every person gets one out-of-fold score; figures are those inside a fold, the mean over folds (see
+    `mrigen.probing.summaries.summarize`).
 
     Args:
         inputs: of n people.
-        seed: of folds and resamples.
+        seed: of folds and fits.
         num_folds: reduced to the number of people (families) of the rarer class.
         num_repeats: of the cross-validation, each with other folds.
-        num_bootstrap: resamples of people for the intervals.
         progress: called as progress(done, total) after each fold.
         plan: classifiers, confounds, harmonise and leave_site_out are looked at here.
         predictors: others than those of the inputs and the plan.
         refits: the folds of the nested protocol; another run's latents have no row in it.
+        notes: sentences about the people, for the result.
 
     Raises:
         UsageError: if arrays do not fit together or hold values that are not usable.
@@ -96,7 +96,7 @@ def run_probe(
         Snoek, Miletic and Scholte 2019, How to control for confounds in decoding analyses, NeuroImage 184.
     """
     plan = plan or ProbePlan()
-    inputs = checked(inputs, num_folds, num_repeats, num_bootstrap)
+    inputs = checked(inputs, num_folds, num_repeats)
     targets, groups, target = inputs.targets, inputs.groups, inputs.target
     tasks = []  # protocol, repeat, fold, training rows, test rows
     for repeat in range(num_repeats):
@@ -140,11 +140,11 @@ def run_probe(
         settings=settings,
         predictors=tuple(predictors),
         num_subjects=num_subjects,
-        num_bootstrap=num_bootstrap,
         seed=seed,
         target=target,
         site_folds=_table_of_sites(sites, inputs) if sites else None,
         nested_folds=_table_of_refits(refits, inputs) if refits else None,
+        notes=tuple(notes),
     )
 
 
@@ -183,8 +183,8 @@ def score_tasks(
             if repeat >= getattr(predictor, "num_repeats", repeat + 1):
                 continue
             result = predictor.fit_score(targets, inputs.groups, train, test, derived_seed(seed, repeat, fold + 1))
-            columns = {"predictor": name, "protocol": protocol, "repeat": repeat}
-            columns["participant_id"] = inputs.participant_ids[test]
+            columns = {"predictor": name, "protocol": protocol, "repeat": repeat, "fold": fold}
+            columns |= {"participant_id": inputs.participant_ids[test], "family": inputs.groups[test]}
             columns |= _columns(result, target) | {"target": targets[test]}
             tables.append(pd.DataFrame(columns))
             settings.append((name, protocol, repeat, fold, result.setting))

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import html
 import os
 import re
 from pathlib import Path
@@ -13,12 +14,12 @@ from mrigen.errors import UsageError
 from mrigen.imaging.figures import save_figure
 from mrigen.probing.calibration import plot_calibration
 from mrigen.probing.curves import LearningCurve
-from mrigen.probing.intervals import percentile_interval
-from mrigen.probing.measures import summarize
+from mrigen.probing.intervals import holm
 from mrigen.probing.permutation import PermutationTest
 from mrigen.probing.plan import ProbePlan
 from mrigen.probing.roc import plot_roc
 from mrigen.probing.score_table import PROTOCOLS
+from mrigen.probing.summaries import Summary, summarize
 from mrigen.probing.targets import SEX, Target
 from mrigen.system.files import write_json, write_table
 
@@ -36,7 +37,7 @@ class ProbeResult:
         settings: predictor, protocol, repeat, fold, setting: the regularisation chosen inside each training part.
         predictors: names, in the order of the rows.
         num_subjects: protocol -> people scored, or that would have been.
-        num_bootstrap, seed: of the intervals.
+        seed: of folds and fits.
         target: what is predicted.
         site_folds: site, participant_id of the people that leave-site-out tests; None where it was not asked for.
         permutation: the permutation test of the latents, or None.
@@ -46,6 +47,8 @@ class ProbeResult:
         plan: what was asked.
         cohort: name of the other cohort that was scored; None where the people are those of the run.
         directory: where `write` puts the files unless told otherwise: the folder of the run; None without a run.
+        notes: sentences that whoever reads the figures has to know.
+        row_notes: predictor -> what is to be known of its rows.
     """
 
     scores: pd.DataFrame
@@ -53,7 +56,6 @@ class ProbeResult:
     settings: pd.DataFrame
     predictors: tuple[str, ...]
     num_subjects: dict[str, int]
-    num_bootstrap: int
     seed: int
     target: Target = SEX
     site_folds: pd.DataFrame | None = None
@@ -64,6 +66,8 @@ class ProbeResult:
     plan: ProbePlan = dataclasses.field(default_factory=ProbePlan)
     cohort: str | None = None
     directory: Path | None = None
+    notes: tuple[str, ...] = ()
+    row_notes: dict[str, str] = dataclasses.field(default_factory=dict)
 
     def __repr__(self) -> str:
         return f"ProbeResult of {self.target.name}: {len(self.predictors)} predictors, " + ", ".join(
@@ -78,7 +82,12 @@ class ProbeResult:
             | {"people": row["num_subjects"]}
             for row in self.rows()
         ]
-        return f"<p>Probe of {self.target.name}, 95 % intervals</p>" + pd.DataFrame(rows).to_html(index=False)
+        notes = [*self.notes, *(f"{name}: {text}" for name, text in self.row_notes.items())]
+        return (
+            f"<p>Probe of {self.target.name}, 95 % intervals</p>"
+            + pd.DataFrame(rows).to_html(index=False)
+            + "".join(f"<p>{html.escape(note)}</p>" for note in notes)
+        )
 
     @property
     def protocols(self) -> dict[str, str]:
@@ -96,21 +105,19 @@ class ProbeResult:
         }
 
     @functools.cached_property
-    def _summaries(self) -> dict[tuple[str, str], dict]:
-        return {key: self._summarize(table) for key, table in self._tables.items()}
-
-    def _summarize(self, table: pd.DataFrame) -> dict[str, dict]:
-        return summarize(table, self.target, self.num_bootstrap, self.seed)
+    def _summaries(self) -> dict[tuple[str, str], Summary]:
+        return {key: summarize(table, self.target) for key, table in self._tables.items()}
 
     def rows(self) -> list[dict]:
         """Returns one dict a protocol and predictor: the figures and their 95 % intervals, ready for JSON.
 
-        Figures are None, and intervals [None, None], for a protocol that could not be run.
+        An interval rests on `num_subjects` people of `num_families` families; where folds are sites, on `num_folds`
+        sites. Figures are None, and intervals [None, None], for a protocol that could not be run.
         """
         return [
             {"predictor": name, "protocol": protocol}
             | {key: value for metric in self.target.metrics for key, value in self._figures(protocol, name, metric)}
-            | {"num_subjects": self._num_scored(protocol, name)}
+            | self._counts(protocol, name)
             for protocol in self.protocols
             for name in self.predictors
         ]
@@ -222,6 +229,10 @@ class ProbeResult:
             "rows": self.rows(),
             "comparisons": self.comparisons(),
         }
+        if self.notes:
+            content["notes"] = list(self.notes)
+        if self.row_notes:
+            content["row_notes"] = self.row_notes
         if self.plan.confounds:
             content["confounds"] = list(self.plan.confounds)
         if self.plan.against:
@@ -235,30 +246,45 @@ class ProbeResult:
         return content
 
     def _figures(self, protocol: str, name: str, metric: str) -> list[tuple[str, object]]:
-        summary = self._summaries[protocol, name][metric]
-        return [(metric, summary["value"]), (f"{metric}_ci", list(summary["ci"]))]
+        summary = self._summaries[protocol, name]
+        return [(metric, summary.value(metric)), (f"{metric}_ci", summary.interval(metric))]
 
-    def _num_scored(self, protocol: str, name: str) -> int:
-        return self._tables[protocol, name]["participant_id"].nunique() or self.num_subjects[protocol]
+    def _counts(self, protocol: str, name: str) -> dict[str, int]:
+        summary = self._summaries[protocol, name]
+        return {
+            "num_subjects": summary.num_subjects or self.num_subjects[protocol],
+            "num_families": summary.num_families or self.num_subjects[protocol],
+            "num_folds": len(summary.folds),
+        }
 
     def comparisons(self) -> list[dict]:
-        """Returns `paired_difference` of `latents` against each other predictor, by protocol and figure."""
-        return [
+        """Returns `paired_difference` of `latents` against each other predictor, by protocol and figure.
+
+        `p_holm` holds for all comparisons of one figure together (Holm), but for those with `dummy`.
+        """
+        found = [
             paired_difference(self, "latents", other, protocol, metric)
             for protocol in self.protocols
             for other in self.predictors
             if other != "latents"
             for metric in self.target.compared
         ]
+        for metric in self.target.compared:
+            declared = [
+                row for row in found if row["metric"] == metric and row["p"] is not None and row["baseline"] != "dummy"
+            ]
+            for row, corrected in zip(declared, holm([row["p"] for row in declared]), strict=True):
+                row["p_holm"] = corrected
+        return found
 
-    def _on_the_same_people(self, protocol: str, a: str, b: str) -> tuple[dict, dict, int]:
+    def _on_the_same_people(self, protocol: str, a: str, b: str) -> tuple[Summary, Summary]:
         tables = [self._tables[protocol, name] for name in (a, b)]
-        people = [set(table["participant_id"]) for table in tables]
-        if people[0] == people[1]:
-            return *(self._summaries[protocol, name] for name in (a, b)), self._num_scored(protocol, a)
-        shared = people[0] & people[1]
-        summaries = (self._summarize(table[table["participant_id"].isin(shared)]) for table in tables)
-        return *summaries, len(shared)
+        repeats = set.intersection(*(set(table["repeat"]) for table in tables))
+        shared = set.intersection(*(set(table["participant_id"]) for table in tables))
+        return tuple(
+            summarize(table[table["participant_id"].isin(shared) & table["repeat"].isin(repeats)], self.target)
+            for table in tables
+        )
 
 
 def output_path(directory: Path, target: str, ending: str, cohort: str | None = None) -> Path:
@@ -280,8 +306,8 @@ def _in_words(value: float | None, interval: list) -> str:
 def paired_difference(result: ProbeResult, a: str, b: str, protocol: str, metric: str = "roc_auc") -> dict:
     """Returns how much better predictor `a` is than `b` for the same people, with a 95 % interval.
 
-    Both are computed on the same resamples of people, so what makes a person easy for both cancels. Where one of them
-    scores some people only, these are compared.
+    Both are computed in the same folds, so what makes a person easy for both cancels. Where one of them scores some
+    people only, or has fewer repeats, these are compared.
 
     Args:
         result: of `run_probe`.
@@ -290,8 +316,8 @@ def paired_difference(result: ProbeResult, a: str, b: str, protocol: str, metric
         metric: 'roc_auc', 'balanced_accuracy' or 'accuracy'; of numbers 'r', 'r2' or 'mae'.
 
     Returns:
-        predictor, baseline, protocol, metric, difference (a - b), ci [low, high], num_subjects; difference None and
-        ci [None, None] for a protocol that could not be run.
+        predictor, baseline, protocol, metric, difference (a - b), ci [low, high], p (two-sided), num_subjects;
+        difference and p None and ci [None, None] for a protocol that could not be run.
 
     Raises:
         UsageError: for a name that `result` does not have.
@@ -306,18 +332,12 @@ def paired_difference(result: ProbeResult, a: str, b: str, protocol: str, metric
             raise UsageError(
                 f"paired_difference: {what}: got {name!r}, expected one of {', '.join(known)}. Name one of these."
             )
-    *summaries, num_people = result._on_the_same_people(protocol, a, b)
-    first, second = (summary[metric] for summary in summaries)
-    difference, interval = None, [None, None]
-    if first["value"] is not None and second["value"] is not None:
-        difference = first["value"] - second["value"]
-        interval = percentile_interval(first["samples"] - second["samples"])
+    first, second = result._on_the_same_people(protocol, a, b)
     return {
         "predictor": a,
         "baseline": b,
         "protocol": protocol,
         "metric": metric,
-        "difference": difference,
-        "ci": interval,
-        "num_subjects": num_people,
+        **first.difference(second, metric),
+        "num_subjects": first.num_subjects or result.num_subjects[protocol],
     }

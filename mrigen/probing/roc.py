@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 from sklearn.metrics import roc_curve
 
 from mrigen.errors import UsageError
-from mrigen.probing.intervals import people_by_repeats, summarize_scores
 from mrigen.probing.score_table import PROTOCOLS, SCORE_COLUMNS
+from mrigen.probing.summaries import summarize
 from mrigen.probing.targets import SEX, Target
 
 # Okabe and Ito's palette without its yellow, which is too light for a line on white. The line style repeats the
@@ -31,7 +31,7 @@ STYLES = {
     "latents_harmonised": ("#44AA99", "--"),
 }
 OTHER_STYLES = (("#CC79A7", "-"), ("#CC79A7", "--"), ("#CC79A7", ":"), ("#CC79A7", "-."))
-_GRID = np.linspace(0.0, 1.0, 401)
+_BESIDE = 1e-9
 
 
 def plot_roc(
@@ -41,13 +41,13 @@ def plot_roc(
 ) -> Figure:
     """Returns a figure of ROC curves: one panel a protocol, one curve a predictor, AUC [95 % CI] beside.
 
-    A curve of several repeats is their mean true positive rate at each false positive rate. The legends hang below the
+    A curve of several folds is their mean true positive rate at each false positive rate. The legends hang below the
     axes: save it with `bbox_inches="tight"`.
 
     Args:
         scores: `ProbeResult.scores`.
-        areas: (protocol, predictor) -> AUC and its interval, those that are drawn; made of the scores, with the
-            default seed, if None.
+        areas: (protocol, predictor) -> AUC and its interval, those that are drawn; made of the scores
+            if None.
         target: what the scores are of, two classes.
 
     Raises:
@@ -100,13 +100,18 @@ def _wrapped(what: str, how: str) -> list[str]:
 
 
 def _mean_curve(scores: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    targets, wide_scores, _ = people_by_repeats(scores)
-    curves = [roc_curve(targets, row, drop_intermediate=False)[:2] for row in wide_scores]
+    curves = [
+        roc_curve(fold["target"], fold["score"], drop_intermediate=False)[:2]
+        for _, fold in scores.groupby(["repeat", "fold"])
+        if fold["target"].nunique() == 2
+    ]
     if len(curves) == 1:
         return curves[0]  # the true steps
-    # np.interp takes the last of equal x, the top of a step; the first point must stay (0, 0).
-    mean = np.mean([np.interp(_GRID, *curve) for curve in curves], axis=0)
-    return np.append(0.0, _GRID), np.append(0.0, mean)
+    # Both sides of every step of any curve, so that the area under the mean is the mean of the areas.
+    steps = np.unique(np.concatenate([false for false, _ in curves]))
+    grid = np.clip(np.sort(np.concatenate([steps - _BESIDE, steps + _BESIDE])), 0.0, 1.0)
+    mean = np.mean([np.interp(grid, *curve) for curve in curves], axis=0)
+    return np.concatenate([[0.0], grid[1:-1], [1.0]]), np.concatenate([[0.0], mean[1:-1], [1.0]])
 
 
 def _areas(scores: pd.DataFrame) -> dict[tuple[str, str], tuple[float, list[float]]]:
@@ -116,7 +121,7 @@ def _areas(scores: pd.DataFrame) -> dict[tuple[str, str], tuple[float, list[floa
             f"got no column {', '.join(missing)}, expected {', '.join(SCORE_COLUMNS)}. Give `ProbeResult.scores`.",
             parameter="scores",
         )
-    summaries = {
-        key: summarize_scores(table)["roc_auc"] for key, table in scores.groupby(["protocol", "predictor"], sort=False)
-    }
-    return {key: (s["value"], s["ci"]) for key, s in summaries.items() if s["value"] is not None}
+    tables = scores.groupby(["protocol", "predictor"], sort=False)
+    summaries = {key: summarize(table, SEX) for key, table in tables}
+    areas = {key: (summary.value("roc_auc"), summary.interval("roc_auc")) for key, summary in summaries.items()}
+    return {key: area for key, area in areas.items() if area[0] is not None}

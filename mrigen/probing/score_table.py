@@ -9,7 +9,10 @@ PROTOCOLS = {
     NESTED: "cross-validation with the encoder fitted anew in every fold; nothing saw the people that are tested",
     EXTERNAL: "encoder and probe fitted on people of the run, scored once on those of another cohort",
 }
-SCORE_COLUMNS = ("predictor", "protocol", "repeat", "participant_id", "score", "prediction", "target")
+SCORE_COLUMNS = (
+    *("predictor", "protocol", "repeat", "fold", "participant_id", "family"),
+    *("score", "prediction", "target"),
+)
 
 
 def class_column(name: str) -> str:

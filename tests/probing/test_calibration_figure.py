@@ -36,7 +36,7 @@ def test_a_rare_class_weighs_as_much():
 
 
 def test_picture_is_a_png_and_always_the_same(make_inputs, small_grids, tmp_path):
-    result = run_probe(make_inputs(num_people=40, signal=0.5), num_folds=3, num_repeats=2, num_bootstrap=5)
+    result = run_probe(make_inputs(num_people=40, signal=0.5), num_folds=3, num_repeats=2)
     for name in ("a.png", "b.png"):
         save_figure(result.plot_calibration(), tmp_path / name)
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")

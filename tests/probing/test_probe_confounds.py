@@ -14,7 +14,7 @@ from mrigen.probing.predictors import LogisticPredictor
 from mrigen.probing.protocol import run_probe
 from mrigen.probing.result import paired_difference
 
-QUICK = {"num_folds": 4, "num_repeats": 2, "num_bootstrap": 50}
+QUICK = {"num_folds": 4, "num_repeats": 2}
 PLAN = ProbePlan(confounds=("head_size",))
 
 pytestmark = pytest.mark.usefixtures("small_grids")

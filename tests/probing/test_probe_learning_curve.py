@@ -27,9 +27,9 @@ class Watch:
 
 def test_parts_are_nested_keep_families_and_end_with_everyone(make_inputs, tmp_path):
     groups = np.repeat([f"family-{i}" for i in range(40)], 2)
-    inputs = checked(make_inputs(num_people=80, groups=groups, split=np.repeat(["train"], 80)), 4, 2, 10)
+    inputs = checked(make_inputs(num_people=80, groups=groups, split=np.repeat(["train"], 80)), 4, 2)
     watch = Watch()
-    curve = learning_curve(inputs, {"latents": watch}, num_folds=4, num_repeats=2, num_bootstrap=10)
+    curve = learning_curve(inputs, {"latents": watch}, num_folds=4, num_repeats=2)
     counts = [row["num_training"] for row in curve.rows]
     assert len(counts) > 2
     assert counts == sorted(counts)

@@ -54,7 +54,7 @@ def test_the_observed_figure_is_that_of_the_probe(make_inputs):
     inputs = make_inputs(num_people=40, signal=0.4)
     settings = {"num_folds": 3, "num_repeats": 2, "seed": 4}
     figure = cross_validated_figure(LogisticPredictor(inputs.latents), inputs.targets, inputs.groups, SEX, **settings)
-    row = run_probe(inputs, num_bootstrap=5, **settings).rows()[0]
+    row = run_probe(inputs, **settings).rows()[0]
     assert (row["predictor"], row["protocol"]) == ("latents", "transductive")
     assert row["roc_auc"] == pytest.approx(figure, abs=1e-6)
 

@@ -15,9 +15,9 @@ NAMES = (
 )  # fmt: skip
 ROW_KEYS = {
     "predictor", "protocol", "balanced_accuracy", "balanced_accuracy_ci", "roc_auc", "roc_auc_ci", "accuracy",
-    "accuracy_ci", "num_subjects",
+    "accuracy_ci", "num_subjects", "num_families", "num_folds",
 }  # fmt: skip
-QUICK = {"num_folds": 3, "num_repeats": 2, "num_bootstrap": 200}
+QUICK = {"num_folds": 3, "num_repeats": 2}
 
 pytestmark = pytest.mark.usefixtures("small_grids")
 

@@ -42,7 +42,7 @@ def test_twins_are_never_on_both_sides_in_any_protocol(twins, kind):
     if kind == "numbers":
         twins = dataclasses.replace(twins, targets=np.random.default_rng(0).normal(size=60), target=Target("age", None))
     spy = Spy()
-    result = run_probe(twins, num_folds=4, num_repeats=2, num_bootstrap=5, plan=PLAN, predictors={"latents": spy})
+    result = run_probe(twins, num_folds=4, num_repeats=2, plan=PLAN, predictors={"latents": spy})
     assert set(result.num_subjects) == {"transductive", "heldout", "leave-site-out"}
     assert len(spy.folds) == 2 * 4 + 1 + 3
     for train, test in spy.folds:
@@ -52,7 +52,7 @@ def test_twins_are_never_on_both_sides_in_any_protocol(twins, kind):
 
 def test_a_fold_is_a_site(twins):
     spy = Spy()
-    result = run_probe(twins, num_repeats=1, num_bootstrap=5, plan=PLAN, predictors={"latents": spy})
+    result = run_probe(twins, num_repeats=1, plan=PLAN, predictors={"latents": spy})
     for (train, test), site in zip(spy.folds[-3:], "abc", strict=True):
         assert set(twins.site[test]) == {site}
         assert site not in twins.site[train]
@@ -63,7 +63,7 @@ def test_a_fold_is_a_site(twins):
     assert 58 not in spy.folds[-3][0] and 59 not in spy.folds[-3][0]
     rows = [row for row in result.rows() if row["protocol"] == "leave-site-out"]
     assert [row["num_subjects"] for row in rows] == [60]
-    assert "leave-site-out" not in run_probe(twins, num_repeats=1, num_bootstrap=5, predictors={"x": spy}).protocols
+    assert "leave-site-out" not in run_probe(twins, num_repeats=1, predictors={"x": spy}).protocols
 
 
 def test_sites_with_one_class_teach_but_are_not_tested():
@@ -80,7 +80,7 @@ def test_sites_with_one_class_teach_but_are_not_tested():
 def test_every_classifier_finds_what_is_there_and_nothing_in_noise(make_inputs, small_grids):
     names = [f"latents_{name}" for name in CLASSIFIERS if name != "logistic"]
     plan = ProbePlan(classifiers=CLASSIFIERS)
-    settings = {"num_folds": 3, "num_repeats": 1, "num_bootstrap": 5, "plan": plan}
+    settings = {"num_folds": 3, "num_repeats": 1, "plan": plan}
     for signal, low, high in ((1.2, 0.9, 1.0), (0.0, 0.3, 0.7)):
         rows = run_probe(make_inputs(num_people=90, signal=signal, voxel_signal=0.0, seed=2), **settings).rows()
         auc = {row["predictor"]: row["roc_auc"] for row in rows if row["protocol"] == "transductive"}
