@@ -61,7 +61,7 @@ def test_an_energy_that_is_no_number_is_never_taken():
     assert np.isfinite(found).all() and np.all(bowl(found) < bowl(guess))
 
 
-def test_derivatives_are_those_of_the_minimum():
+def test_derivatives_of_steps_that_lead_to_the_minimum_are_its_own():
     """Wherever the steps begin, they lead to the best, which the energy is of; its curvature is a person's own."""
     layer, start, best = refinement(6, CURVATURE / 1.5), tf.constant(BEST + 1.0), tf.constant(BEST)
     with tf.GradientTape() as tape:
@@ -70,6 +70,24 @@ def test_derivatives_are_those_of_the_minimum():
     by_guess, by_best = tape.gradient(found, [start, best])
     np.testing.assert_allclose(by_guess, np.zeros((2, 2)), atol=1e-6)
     np.testing.assert_allclose(by_best, np.full((2, 2), 2.0), rtol=1e-3)
+
+
+def test_what_steps_leave_of_the_way_is_the_derivative_of_the_guess():
+    """One step of the length of the mean curvature, where a person's own is half of it, goes half of the way."""
+    layer, start, best = refinement(1, CURVATURE * 2.0), tf.constant(BEST + 1.0), tf.constant(BEST)
+    with tf.GradientTape() as tape:
+        tape.watch([start, best])
+        found = layer(start, best, energy=lambda z, best: bowl(z - best + BEST))
+    for slopes in tape.gradient(found, [start, best]):
+        np.testing.assert_allclose(slopes, np.full((2, 2), 0.5), rtol=1e-3)
+
+
+def test_derivatives_stay_within_bounds_where_the_energy_is_no_bowl():
+    layer, start = refinement(6), tf.constant(BEST)
+    with tf.GradientTape() as tape:
+        tape.watch(start)
+        found = layer(start, energy=lambda z: -bowl(z) + 1e-3 * tf.reduce_sum(z**4, axis=-1))
+    assert np.abs(tape.gradient(found, start)).max() < 10.0
 
 
 def test_derivatives_are_those_of_the_guess_until_the_curvature_is_learned():
@@ -135,28 +153,6 @@ def test_inference_lowers_the_energy_and_training_sees_the_guess(kind, options, 
         np.testing.assert_array_equal(guess[name], found[name])
     taught = [model.posterior(volumes, training=True, refined=refined)["loc"] for refined in (True, False)]
     np.testing.assert_array_equal(*taught)
-
-
-@pytest.mark.parametrize("kind, options", OPTIONS, ids=lambda value: str(value)[-40:])
-def test_derivatives_by_the_volumes_are_those_of_the_refined_latents(kind, options, volumes):
-    """Along a small change of the volumes, as it is found by refining changed volumes; in a graph as without one."""
-    model = refined(kind, steps=3, **options)
-    change = 0.02 * np.random.default_rng(1).normal(size=volumes.shape).astype("float32")
-
-    def gradient(volumes):
-        with tf.GradientTape() as tape:
-            tape.watch(volumes)
-            score = tf.reduce_sum(model.encode(volumes), axis=-1)
-        return tape.gradient(score, volumes)
-
-    slopes = gradient(volumes)
-    np.testing.assert_allclose(tf.function(gradient)(volumes), slopes, atol=2e-2 * np.abs(slopes).max())
-    ends = [np.sum(model.encode(volumes + sign * change), axis=-1) for sign in (1.0, -1.0)]
-    expected = (ends[0] - ends[1]) / 2.0
-    # So small a grid that is warped has kinks wherever a voxel crosses the next.
-    share = 0.4 if kind is MorphingAutoencoder else 0.1
-    found = np.sum(slopes * change, axis=(1, 2, 3, 4))
-    np.testing.assert_allclose(found, expected, atol=share * np.abs(expected).max())
 
 
 def test_the_energy_of_a_morphing_model_is_what_training_lowers(volumes):

@@ -161,18 +161,20 @@ def test_the_figures_are_those_of_the_probe(finished_run):
 
 def test_saliency_of_a_refined_run_sums_to_what_the_score_of_the_probe_gains(fit_once):
     """Integrated gradients are complete for the function that the probe has, and that is of refined latents."""
-    changes = ("model.field_channels=8", "training.learning_rate=1e-2", "training.epochs=20", "preprocess.zooms=16")
-    shape = "preprocess.volume_shape=[12, 14, 12]"
-    run = fit_once("refined_morph", "model.kind=morph", "model.refinement_steps=4", shape, *changes)
-    model, latents = run.load_model(), run.load_latents()
-    volumes = read_volumes(run.open_dataset().cache, np.arange(16))[..., None]
-    guess, refined = model.posterior(volumes, refined=False)["loc"].numpy(), latents["loc"][:16]
-    weights = np.linalg.svd(refined - guess)[2][0]  # Of what refinement changes most.
-    found, gained = saliency(model, weights, volumes[:8], volumes[8:])
-    spread = float(np.std(refined @ weights))
-    assert gained == pytest.approx(np.mean((refined[8:] - refined[:8]) @ weights), abs=0.02 * spread)
-    assert found.sum() == pytest.approx(gained, abs=0.1 * spread)
-    assert abs(np.mean((guess[8:] - guess[:8]) @ weights) - gained) > 0.2 * spread
+    grid = ("data.num_subjects=48", "preprocess.zooms=16", "preprocess.volume_shape=[12, 14, 12]")
+    model = ("model.kind=morph", "model.refinement_steps=4", "model.field_channels=8", "model.field_spacing=2")
+    run = fit_once("refined_morph", *grid, *model, "training.epochs=40", "training.learning_rate=3e-3")
+    latents, model = run.load_latents()["loc"], run.load_model()
+    volumes = read_volumes(run.open_dataset().cache, np.arange(32))[..., None]
+    guess = model.posterior(volumes, refined=False)["loc"].numpy()
+    refined = latents[:32]
+    weights = refined[16:].mean(axis=0) - refined[:16].mean(axis=0)
+    weights /= np.std(refined @ weights)
+    found, gained = saliency(model, weights, volumes[:16], volumes[16:])
+    assert gained == pytest.approx(np.mean((refined[16:] - refined[:16]) @ weights), abs=0.1)
+    assert found.sum() == pytest.approx(gained, abs=0.25)
+    # Of what the encoder says first the score is another.
+    assert np.std((refined - guess) @ weights) > 0.1
 
 
 def test_pairs_are_of_a_woman_and_a_man_each_once(monkeypatch):

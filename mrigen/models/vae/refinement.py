@@ -7,11 +7,10 @@ import tensorflow as tf
 # Of the way to where a quadratic function of that curvature has its minimum; the curvature of a person is not quite
 # the mean one.
 FIRST_RATE = 0.6
-# How far to both sides, in latents, slopes are compared where it is asked how they change: the linear interpolation of
-# a warped template has no second derivatives, but its slopes change all the same, and in small steps by jumps.
-REACH = 0.2
-# Steps of conjugate gradients to a person's own curvature, which is near the mean one.
-NUM_SOLVING = 6
+# How far to both sides, in standard deviations of the posterior (the inverse curvature is its variance), slopes are
+# compared where it is asked how they change: the linear interpolation of a warped template has no second derivatives,
+# but its slopes change all the same, and over small distances by jumps.
+REACH = 2.0
 
 
 @keras.saving.register_keras_serializable(package="mrigen")
@@ -26,13 +25,13 @@ class Refinement(keras.layers.Layer):
 
     Call arguments: guess (batch, latent), what the energy is of (batch, ...) each, and the energy, a function of
     latents and these to (batch,) nats, to be lowered.
-    Output: latents (batch, latent). Their derivatives are those of where the steps lead to, the minimum, in which the
-    guess is forgotten: the steps themselves jump, wherever one is taken back or a voxel of a warped template crosses
-    the next.
+    Output: latents (batch, latent). Their derivatives are those of steps of this kind from the guess, whose lengths
+    leave as little as possible: the steps themselves jump, wherever one is taken back or a voxel of a warped template
+    crosses the next.
 
     References:
         Kim et al. 2018, Semi-amortized variational autoencoders (refined guesses; there by gradient ascent).
-        Blondel et al. 2022, Efficient and modular implicit differentiation, equation 3.
+        Blondel et al. 2022, Efficient and modular implicit differentiation, equation 3 (where nothing is left).
     """
 
     def __init__(self, steps: int, **kwargs):
@@ -91,9 +90,10 @@ class Refinement(keras.layers.Layer):
         return tf.while_loop(is_going_on, go, state)[1]
 
     def _by_what_is_given(self, upstream, latents, given, energy):
-        """Returns the derivatives of the minimum, times `upstream`, by the guess (0) and by each of `given`.
+        """Returns the derivatives of the outcome, times `upstream`, by the guess and by each of `given`.
 
-        Where the slope by latents stays zero, they move by minus the inverse curvature times how the slope changes.
+        Where the slope by latents stays zero, they move by minus the inverse curvature times how the slope changes;
+        what the steps leave of `upstream` is the guess's.
         """
         inverse = tf.convert_to_tensor(self.inverse)
 
@@ -104,31 +104,27 @@ class Refinement(keras.layers.Layer):
             return tape.gradient(found, [latents, *given], unconnected_gradients="zero")
 
         def changes(way):
-            """Returns how the slopes, by latents and by each of `given`, change along a way (batch, latent)."""
-            length = tf.norm(way, axis=-1, keepdims=True)
-            reach = REACH * tf.math.divide_no_nan(way, length)
+            """Returns how the slopes, by latents and by each of `given`, change along `way` times the inverse."""
+            length = tf.sqrt(tf.maximum(product(way, way), 0.0))
+            reach = REACH * tf.math.divide_no_nan(tf.matmul(way, inverse), length)
             both = zip(slopes(latents + reach), slopes(latents - reach), strict=True)
             return [tf.einsum("b...,b->b...", after - before, length[:, 0] / (2.0 * REACH)) for after, before in both]
 
         def product(one, other):
-            return tf.reduce_sum(one * other, axis=-1, keepdims=True)
+            return tf.reduce_sum(one * tf.matmul(other, inverse), axis=-1, keepdims=True)
 
-        def solve(step, found, left, way):
-            bent = changes(way)[0]
-            curvature, before = product(way, bent), product(left, tf.matmul(left, inverse))
-            # Uphill to both sides, or along nothing, there is nothing to solve.
-            size = tf.where(curvature > 0.0, tf.math.divide_no_nan(before, curvature), 0.0)
-            after = left - size * bent
-            nearer = tf.matmul(after, inverse)
-            share = tf.math.divide_no_nan(product(after, nearer), before)
-            return step + 1, found + size * way, after, nearer + share * way
+        def solve(step, way, left):
+            bent = changes(left)[0]
+            # What is left never grows, and no step is longer than the mean curvature says: a person's own may be none.
+            size = tf.clip_by_value(tf.math.divide_no_nan(product(left, bent), product(bent, bent)), 0.0, 1.0)
+            return step + 1, way + size * left, left - size * bent
 
-        def minimum():
-            state = (0, tf.zeros_like(upstream), upstream, tf.matmul(upstream, inverse))
-            found = tf.while_loop(lambda step, *_: step < NUM_SOLVING, solve, state)[1]
-            return [tf.zeros_like(upstream), *(-change for change in changes(found)[1:])]
+        def of_steps():
+            state = (0, tf.zeros_like(upstream), upstream)
+            _, way, left = tf.while_loop(lambda step, *_: step < self.steps, solve, state)
+            return [left, *(-change for change in changes(way)[1:])]
 
-        return tf.cond(self._has_learned(), minimum, lambda: [upstream, *map(tf.zeros_like, given)])
+        return tf.cond(self._has_learned(), of_steps, lambda: [upstream, *map(tf.zeros_like, given)])
 
     def get_config(self):
         return {**super().get_config(), "steps": self.steps}
