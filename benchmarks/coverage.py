@@ -1,9 +1,9 @@
 """Whether the intervals of a probe hold: python -m benchmarks.coverage [FOLDER] [DATASETS] [PERMUTED]
 
 In each cell (the ROC AUC that the latents allow, the number of people, with and without twins) as many cohorts are
-drawn, of 16 Gaussian latents of which one knows the class, and probed as `mrigen probe` does by default, beside a
-second predictor: the same latents with as much noise. The truth is the expected figure, on 20,000 new people, of a
-probe trained on as many people as a fold trains on.
+drawn, of 16 Gaussian latents of which one knows the class (in a last cell of 400, each of which knows a little), and
+probed as `mrigen probe` does by default, beside a second predictor: the same latents with as much noise. The truth is
+the expected figure, on 20,000 new people, of a probe trained on as many people as a fold trains on.
 
 Every cohort is a line of FOLDER/<cell>.jsonl, so a call that broke off goes on, and a larger number of cohorts adds to
 those that are there. Printed, and written to FOLDER/coverage.tsv, for each cell and figure: how many of 100 intervals
@@ -30,7 +30,7 @@ from mrigen.probing.predictors import LogisticPredictor
 from mrigen.probing.targets import SEX
 
 AREAS, COUNTS = (0.5, 0.7, 0.85, 0.95), (60, 120, 300)
-NUM_LATENTS, NUM_NEW, NUM_TRAININGS = 16, 20_000, 300
+NUM_LATENTS, MANY_LATENTS, NUM_NEW, NUM_TRAININGS = 16, 400, 20_000, 300
 METRICS = ("roc_auc", "balanced_accuracy")
 # Share of what twins have in common in the variance of a latent.
 TWINS_ALIKE = 0.8
@@ -42,11 +42,15 @@ def main() -> None:
     num_datasets, num_permuted = (int(value) for value in (*sys.argv[2:4], *("1000", "0")[len(sys.argv[2:4]) :]))
     folder.mkdir(parents=True, exist_ok=True)
     rows = []
-    for count, area, twins in itertools.product(COUNTS, AREAS, (False, True)):
-        cell = f"n{count}_auc{area:g}_{'twins' if twins else 'strangers'}"
-        truth = _kept(folder / f"{cell}_truth.jsonl", 1, lambda _, c=(count, area, twins): expected(*c))[0]
-        found = _kept(folder / f"{cell}.jsonl", num_datasets, lambda s, c=(count, area, twins): one_cohort(*c, seed=s))
-        rows += [{"people": count, "auc": area, "twins": twins} | row for row in judge(found, truth)]
+    cells = [(*cell, NUM_LATENTS) for cell in itertools.product(COUNTS, AREAS, (False, True))]
+    for cell in [*cells, (120, 0.95, False, MANY_LATENTS)]:
+        count, area, twins, num_latents = cell
+        name = f"n{count}_auc{area:g}_{'twins' if twins else 'strangers'}"
+        name += f"_{num_latents}" if num_latents != NUM_LATENTS else ""
+        truth = _kept(folder / f"{name}_truth.jsonl", 1, lambda _, cell=cell: expected(*cell))[0]
+        found = _kept(folder / f"{name}.jsonl", num_datasets, lambda seed, cell=cell: one_cohort(*cell, seed=seed))
+        setting = {"people": count, "auc": area, "twins": twins, "latents": num_latents}
+        rows += [setting | row for row in judge(found, truth)]
         print(pd.DataFrame(rows[-3:]).to_string(index=False, header=len(rows) == 3), flush=True)
     table = pd.DataFrame(rows)
     table.to_csv(folder / "coverage.tsv", sep="\t", index=False)
@@ -56,25 +60,31 @@ def main() -> None:
         print(f"permutation p: Kolmogorov-Smirnov p = {stats.kstest(p, 'uniform').pvalue:.3f} ({len(p)} cohorts)")
 
 
-def draw(generator, count: int, area: float, twins: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def draw(
+    generator, count: int, area: float, twins: bool, num_latents: int = NUM_LATENTS
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Returns classes, families and the latents of both predictors, of `count` people (a multiple of four)."""
     members = 2 if twins else 1
     targets = np.repeat(np.arange(count // members) % 2, members)
     families = np.repeat(np.arange(count // members), members).astype(str)
 
     def noise():
-        shared = np.repeat(generator.standard_normal((count // members, NUM_LATENTS)), members, axis=0)
+        shared = np.repeat(generator.standard_normal((count // members, num_latents)), members, axis=0)
         return np.sqrt(TWINS_ALIKE) * shared + np.sqrt(1 - TWINS_ALIKE) * generator.standard_normal(shared.shape)
 
-    latents = noise() if twins else generator.standard_normal((count, NUM_LATENTS))
-    latents[:, 0] += np.sqrt(2.0) * stats.norm.ppf(area) * targets
+    latents = noise() if twins else generator.standard_normal((count, num_latents))
+    shift = np.sqrt(2.0) * stats.norm.ppf(area) * targets
+    if num_latents == MANY_LATENTS:
+        latents += shift[:, None] / np.sqrt(num_latents)
+    else:
+        latents[:, 0] += shift
     blurred = (latents + (noise() if twins else generator.standard_normal(latents.shape))) / np.sqrt(2.0)
     return targets, families, latents, blurred
 
 
-def one_cohort(count: int, area: float, twins: bool, seed: int) -> dict:
+def one_cohort(count: int, area: float, twins: bool, num_latents: int, seed: int) -> dict:
     """Returns figures and intervals of one cohort, metric -> [figure, low, high], "difference" among them."""
-    targets, families, latents, blurred = draw(_generator(count, area, twins, seed), count, area, twins)
+    targets, families, latents, blurred = draw(_generator(count, area, twins, seed), count, area, twins, num_latents)
     result = run_probe(
         _inputs(targets, families, latents), seed=seed,
         predictors={"latents": LogisticPredictor(latents), "blurred": LogisticPredictor(blurred)},
@@ -86,13 +96,13 @@ def one_cohort(count: int, area: float, twins: bool, seed: int) -> dict:
     return found | {"difference": [other["difference"], *other["ci"]], "p": other["p"]} | narrow
 
 
-def expected(count: int, area: float, twins: bool) -> dict:
+def expected(count: int, area: float, twins: bool, num_latents: int) -> dict:
     """Returns the expected figures of a probe that learns from four fifths of `count` people, metric -> figure."""
     figures, training = [], 4 * round(count * 0.8 / 4)
     for seed in range(NUM_TRAININGS):
         generator = _generator(count, area, twins, seed, 1)
-        targets, families, *latents = draw(generator, training, area, twins)
-        new_targets, new_families, *new = draw(generator, NUM_NEW, area, False)
+        targets, families, *latents = draw(generator, training, area, twins, num_latents)
+        new_targets, new_families, *new = draw(generator, NUM_NEW, area, False, num_latents)
         names = np.char.add(["old"] * training + ["new"] * NUM_NEW, np.concatenate([families, new_families]))
         both = np.concatenate([targets, new_targets]), names
         rows = np.split(np.arange(training + NUM_NEW), [training])
@@ -141,7 +151,7 @@ def _percent(chosen: np.ndarray) -> float:
 
 def permuted(seed: int) -> float:
     """Returns the p-value of a permutation test of 60 people without a signal."""
-    targets, families, latents, _ = draw(_generator(60, 0.5, False, seed, 2), 60, 0.5, False)
+    targets, families, latents, _ = draw(_generator(60, 0.5, False, seed, 2), 60, 0.5, twins=False)
     predictor = LogisticPredictor(latents)
     return permutation_test(predictor, targets, families, SEX, 99, seed=seed, jobs=1, num_repeats=1).p_value
 

@@ -94,15 +94,20 @@ def stoppable() -> Iterator[StopRequest]:
 def describe_metrics(metrics: dict) -> str:
     """Returns the figures of a fit in a few lines."""
     heldout, pca = metrics["heldout"], metrics["pca"]
+    moved = metrics.get("appearance_model", {})
+    has_moved = moved.get("mse") is not None
     lines = []
     if heldout["mse"] is not None:
         lines.append(
-            f"Held-out: MSE {heldout['mse']:.5f} (PCA of {pca['num_components']} components {pca['mse']:.5f}), "
+            f"Held-out: MSE {heldout['mse']:.5f} (PCA of {pca['num_components']} components {pca['mse']:.5f}"
+            f"{', active appearance model {:.5f}'.format(moved['mse']) if has_moved else ''}), "
             f"explained variance {heldout['explained_variance']:.3f}, PSNR {heldout['psnr']:.1f} dB"
         )
     if heldout["elbo_nats"] is not None:
         likelihood = pca["loglik_calibrated_nats"]
-        beside = "" if likelihood is None else f" (probabilistic PCA, calibrated: {likelihood:.0f})"
+        told = [] if likelihood is None else [f"probabilistic PCA, calibrated: {likelihood:.0f}"]
+        told += [f"active appearance model: {moved['elbo_nats']:.0f}"] if has_moved else []
+        beside = f" ({'; '.join(told)})" if told else ""
         lines.append(f"Held-out ELBO: {heldout['elbo_nats']:.0f} nats{beside}")
     if metrics["kl_nats"] is not None:
         lines.append(

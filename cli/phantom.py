@@ -20,6 +20,13 @@ from mrigen_cli.common import common_options
 @click.option("--num-sites", type=int, default=2, show_default=True, help="Number of scanners.")
 @click.option("--site-effect-strength", type=float, default=1.0, show_default=True, help="1 is life-like.")
 @click.option("--age-effect-strength", type=float, default=1.0, show_default=True, help="1 is life-like.")
+@click.option(
+    "--anatomy",
+    type=click.Choice(["warped", "grown"]),
+    default="warped",
+    show_default=True,
+    help="warped: one template, deformed smoothly. grown: made by procedure, with own folds.",
+)
 @common_options
 def phantom(num_subjects, out, **settings):
     """Write the built-in synthetic cohort (with its truth) as a BIDS folder, and print the folder."""

@@ -2,6 +2,7 @@
 
 import click
 from mrigen_cli.common import announce, common_options, find_run, load_tensorflow, run_option
+from mrigen_cli.words import translate
 
 _FIGURES = {
     "balanced_accuracy": "balanced accuracy",
@@ -27,6 +28,12 @@ _SHORT = {"roc_auc": "AUC"}
     "--confounds",
     metavar="COLUMN,...",
     help="Also: what these tell alone, latents without them and, with head_size, people of equal head size.",
+)
+@click.option(
+    "--reliability",
+    metavar="COLUMN=SHARE,...",
+    help="How much of a confound's variance is true (head_size=0.8), or another column that measures the same, or "
+    "'visits': rows without confounds are corrected for the rest.",
 )
 @click.option(
     "--harmonise",
@@ -86,7 +93,9 @@ _SHORT = {"roc_auc": "AUC"}
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of folds and intervals.")
 @click.option("--json", "as_json", is_flag=True, help="Print the rows as JSON.")
 @common_options
-def probe(run_directory, seed, as_json, confounds, classifiers, num_folds, data, mask, overrides, **options):
+def probe(
+    run_directory, seed, as_json, confounds, reliability, classifiers, num_folds, data, mask, overrides, **options
+):
     """Predict sex, or another column, from the latents of a run, cross-validated, beside baselines in the same
     folds."""  # fmt: skip
     from mrigen.probing import ProbePlan
@@ -95,7 +104,9 @@ def probe(run_directory, seed, as_json, confounds, classifiers, num_folds, data,
         raise click.UsageError("--mask and --set are of the people of --cohort: name it, or leave them out.")
     if data is not None and num_folds:
         raise click.UsageError("--nested is of the run's own people. Leave out --nested or --cohort.")
-    plan = ProbePlan(confounds=_listed(confounds), classifiers=_listed(classifiers), **options)
+    plan = ProbePlan(
+        confounds=_listed(confounds), reliability=_pairs(reliability), classifiers=_listed(classifiers), **options
+    )
     run = find_run(run_directory)
     load_tensorflow()
     import mrigen.probing
@@ -123,21 +134,35 @@ def _listed(text: str | None) -> tuple[str, ...]:
     return tuple(dict.fromkeys(part.strip() for part in (text or "").split(",") if part.strip()))
 
 
+def _pairs(text: str | None) -> dict[str, float | str]:
+    pairs = {}
+    for part in _listed(text):
+        name, _, value = part.partition("=")
+        if not name or not value:
+            raise click.UsageError(f"--reliability: got {part}, expected COLUMN=SHARE, such as head_size=0.8.")
+        try:
+            pairs[name] = float(value)
+        except ValueError:
+            pairs[name] = value
+    return pairs
+
+
 def print_table(result) -> None:
     """Prints the rows of a probe as a table, and how the latents compare."""
     from rich.console import Console
 
-    console = Console(width=None if Console().is_terminal else 100)
+    console = Console(width=None if Console().is_terminal else 110)
     _print_rows(console, result, result.protocols)
     _print_comparisons(console, result)
     for name, text in result.row_notes.items():
-        console.print(f"* {name}: {text}", highlight=False)
+        console.print(f"* {name}: {text}", highlight=False, markup=False)
     for note in result.notes:
-        console.print(f"Note: {note}", highlight=False)
-    if result.permutation is not None:
-        test = result.permutation
+        console.print(f"Note: {translate(note, probe)}", highlight=False, markup=False)
+    for test in (result.permutation, result.deconfounded_permutation):
+        if test is None:
+            continue
         console.print(
-            f"Permutation test of latents ({_FIGURES[test.metric]}, transductive): p = {test.p_value:.3g} "
+            f"Permutation test of {test.predictor} ({_FIGURES[test.metric]}, transductive): p = {test.p_value:.3g} "
             f"({len(test.null)} permutations)",
             highlight=False,
         )
@@ -178,17 +203,23 @@ def _print_comparisons(console, result) -> None:
     if not rows:
         return
     what = _SHORT.get(metric, metric)
-    table = Table(title=f"{what} of latents minus that of others, same people, same folds", title_justify="left")
-    table.add_column("minus")
-    table.add_column("protocol")
-    table.add_column("difference [95 %]", justify="right")
-    table.add_column("p", justify="right")
-    table.add_column(f"p, all {len(rows)} (Holm)", justify="right")
-    for row in rows:
-        low, high = row["ci"]
-        figures = f"{row['difference']:+.3f} [{low:+.3f}, {high:+.3f}]"
-        table.add_row(row["baseline"], row["protocol"], figures, f"{row['p']:.2g}", f"{row['p_holm']:.2g}")
-    console.print(table)
+    for protocol in dict.fromkeys(row["protocol"] for row in rows):
+        title = f"{what} differences, {protocol}: the same people in the same folds"
+        table = Table(title=title, title_justify="left")
+        table.add_column("difference of")
+        table.add_column("[95 %]", justify="right")
+        table.add_column("p", justify="right")
+        table.add_column(f"p of all {len(rows)} (Holm)", justify="right")
+        for row in rows:
+            if row["protocol"] == protocol:
+                low, high = row["ci"]
+                table.add_row(
+                    f"{row['predictor']} - {row['baseline']}",
+                    f"{row['difference']:+.3f} [{low:+.3f}, {high:+.3f}]",
+                    f"{row['p']:.2g}",
+                    f"{row['p_holm']:.2g}",
+                )
+        console.print(table)
 
 
 def _rests_on(row, protocol) -> str:

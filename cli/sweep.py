@@ -60,10 +60,7 @@ def sweep(recipes, over, space, overrides, search, trials, objective, seed, prun
     if best is None:
         from mrigen.errors import TrainingError
 
-        fault = (
-            f"{work.directory}: no trial is complete without a collapse, so none is best. See the faults in trials.csv "
-            "and logs/, and mrigen diagnose --run RUN."
-        )
+        fault = work.explain_no_best()
         if take is None:
             raise TrainingError(fault)
         announce(fault)  # A worker that was to make some trials has made them.

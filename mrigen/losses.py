@@ -50,30 +50,30 @@ def predictability(z, targets, ridge: float = 1.0):
     return tf.reduce_sum(targets * inner) / tf.maximum(tf.reduce_sum(tf.square(targets)), 1e-6)
 
 
-def mean_discrepancy(one, other):
+def mean_discrepancy(one, other, weights=None):
     """Returns the unbiased squared maximum mean discrepancy of two samples, with inverse multiquadratic kernels.
 
     Seven kernels of widths around that of a standard normal are summed, so the value depends little on the scale.
 
     Args:
         one, other: (n, latent) and (n, latent), n >= 2; of a single row each the discrepancy is 0.
+        weights: (n,), 0 for rows of both that do not count, else 1; None where all count.
 
     References:
         Tolstikhin et al. 2018, Wasserstein auto-encoders, section 4.
     """
-    size = one.shape[-1]
-    count = tf.cast(tf.shape(one)[0], tf.float32)
+    weights = tf.ones([tf.shape(one)[0]]) if weights is None else tf.cast(weights, tf.float32)
+    # What a point has in common with itself is the same in both, and no estimate of anything.
+    pairs = tf.linalg.set_diag(weights[:, None] * weights[None], tf.zeros_like(weights))
+    distances = [_squared_distances(*points) for points in ((one, one), (other, other), (one, other))]
     total = 0.0
     for width in (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0):
-        constant = 2.0 * size * width
-        within = [_kernel(sample, sample, constant) for sample in (one, other)]
-        # What a point has in common with itself is the same in both, and no estimate of anything.
-        within = sum((tf.reduce_sum(kernel) - tf.linalg.trace(kernel)) for kernel in within)
-        between = tf.reduce_sum(_kernel(one, other, constant)) - tf.linalg.trace(_kernel(one, other, constant))
-        total += (within - 2.0 * between) / tf.maximum(count * (count - 1.0), 1.0)
-    return total
+        constant = 2.0 * one.shape[-1] * width
+        within, within_other, between = (tf.reduce_sum(pairs * constant / (constant + part)) for part in distances)
+        total += within + within_other - 2.0 * between
+    return total / tf.maximum(tf.reduce_sum(pairs), 1.0)
 
 
-def _kernel(one, other, constant: float):
-    distance = tf.reduce_sum(tf.square(one[:, None] - other[None]), axis=-1)
-    return constant / (constant + distance)
+def _squared_distances(one, other):
+    squares = tf.reduce_sum(tf.square(one), axis=-1)[:, None] + tf.reduce_sum(tf.square(other), axis=-1)[None]
+    return tf.nn.relu(squares - 2.0 * tf.matmul(one, other, transpose_b=True))

@@ -24,7 +24,7 @@ from mrigen.models import LatentModel
 from mrigen.models.batches import BATCH_SIZE
 from mrigen.recipe import ModelRecipe
 from mrigen.runs import Run
-from mrigen.statistics.collapse import Forecast, forecast_active, has_collapsed
+from mrigen.statistics.collapse import Course, Forecast, advise, collapse_of_figures, forecast_active
 from mrigen.statistics.pca import spectrum
 from mrigen.system.files import write_json
 from mrigen.system.progress import progress_bar
@@ -46,8 +46,10 @@ class Diagnosis:
         forecast: how many latent variables could have stayed active.
         log_likelihood: importance-weighted, mean over held-out people, nats; None without any.
         num_draws: draws from the posterior of each in it.
-        density_gain: mean log-density of posterior draws of held-out people under the Gaussian of the aggregate
-            posterior, minus that under the model's prior, nats; None without people or with too many latents.
+        density: the one that samples are drawn from unless told otherwise; None without held-out people or with too
+            many latents.
+        density_gain: mean log-density of posterior draws of held-out people under it, minus that under the model's
+            prior, nats; None likewise.
         findings: up to ten lines for the eye, a verdict last.
         variances: of the data along its principal directions, largest first; sums over voxels.
         threshold: the variance below which a direction does not pay for its KL.
@@ -60,6 +62,7 @@ class Diagnosis:
     forecast: Forecast
     log_likelihood: float | None
     num_draws: int
+    density: str | None
     density_gain: float | None
     findings: tuple[str, ...]
     variances: np.ndarray
@@ -94,6 +97,7 @@ class Diagnosis:
                 "forecast": dataclasses.asdict(self.forecast),
                 "log_likelihood": self.log_likelihood,
                 "num_draws": self.num_draws,
+                "density": self.density,
                 "density_gain": self.density_gain,
                 "findings": list(self.findings),
             },
@@ -136,13 +140,15 @@ def diagnose(run: Run, *, num_draws: int = NUM_DRAWS, seed: int = 0) -> Diagnosi
     log_likelihood = None
     if len(heldout):
         log_likelihood = float(importance_weighted(model, dataset, heldout, num_draws, seed).mean())
+    density, gain = _density_gain(run, model, latents, dataset, seed)
     diagnosis = Diagnosis(
         metrics=run.metrics,
         kl_per_dimension=np.sort(kl)[::-1],
         forecast=forecast,
         log_likelihood=log_likelihood,
         num_draws=num_draws,
-        density_gain=_density_gain(run, model, latents, dataset, seed),
+        density=density,
+        density_gain=gain,
         findings=(),
         variances=variances,
         threshold=recipe.beta * forecast.decoder_variance,
@@ -225,15 +231,19 @@ def _kl_per_dimension(model: LatentModel, posterior: dict, condition) -> np.ndar
     return kl.numpy().mean(axis=0)
 
 
-def _density_gain(run: Run, model: LatentModel, latents: dict, dataset: Dataset, seed: int) -> float | None:
+def _density_gain(
+    run: Run, model: LatentModel, latents: dict, dataset: Dataset, seed: int
+) -> tuple[str | None, float | None]:
+    """Returns `Diagnosis.density` and `density_gain`."""
     heldout = dataset.rows("heldout")
     if not len(heldout) or model.latent_size > MOST_LATENTS:
-        return None
+        return None, None
     posterior = {name: tf.constant(latents[name][heldout]) for name in model.posterior_names}
     draws = model.to_posterior.draw(posterior, tf.constant([seed, 0]))
-    prior = model.prior(draws, dataset.conditions(heldout)).numpy()
-    gaussian = choose_density(run, model, "gaussian", covariates=run.covariates)
-    return float((gaussian.log_density(draws.numpy(), dataset.conditions(heldout)) - prior).mean())
+    condition = dataset.conditions(heldout)
+    prior = model.prior(draws, condition).numpy()
+    chosen = choose_density(run, model, covariates=run.covariates)
+    return chosen.name, float((chosen.log_density(draws.numpy(), condition) - prior).mean())
 
 
 def _history(run: Run) -> dict[str, np.ndarray]:
@@ -270,35 +280,47 @@ def _findings(run: Run, diagnosis: Diagnosis) -> list[str]:
     if heldout["explained_variance"] is not None:
         lines.append(f"Reconstruction: {100 * heldout['explained_variance']:.1f} % of held-out variance explained")
     if diagnosis.density_gain is not None:
-        better = "gaussian" if diagnosis.density_gain > 0 else "prior"
-        lines.append(
-            f"Sampling: held-out latents are {abs(diagnosis.density_gain):.4g} nats likelier under the {better}: "
-            f"`mrigen.sample(density={better!r})`"
-        )
+        lines.append(_say_density(diagnosis.density, diagnosis.density_gain))
     return [*lines, f"Verdict: {_verdict(run, diagnosis)}"]
 
 
+def _say_density(density: str, gain: float) -> str:
+    line = f"Sampling: samples are drawn from the density {density}, unless told otherwise"
+    if density == "prior":
+        return line
+    line += f"; held-out latents are {abs(gain):.4g} nats {'likelier' if gain > 0 else 'less likely'} under it than "
+    return line + "under the prior" + (": `mrigen.sample(density='prior')`" if gain <= 0 else "")
+
+
 def _verdict(run: Run, diagnosis: Diagnosis) -> str:
-    metrics, recipe = diagnosis.metrics, run.recipe.model
+    """Returns the last line: what became of the latents, and what to do, as far as it is not done already."""
+    metrics, recipe, forecast = diagnosis.metrics, run.recipe, diagnosis.forecast
     active, size = metrics["active_units"], metrics["latent_dim"]
-    pca = metrics["pca"]["loglik_calibrated_nats"]
-    if has_collapsed(active, size):
-        if recipe.objective == "paper":
-            return (
+    course, pca = Course.of(recipe, metrics), metrics["pca"]["loglik_calibrated_nats"]
+    if collapse_of_figures(metrics) is not None:
+        why = "collapsed"
+        if recipe.model.objective_name == "paper":
+            why = (
                 "collapsed, as it must: the mean squared error over voxels is a decoder variance of half the number of "
-                "voxels, and nothing in the data pays for a KL against that. Set model.objective=elbo."
+                "voxels, and nothing in the data pays for a KL against that"
             )
-        if diagnosis.forecast.num_directions > active + 1:
-            return (
-                "collapsed, though the data would carry more: train longer, or set training.kl_warmup_epochs to a "
-                "tenth of the epochs."
-            )
-        return "collapsed, as forecast. Set model.decoder_sigma=optimal and model.beta=1."
-    if active < 0.5 * min(size, diagnosis.forecast.num_directions):
-        return "healthy in part: under half of what could be active is. Train longer, or lower model.latent_dim."
+        elif forecast.num_directions > active + 1:
+            why = "collapsed, though the data would carry more"
+        elif forecast.num_directions <= active:
+            why = "collapsed, as forecast"
+        return f"{why}. {advise(recipe, course, forecast)}"
+    longer = "raise training.epochs: it was still getting better when they were over"
+    is_rising = course.is_rising(recipe.training.epochs)
+    if active < 0.5 * min(size, forecast.num_directions):
+        advice = longer if is_rising else f"lower model.latent_dim (now {size}): {active} would do"
+        return f"healthy in part: under half of what could be active is. {advice[0].upper()}{advice[1:]}."
     if diagnosis.log_likelihood is not None and pca is not None and diagnosis.log_likelihood < pca:
-        return (
-            "no collapse, but probabilistic PCA gives held-out people more likelihood: more people, more epochs with "
-            "small batches, or model.kind=morph."
-        )
+        options = [longer] if is_rising else []
+        if recipe.training.augment is None:
+            options.append("let volumes be changed at random (training.augment)")
+        if not recipe.model.warps_template:
+            options.append("set model.kind=morph")
+        options.append("take more people")
+        advice = ", or ".join(options)
+        return f"no collapse, but probabilistic PCA gives held-out people more likelihood: {advice}."
     return "healthy: the latents speak and the decoder listens."

@@ -5,22 +5,21 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from mrigen.analysis.rivals import appearance_figures, pca_figures
 from mrigen.data.covariates import COLUMNS
 from mrigen.data.dataset import Dataset
-from mrigen.data.pipeline import choose_rows, inference_dataset, read_volumes
+from mrigen.data.pipeline import inference_dataset
 from mrigen.data.tables import first_visits
 from mrigen.errors import CohortError
 from mrigen.models.base import COUNTED_LEVEL, LatentModel
 from mrigen.models.batches import BATCH_SIZE, pad_batch
+from mrigen.recipe import TrainingRecipe
 from mrigen.runs.encoding import encode_cache, encoded_batches
 from mrigen.statistics.collapse import count_active
-from mrigen.statistics.pca import fit_pca
 
 # Draws from the posterior in the ELBO of each held-out person.
 NUM_DRAWS = 8
 NUM_FOLDS = 5
-# PCA keeps all its training volumes in memory; beyond this it takes a random part of the people.
-PCA_BYTES = 4 * 2**30
 
 
 def evaluate(
@@ -29,6 +28,8 @@ def evaluate(
     latents: dict[str, np.ndarray],
     seed: int = 0,
     mean_image: np.ndarray | None = None,
+    training: TrainingRecipe | None = None,
+    zooms=(1.0, 1.0, 1.0),
 ) -> dict[str, Any]:
     """Returns the content of metrics.json (but for precision and performance), JSON-safe.
 
@@ -38,14 +39,19 @@ def evaluate(
         latents: of every image; see `encode_cache`.
         seed: of the posterior draws and of the part of the people that PCA sees.
         mean_image: of the training people, (x, y, z); found if None.
+        training: how the model was taught: PCA is taught by people who are changed in the same way.
+        zooms: voxel size in mm, for these changes.
 
     Returns:
         heldout: {mse, psnr, explained_variance, elbo_nats, shuffled_gap_nats}: means over subjects on the whole grid
         (with a likelihood mask: over the voxels that count, and so for PCA), intensities in [0, 1]; explained variance
         is pooled, against the training mean image; the gap is what a volume loses when it is decoded from the latents
         of the next person, none if the decoder ignores them. validation: {mse, elbo_nats}, by which runs are chosen.
-        pca: {mse, loglik_nats, loglik_calibrated_nats, num_components, num_subjects}. kl_nats and active_units over
-        training subjects; latent_dim, decoder_sigma;
+        pca: {mse, loglik_nats, loglik_calibrated_nats, num_components, num_subjects, num_copies: how often it saw each
+        person changed}, and, where it saw any, unchanged: the first four of PCA without the changes.
+        appearance_model: {mse, elbo_nats, num_shapes, num_textures, num_subjects, num_scored}, of an active appearance
+        model with as many numbers a person as there are latents. kl_nats and active_units over training subjects;
+        latent_dim, decoder_sigma;
         residual_rmse of the training subjects' reconstructions (posterior means); told_by_latents: for each covariate
         that the model is given, how well it can be predicted from latents, in 5-fold cross-validation over everyone
         (linear): {balanced_accuracy, chance} or {r2}; told_by_unseen: the same over validation and held-out people
@@ -53,7 +59,7 @@ def evaluate(
         figure.
     """
     train, heldout = dataset.rows("train"), dataset.rows("heldout")
-    training = _reconstruct(model, dataset, train, _of(latents, train), 0, seed)
+    taught = _reconstruct(model, dataset, train, _of(latents, train), 0, seed)
     others = np.roll(latents["loc"][heldout], 1, axis=0)
     scored = _reconstruct(model, dataset, heldout, _of(latents, heldout), NUM_DRAWS, seed, others)
     num_voxels = model.num_counted
@@ -74,12 +80,13 @@ def evaluate(
     return {
         "heldout": figures,
         "validation": score_validation(model, dataset, seed, latents),
-        "pca": _pca_figures(dataset, model.latent_size, seed, inside),
-        "kl_nats": float(training["kl"].mean()) if has_likelihood else None,
+        "pca": pca_figures(dataset, model.latent_size, inside, training, zooms, seed),
+        "appearance_model": appearance_figures(dataset, model.latent_size, inside, training, zooms, seed),
+        "kl_nats": float(taught["kl"].mean()) if has_likelihood else None,
         "active_units": count_active(latents["loc"][train]),
         "latent_dim": int(model.latent_size),
         "decoder_sigma": float(model.likelihood.decoder_sigma) if has_likelihood else None,
-        "residual_rmse": float(np.sqrt(training["squared_error"].sum() / (len(train) * num_voxels))),
+        "residual_rmse": float(np.sqrt(taught["squared_error"].sum() / (len(train) * num_voxels))),
         "told_by_latents": _predictability(dataset, latents["loc"], dataset.rows(), seed),
         "told_by_unseen": _predictability(dataset, latents["loc"], dataset.rows("validation", "heldout"), seed),
         "num_subjects": {name: len(dataset.rows(name)) for name in ("train", "validation", "heldout")},
@@ -227,36 +234,3 @@ def _total_error(model: LatentModel, dataset: Dataset, rows: np.ndarray, mean_im
     for _, volumes in inference_dataset(dataset.cache, rows, BATCH_SIZE):
         total += float(np.sum(np.square(model.apply_mask(volumes - mean_image[..., None])), dtype=np.float64))
     return total
-
-
-def _pca_figures(dataset: Dataset, latent_size: int, seed: int, inside: np.ndarray) -> dict[str, Any]:
-    """Returns the figures of PCA; `inside` (voxels,) bool, those that count."""
-    train, validation, heldout = (dataset.rows(name) for name in ("train", "validation", "heldout"))
-    figures: dict[str, Any] = dict.fromkeys(("mse", "loglik_nats", "loglik_calibrated_nats"))
-    train = choose_rows(train, dataset.cache.volume_shape, PCA_BYTES, seed)
-    figures |= {"num_components": max(1, min(latent_size, len(train) - 1)), "num_subjects": len(train)}
-    if len(train) < 2 or not len(heldout):
-        return figures
-    pca = fit_pca(_matrix(dataset, train, inside), figures["num_components"], seed=seed)
-    calibrated = None
-    if len(validation):
-        validation = choose_rows(validation, dataset.cache.volume_shape, PCA_BYTES, seed)
-        calibrated = pca.calibrated(_matrix(dataset, validation, inside))
-    # All held-out people, a part of them at a time: many at full resolution are more than a memory holds.
-    size = max(1, PCA_BYTES // (4 * int(np.prod(dataset.cache.volume_shape))))
-    for part in (heldout[start : start + size] for start in range(0, len(heldout), size)):
-        people, weight = _matrix(dataset, part, inside), len(part) / len(heldout)
-        found = {"mse": float(((people - pca.reconstruct(people)) ** 2).mean())}
-        # With as many directions as the training people span, nothing is left to estimate the noise from.
-        if pca.noise_variance > 0:
-            found["loglik_nats"] = float(pca.log_likelihood(people).mean())
-        if calibrated is not None:
-            found["loglik_calibrated_nats"] = float(calibrated.log_likelihood(people).mean())
-        for name, value in found.items():
-            figures[name] = weight * value + (figures[name] or 0.0)
-    return figures
-
-
-def _matrix(dataset: Dataset, rows: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    volumes = read_volumes(dataset.cache, rows).reshape(len(rows), -1)
-    return volumes if inside.all() else volumes[:, inside]

@@ -224,7 +224,9 @@ class Run(runs.Run):
         heldout, pca = metrics["heldout"], metrics["pca"]
         if heldout["mse"] is None:
             return [("Latents", latents), ("Held-out", "nobody")]
-        figures = f"MSE {heldout['mse']:.5f} (PCA {pca['mse']:.5f}), PSNR {heldout['psnr']:.1f} dB"
+        moved = metrics.get("appearance_model", {}).get("mse")
+        moved = "" if moved is None else f", active appearance model {moved:.5f}"
+        figures = f"MSE {heldout['mse']:.5f} (PCA {pca['mse']:.5f}{moved}), PSNR {heldout['psnr']:.1f} dB"
         if heldout["elbo_nats"] is not None:
             beside = pca["loglik_calibrated_nats"]
             beside = "" if beside is None else f" (probabilistic PCA {beside:.0f})"

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from mrigen.data.phantom_anatomy import (
     Template,
@@ -14,30 +15,58 @@ from mrigen.data.phantom_anatomy import (
     load_template,
     planted_region,
     sample,
+    sex_velocity_at,
     template_grid,
     velocity_at,
 )
-from mrigen.data.phantom_factors import COLUMNS, PhantomSettings, draw_factors
+from mrigen.data.phantom_factors import (
+    MEAN_BRAIN_VOLUME_ML,
+    PhantomSettings,
+    described_columns,
+    draw_factors,
+    typical_factors,
+)
+from mrigen.data.phantom_grown import (
+    CENTRE_MM,
+    average_brain,
+    average_scale,
+    head_grid,
+    label_names,
+    wall_velocity_at,
+)
 from mrigen.data.phantom_scanner import scan_subject
 from mrigen.errors import UsageError
 from mrigen.imaging.volumes import write_volume
 from mrigen.system.files import atomic_directory, write_json, write_table, write_text
 
-__all__ = ["PHANTOM_VERSION", "PhantomSettings", "draw_factors", "write_phantom_cohort"]
+__all__ = ["PHANTOM_VERSION", "PhantomSettings", "draw_factors", "planted_truth", "write_phantom_cohort"]
 
 # Increase when the images that come out change, so that cached cohorts are made anew.
 PHANTOM_VERSION = 1
 BIDS_VERSION = "1.9.0"
 DERIVATIVES = "derivatives/phantom"
 
-README = """Synthetic T1-weighted brains (no real person), made by mrigen.
+README = {
+    "warped": """Synthetic T1-weighted brains (no real person), made by mrigen.
 
 Every subject is the MNI152 template (Fonov et al., NeuroImage 2011), deformed smoothly, scaled, posed and "scanned".
 participants.tsv holds the true value of every factor, participants.json says what each one is.
 derivatives/phantom holds the true brain masks and, in truth/, the planted effects in template space:
 planted_region (1 where men and women differ in shape), sex_velocity and age_velocity (mm, three components x, y, z;
 a subject's coefficients are the columns sex_shape and ventricle_expansion) and the template itself.
-"""
+""",
+    "grown": """Synthetic T1-weighted brains (no real person), made by mrigen.
+
+Every subject is made by procedure, and nobody is a deformation of anybody: tissues lie on this or that side of implicit
+surfaces, the cortex is a folded sheet with folds, thickness and depth of the person's own, its regions grow from seeds
+through the tissue, and the image is "scanned" with the partial volume of the tissues.
+participants.tsv holds the true value of every factor, participants.json says what each one is.
+derivatives/phantom holds the true brain masks and labels (dseg; their names in dseg.tsv) and, in truth/, the planted
+effects in the space of an average brain: planted_region (1 where men and women differ in shape), sex_velocity (how the
+outer surface moves) and age_velocity (how the walls of the ventricles move; both in mm, three components x, y, z; a
+subject's coefficients are the columns sex_shape and ventricle_expansion) and that brain (template_T1w).
+""",
+}
 
 
 def write_phantom_cohort(
@@ -49,7 +78,8 @@ def write_phantom_cohort(
     """Writes a synthetic cohort as a BIDS dataset into `directory`, whole or not at all, and returns its path.
 
     The images are int16 T1-weighted brains without skull; the same settings give the same bytes, whatever
-    `num_workers` is. With `derivatives/phantom` come the true brain masks and, in template space, the planted effects.
+    `num_workers` is. With `derivatives/phantom` come the true brain masks and, in template space, the planted effects;
+    of grown brains the labels of tissues and regions as well.
 
     Args:
         directory: where to write; must not exist, or be empty.
@@ -72,16 +102,20 @@ def write_phantom_cohort(
     with atomic_directory(directory) as partial:
         _write_descriptions(partial, settings)
         write_table(partial / "participants.tsv", factors)
-        write_json(partial / "participants.json", {name: COLUMNS[name] for name in factors.columns})
-        template = load_template(settings.zooms)
-        _write_truth(partial / DERIVATIVES / "truth", template, settings)
+        write_json(partial / "participants.json", described_columns(settings))
+        template = load_template(settings.zooms) if settings.anatomy == "warped" else None
+        write_truth = _write_truth_of_warped if template else _write_truth_of_grown
+        write_truth(partial / DERIVATIVES / "truth", template, settings)
 
         def write_subject(index_and_row):
             index, row = index_and_row
             name = row["participant_id"]
-            volume, mask, affine = scan_subject(template, settings, index, row)
+            volume, mask, labels, affine = scan_subject(template, settings, index, row)
             write_volume(partial / name / "anat" / f"{name}_T1w.nii.gz", volume, affine)
-            write_volume(partial / DERIVATIVES / name / "anat" / f"{name}_desc-brain_mask.nii.gz", mask, affine)
+            derived = partial / DERIVATIVES / name / "anat"
+            write_volume(derived / f"{name}_desc-brain_mask.nii.gz", mask, affine)
+            if labels is not None:
+                write_volume(derived / f"{name}_dseg.nii.gz", labels, affine)
 
         with ThreadPoolExecutor(num_workers or os.cpu_count()) as threads:
             for _ in threads.map(write_subject, enumerate(factors.to_dict("records"))):
@@ -115,10 +149,13 @@ def _write_descriptions(directory: Path, settings: PhantomSettings) -> None:
     write_json(directory / "dataset_description.json", description)
     description = {**description, "Name": "mrigen phantom: masks and truth", "DatasetType": "derivative"}
     write_json(directory / DERIVATIVES / "dataset_description.json", description)
-    write_text(directory / "README", README)
+    write_text(directory / "README", README[settings.anatomy])
+    if settings.anatomy == "grown":
+        labels = pd.DataFrame(label_names().items(), columns=["index", "name"])
+        write_table(directory / DERIVATIVES / "dseg.tsv", labels)
 
 
-def _write_truth(directory: Path, template: Template, settings: PhantomSettings) -> None:
+def _write_truth_of_warped(directory: Path, template: Template, settings: PhantomSettings) -> None:
     shape, affine = template_grid(template, settings.zooms)
     points = grid_points(shape, affine)
     mask = sample(template, "mask", points) > 0.5
@@ -127,3 +164,41 @@ def _write_truth(directory: Path, template: Template, settings: PhantomSettings)
     for name in ("sex_velocity", "age_velocity"):
         velocity = velocity_at(template, getattr(template, name), points)
         write_volume(directory / f"{name}.nii.gz", np.moveaxis(velocity, 0, -1).astype(np.float32), affine)
+
+
+def _write_truth_of_grown(directory: Path, _, settings: PhantomSettings) -> None:
+    shape, affine = head_grid(settings.zooms)
+    points, factors = grid_points(shape, affine), typical_factors(settings)
+    signal, mask = average_brain(factors, points, settings.zooms)
+    write_volume(directory / "planted_region.nii.gz", (planted_region(points) & mask).astype(np.uint8), affine)
+    write_volume(directory / "template_T1w.nii.gz", signal.astype(np.float32), affine)
+    velocities = {"sex_velocity": sex_velocity_at(points), "age_velocity": wall_velocity_at(factors, points)}
+    for name, velocity in velocities.items():
+        write_volume(directory / f"{name}.nii.gz", np.moveaxis(velocity, 0, -1).astype(np.float32), affine)
+
+
+def planted_truth(
+    anatomy: str, volume_shape: tuple[int, int, int], affine: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns where a head of average size, upright in the middle of the world, holds the planted difference in shape.
+
+    Args:
+        anatomy: of `PhantomSettings`.
+        volume_shape, affine: of the grid, without rotation.
+
+    Returns:
+        region (x, y, z) bool; brain (x, y, z) bool; velocity (3, x, y, z) in mm of the head, from women to men for one
+        unit of sex_shape (their means differ by two).
+    """
+    zooms = float(affine[0, 0])
+    if anatomy == "grown":
+        factors = typical_factors(PhantomSettings(anatomy=anatomy))
+        scale = average_scale(factors)
+        points = grid_points(volume_shape, affine) / scale + np.reshape(CENTRE_MM, (3, 1, 1, 1))
+        _, brain = average_brain(factors, points, zooms, scale)
+    else:
+        template = load_template(zooms)
+        scale = (MEAN_BRAIN_VOLUME_ML / (template.mask.sum() / 1000)) ** (1 / 3)
+        points = grid_points(volume_shape, affine) / scale + template.centre.reshape(3, 1, 1, 1)
+        brain = sample(template, "mask", points) > 0.5
+    return planted_region(points), brain, scale * sex_velocity_at(points)

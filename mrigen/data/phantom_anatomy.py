@@ -120,7 +120,7 @@ def load_template(zooms: float) -> Template:
         affine=affine,
         centre=centre,
         grid_affine=grid_affine,
-        sex_velocity=_sex_velocity(points),
+        sex_velocity=sex_velocity_at(points),
         age_velocity=_age_velocity(ventricles, affine, points) * envelope,
         envelope=envelope,
     )
@@ -198,7 +198,7 @@ def pull_back(template: Template, displacement: np.ndarray, factors: Mapping, po
     scale = (factors["brain_volume_true_ml"] / _deformed_volume_ml(template, displacement)) ** (1 / 3)
     width, height = factors["head_width"], factors["head_height"]
     stretch = scale * np.exp([width, -(width + height), height])
-    rotation = _rotation([factors["rotation_x"], factors["rotation_y"], factors["rotation_z"]])
+    rotation = rotation_matrix([factors["rotation_x"], factors["rotation_y"], factors["rotation_z"]])
     shift = np.array([factors["shift_x"], factors["shift_y"], factors["shift_z"]])
 
     flat = points.reshape(3, -1)
@@ -266,8 +266,9 @@ def _deformed_volume_ml(template: Template, displacement: np.ndarray) -> float:
     return float(_sample(template.soft_mask, points, template.affine).sum(dtype=np.float64)) * GRID_ZOOMS_MM**3 / 1000
 
 
-def _sex_velocity(points: np.ndarray) -> np.ndarray:
-    return sum(np.reshape(push, (3, 1, 1, 1)) * _bump(points, centre) for centre, push in SEX_PUSHES)
+def sex_velocity_at(points: np.ndarray) -> np.ndarray:
+    """Returns the planted sex difference (3, ...) in mm at template coordinates `points` (3, ...) in mm."""
+    return sum(np.reshape(push, (3,) + (1,) * (points.ndim - 1)) * _bump(points, centre) for centre, push in SEX_PUSHES)
 
 
 def _bump(points: np.ndarray, centre: tuple[float, float, float]) -> np.ndarray:
@@ -289,7 +290,8 @@ def _ball_window(shape, affine, centre, radii) -> np.ndarray:
     return np.clip(4 * (1 - squared), 0, 1).astype(np.float32)
 
 
-def _rotation(degrees) -> np.ndarray:
+def rotation_matrix(degrees) -> np.ndarray:
+    """Returns the rotation (3, 3) by pitch, then roll, then yaw, in degrees about x, y and z."""
     pitch, roll, yaw = np.deg2rad(degrees)
     about_x = [[1, 0, 0], [0, np.cos(pitch), -np.sin(pitch)], [0, np.sin(pitch), np.cos(pitch)]]
     about_y = [[np.cos(roll), 0, np.sin(roll)], [0, 1, 0], [-np.sin(roll), 0, np.cos(roll)]]

@@ -9,6 +9,7 @@ import pandas as pd
 from mrigen.errors import UsageError
 
 SEX_EFFECTS = ("none", "size", "shape", "both")
+ANATOMIES = ("warped", "grown")
 
 MEAN_BRAIN_VOLUME_ML = 1195.0
 BRAIN_VOLUME_SD_ML = 90.0
@@ -21,10 +22,11 @@ SEX_SHAPE_SD = 0.6
 AGE_RANGE_YEARS = (20.0, 80.0)
 MIDDLE_AGE_YEARS = 50.0
 SIBLING_SHARE = 0.6
+TYPICAL_THINNING = 0.5
 EXTREME_SDS = 2.5
 
 # First word after the seed of every random stream. Streams never mix: a new factor in one leaves the others alone.
-DESIGN, AGES, FAMILY, SUBJECT, SITES, ANATOMY, FAMILY_ANATOMY, SCAN, SITE_SCAN = range(9)
+DESIGN, AGES, FAMILY, SUBJECT, SITES, ANATOMY, FAMILY_ANATOMY, SCAN, SITE_SCAN, GROWN, FAMILY_GROWN = range(11)
 
 COLUMNS = {
     "participant_id": {"Description": "Subject identifier"},
@@ -53,6 +55,17 @@ COLUMNS = {
     "intensity_scale": {"Description": "Scanner units of white matter", "Units": "arbitrary"},
 }
 
+# Brains that are grown have these as well.
+GROWN_COLUMNS = {
+    "cortical_thickness_mm": {"Description": "Mean thickness of the cortex, thinning included", "Units": "mm"},
+    "sulcal_width_mm": {"Description": "Width of the sulci; grows with cortical_thinning", "Units": "mm"},
+    "sulcal_depth_mm": {"Description": "Mean depth of the sulci", "Units": "mm"},
+    "fold_spacing_mm": {
+        "Description": "Mean distance of sulci in a brain of average size",
+        "Units": "mm",
+    },
+}
+
 
 @dataclasses.dataclass(frozen=True)
 class PhantomSettings:
@@ -70,6 +83,8 @@ class PhantomSettings:
         num_sites: how many scanner sites, 1 to 99.
         site_effect_strength: multiplies the differences between sites, 0 (all alike) to 2.
         age_effect_strength: multiplies what age does to ventricles and cortex, 0 to 2.
+        anatomy: "warped", everyone is one template deformed smoothly; or "grown", everyone's tissues are made by
+            procedure, with folds of their own.
 
     Raises:
         UsageError: one line for each setting that is out of range.
@@ -87,6 +102,7 @@ class PhantomSettings:
     num_sites: int = 2
     site_effect_strength: float = 1.0
     age_effect_strength: float = 1.0
+    anatomy: str = "warped"
 
     def __post_init__(self):
         bounds = {
@@ -108,10 +124,9 @@ class PhantomSettings:
                     f"phantom.{name}: got {value!r}, expected {noun} from {low} to {high}. "
                     f"Set it in that range, or leave it out for {type(self).__dataclass_fields__[name].default}."
                 )
-        if self.sex_effect not in SEX_EFFECTS:
-            faults.append(
-                f"phantom.sex_effect: got {self.sex_effect!r}, expected one of {', '.join(SEX_EFFECTS)}. Choose one."
-            )
+        for name, known in {"sex_effect": SEX_EFFECTS, "anatomy": ANATOMIES}.items():
+            if (value := getattr(self, name)) not in known:
+                faults.append(f"phantom.{name}: got {value!r}, expected one of {', '.join(known)}. Choose one.")
         if faults:
             raise UsageError(faults)
 
@@ -128,7 +143,25 @@ def draw_factors(settings: PhantomSettings) -> pd.DataFrame:
     """
     sites = [_draw_site(settings, site) for site in range(settings.num_sites)]
     rows = [_draw_subject(settings, sites, index) for index in range(settings.num_subjects)]
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+    return pd.DataFrame(rows, columns=list(described_columns(settings)))
+
+
+def described_columns(settings: PhantomSettings) -> dict[str, dict]:
+    """Returns the columns of the table of true factors, and what participants.json says of each."""
+    if settings.anatomy == "warped":
+        return COLUMNS
+    thinning = {"Description": "How far the cortex is thinned and the sulci are widened, 0 = not at all"}
+    return COLUMNS | {"cortical_thinning": thinning} | GROWN_COLUMNS
+
+
+def typical_factors(settings: PhantomSettings) -> dict[str, float]:
+    """Returns the factors of a head that is typical in every way, upright, in an average scanner, of no sex."""
+    factors = dict.fromkeys(list(described_columns(settings))[5:], 0.0)
+    factors |= {"brain_volume_true_ml": MEAN_BRAIN_VOLUME_ML, "head_size_scale": 1.0, "contrast_gamma": 1.0}
+    factors |= {"cortical_thinning": TYPICAL_THINNING, "intensity_scale": 1000.0, "resolution_mm": 2.0}
+    if settings.anatomy == "grown":
+        factors |= _cortex_of(TYPICAL_THINNING, np.zeros(4))
+    return factors
 
 
 def stream(settings: PhantomSettings, *keys: int) -> np.random.Generator:
@@ -181,7 +214,7 @@ def _draw_subject(settings: PhantomSettings, sites: list[dict[str, float]], inde
         "head_height": 0.025 * height,
         "sex_shape": sex_shape,
         "ventricle_expansion": 0.35 * decades + 0.5 * ventricles,
-        "cortical_thinning": max(0.0, 0.5 + 0.15 * decades + 0.12 * cortex),
+        "cortical_thinning": max(0.0, TYPICAL_THINNING + 0.15 * decades + 0.12 * cortex),
         **dict(zip(("rotation_x", "rotation_y", "rotation_z"), rotations, strict=True)),
         **dict(zip(("shift_x", "shift_y", "shift_z"), shifts, strict=True)),
         "contrast_gamma": scanner["contrast_gamma"] * math.exp(0.03 * gamma),
@@ -191,6 +224,8 @@ def _draw_subject(settings: PhantomSettings, sites: list[dict[str, float]], inde
         "resolution_mm": scanner["resolution_mm"] + 0.15 * resolution,
         "intensity_scale": scanner["intensity_scale"] * math.exp(0.08 * scale),
     }
+    if settings.anatomy == "grown":
+        factors |= _draw_cortex(settings, index, factors["cortical_thinning"])
     return {
         "participant_id": f"sub-phantom{index + 1:04d}",
         "sex": sex,
@@ -199,6 +234,22 @@ def _draw_subject(settings: PhantomSettings, sites: list[dict[str, float]], inde
         "family": f"family{family_head(index) + 1:04d}",
         # Images are made from these rounded values, so that the written table is the whole truth.
         **{name: round(float(value), 6) for name, value in factors.items()},
+    }
+
+
+def _draw_cortex(settings: PhantomSettings, index: int, thinning: float) -> dict[str, float]:
+    own = stream(settings, GROWN, index, 0).standard_normal(4)
+    shared = stream(settings, FAMILY_GROWN, family_head(index), 0).standard_normal(4)
+    return _cortex_of(thinning, _within_reach(mix_siblings(own, shared)))
+
+
+def _cortex_of(thinning: float, away: np.ndarray) -> dict[str, float]:
+    thickness, width, depth, spacing = away
+    return {
+        "cortical_thickness_mm": 3.3 - 0.8 * thinning + 0.12 * thickness,
+        "sulcal_width_mm": (1.5 + 2.7 * thinning) * math.exp(0.1 * width),
+        "sulcal_depth_mm": 22.0 + 1.5 * depth,
+        "fold_spacing_mm": 25.0 + 1.2 * spacing,
     }
 
 

@@ -14,31 +14,32 @@ from mrigen.data.phantom_anatomy import (
     subject_grid,
 )
 from mrigen.data.phantom_factors import SCAN, SITE_SCAN, PhantomSettings, site_index, stream
+from mrigen.data.phantom_grown import grow_subject
 
 FWHM_PER_SIGMA = 2.3548
 
 
 def scan_subject(
-    template: Template, settings: PhantomSettings, index: int, factors: Mapping
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns the T1 image and the brain mask of one subject, and their affine.
+    template: Template | None, settings: PhantomSettings, index: int, factors: Mapping
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, np.ndarray]:
+    """Returns the T1 image, the brain mask and the labels of one subject, and their affine.
 
     Args:
+        template: of the warped brains; None makes a grown one.
         index: number of the subject, from 0.
         factors: the row of `draw_factors`.
 
     Returns:
-        volume (x, y, z) int16 in scanner units, exactly 0 outside of the brain; mask (x, y, z) uint8; affine (4, 4).
+        volume (x, y, z) int16 in scanner units, exactly 0 outside of the brain; mask (x, y, z) uint8; labels (x, y, z)
+        int16 of a grown brain, otherwise None; affine (4, 4).
     """
     shape, affine = subject_grid(settings.zooms)
     points = grid_points(shape, affine)
-    displacement = draw_displacement(template, settings, index, factors)
-    near = _near_brain(template, displacement, factors, points)
-    seen = pull_back(template, displacement, factors, points[:, near])
-    mask, signal = np.zeros(shape, dtype=bool), np.zeros(shape, dtype=np.float32)
-    mask[near] = sample(template, "mask", seen) > 0.5
-    signal[near] = _signal(template, factors, seen)
-
+    labels = None
+    if template is None:
+        signal, mask, labels = grow_subject(settings, index, factors, shape, affine)
+    else:
+        signal, mask = _warped(template, settings, index, factors, points)
     signal = scipy.ndimage.gaussian_filter(signal, factors["resolution_mm"] / FWHM_PER_SIGMA / settings.zooms)
     scan = stream(settings, SCAN, index)
     site = stream(settings, SITE_SCAN, site_index(factors["site"]))
@@ -46,7 +47,18 @@ def scan_subject(
     real, imaginary = factors["noise"] * scan.standard_normal((2, *shape), dtype=np.float32)
     magnitude = np.hypot(signal + real, imaginary)
     volume = np.rint(np.clip(factors["intensity_scale"] * magnitude, 0, 32767)).astype(np.int16)
-    return volume * mask, mask.astype(np.uint8), affine
+    return volume * mask, mask.astype(np.uint8), labels, affine
+
+
+def _warped(template: Template, settings: PhantomSettings, index: int, factors: Mapping, points: np.ndarray):
+    """Returns the undisturbed signal (x, y, z) of a deformed template, and its mask."""
+    displacement = draw_displacement(template, settings, index, factors)
+    near = _near_brain(template, displacement, factors, points)
+    seen = pull_back(template, displacement, factors, points[:, near])
+    mask, signal = np.zeros(near.shape, dtype=bool), np.zeros(near.shape, dtype=np.float32)
+    mask[near] = sample(template, "mask", seen) > 0.5
+    signal[near] = _signal(template, factors, seen)
+    return signal, mask
 
 
 def _near_brain(template: Template, displacement: np.ndarray, factors: Mapping, points: np.ndarray) -> np.ndarray:

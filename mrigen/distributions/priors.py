@@ -281,19 +281,44 @@ PRIORS = {"normal": NormalPrior, "mixture": MixturePrior, "vamp": VampPrior, "fl
 
 
 def kl_nats(posterior, prior, z):
-    """Returns KL(posterior || prior), (batch,) nats: in closed form where TFP knows one, else by the draws `z`.
+    """Returns KL(posterior || prior), (batch,) nats: in closed form where there is one, else by the draws `z`.
 
     Args:
         posterior, prior: `tfp` distributions of event shape (latent,).
         z: (batch, latent), one draw of each posterior.
     """
+    if _is_low_rank(posterior, prior):
+        return low_rank_kl(posterior, prior)
     if has_closed_form(posterior, prior):
         return tfd.kl_divergence(posterior, prior)
     return posterior.log_prob(z) - prior.log_prob(z)
 
 
+def low_rank_kl(posterior, prior):
+    """Returns KL(posterior || prior), (batch,) nats, which TFP does not know: of a Gaussian whose covariance is
+    diagonal plus a few directions, and one with a diagonal covariance.
+
+    The log-determinant is by the matrix determinant lemma: as large a matrix as there are directions.
+    """
+    diagonal, factor = (posterior.parameters[name] for name in ("cov_diag_factor", "cov_perturb_factor"))
+    variance = tf.square(prior.stddev())
+    outer = tf.square(posterior.mean() - prior.mean())
+    spread = diagonal + tf.reduce_sum(tf.square(factor), axis=-1)
+    scaled = factor / tf.sqrt(diagonal)[..., None]
+    inner = tf.eye(factor.shape[-1]) + tf.matmul(scaled, scaled, transpose_a=True)
+    terms = (spread + outer) / variance - 1.0 + tf.math.log(variance / diagonal)
+    return 0.5 * (tf.reduce_sum(terms, axis=-1) - tf.linalg.logdet(inner))
+
+
+def _is_low_rank(posterior, prior) -> bool:
+    kinds = tfd.MultivariateNormalDiagPlusLowRankCovariance, tfd.MultivariateNormalDiag
+    return isinstance(posterior, kinds[0]) and isinstance(prior, kinds[1])
+
+
 def has_closed_form(posterior, prior) -> bool:
-    """Whether TFP knows the KL of these two in closed form."""
+    """Whether the KL of these two is known in closed form."""
+    if _is_low_rank(posterior, prior):
+        return True
     try:
         tfd.kl_divergence(posterior, prior)
     except NotImplementedError:  # How TFP says that it knows none.

@@ -6,6 +6,7 @@ from mrigen.layers.convolutions import Conv3D, Conv3DTranspose
 from mrigen.layers.erasure import Erasure
 from mrigen.layers.fields import (
     bending,
+    coarsen,
     compose_displacements,
     integrate_velocity,
     jacobian_determinant,
@@ -32,6 +33,7 @@ __all__ = [
     "Predictability",
     "WarpedTemplate",
     "bending",
+    "coarsen",
     "compose_displacements",
     "integrate_velocity",
     "jacobian_determinant",

@@ -96,6 +96,18 @@ def upsample(values, sides):
     return tf.reshape(values, [-1, *sides, channels])
 
 
+def coarsen(values, sides):
+    """Returns the control points (batch, *sides, channels) float32 of the spline that is nearest, by least squares, to
+    that of `values` on a finer grid over the same extent; see `upsample`. Linear functions come back exactly.
+
+    Args:
+        values: (batch, x, y, z, channels). sides: (x, y, z) of the output, at most those of `values`.
+    """
+    values = tf.cast(values, tf.float32)
+    along = (tf.constant(_nearest_spline(n, m)) for n, m in zip(values.shape[1:4], sides, strict=True))
+    return tf.einsum("ax,by,cz,nxyzk->nabck", *along, values, optimize="optimal")
+
+
 def upsample_displacement(displacement, sides):
     """Returns a displacement (batch, x, y, z, 3) on a grid of other sides, in voxels of that grid; see `upsample`."""
     factors = [fine / coarse for coarse, fine in zip(displacement.shape[1:4], sides, strict=True)]
@@ -117,6 +129,14 @@ def spline_matrix(num_coarse: int, num_fine: int) -> np.ndarray:
     places = (np.arange(num_fine) + 0.5) * num_coarse / num_fine - 0.5
     distances = np.abs(places[:, None] - np.arange(-2, num_coarse + 2))
     return (_cubic_spline(distances) @ points).astype(np.float32)
+
+
+@functools.cache
+def _nearest_spline(num_fine: int, num_coarse: int) -> np.ndarray:
+    """Returns the matrix (num_coarse, num_fine) float32 from control points to fewer; see `coarsen`."""
+    num_between = 8 * num_fine
+    shown = spline_matrix(num_coarse, num_between).astype(np.float64)
+    return (np.linalg.pinv(shown) @ spline_matrix(num_fine, num_between)).astype(np.float32)
 
 
 def _cubic_spline(distances: np.ndarray) -> np.ndarray:

@@ -1,5 +1,6 @@
 """What else predicts the target: confounds as a matrix, latents without them, and people matched in head size."""
 
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,18 +10,37 @@ from sklearn.base import BaseEstimator, TransformerMixin, clone
 
 from mrigen.errors import CohortError, Fault, UsageError
 from mrigen.probing.predictors import FoldScores, Predictor
-from mrigen.probing.targets import MOST_CLASSES, read_column
+from mrigen.probing.targets import MOST_CLASSES, SEX, Target, read_column
 
 # People are matched where their head sizes differ by less than this many standard deviations.
 CALIPER = 0.2
+# Within classes, at least this share of a combination of confounds is taken to be true: slopes stay finite.
+LEAST_TRUE = 0.2
 FEWEST_PAIRS = 10
 
 
-def encode_confounds(table: pd.DataFrame, names: Sequence[str], fitted: np.ndarray | None = None) -> np.ndarray:
-    """Returns confounds as numbers, (n, c) float64: a number is a column, a text a column for each value but the first.
+@dataclasses.dataclass(frozen=True)
+class Confounds:
+    """Confounds of people as numbers, and what was not known of them.
 
-    Unknown numbers are the mean of the known ones, and a column says that they are unknown; an unknown text is a value
-    of its own.
+    Attributes:
+        values: (n, c) float64: a number is a column, a text a column for each value but the first. Unknown numbers are
+            the mean of the known ones, and a column says that they are unknown; an unknown text is a value of its own.
+        names: (c,) the confound that each column is of.
+        is_measure: (c,) bool, columns of numbers of more than two values.
+        known: (n,) bool, whose numbers are all known.
+        notes: what a reader has to know.
+    """
+
+    values: np.ndarray
+    names: tuple[str, ...]
+    is_measure: np.ndarray
+    known: np.ndarray
+    notes: tuple[str, ...]
+
+
+def read_confounds(table: pd.DataFrame, names: Sequence[str], fitted: np.ndarray | None = None) -> Confounds:
+    """Returns confounds as numbers.
 
     Args:
         table: one row a person.
@@ -30,21 +50,31 @@ def encode_confounds(table: pd.DataFrame, names: Sequence[str], fitted: np.ndarr
     Raises:
         UsageError: no such column, or a text with too many values. CohortError: everyone is alike in one.
     """
-    parts, faults = [], []
+    parts, owners, measures, notes, faults = [], [], [], [], []
     fitted = np.arange(len(table)) if fitted is None else fitted
+    all_known = np.ones(len(table), bool)
     for name in names:
         values = read_column(table, name, "confounds")
         if values.nunique(dropna=False) < 2:
             text = f"got the same value for everyone, expected people who differ. Leave {name} out."
             faults.append(Fault(text, f"confounds={name!r}"))
-        elif pd.api.types.is_numeric_dtype(values) and values.notna().any():
+            continue
+        unknown = values.isna().to_numpy()
+        if pd.api.types.is_numeric_dtype(values) and not unknown.all():
             numbers = values.to_numpy(dtype=float)
-            unknown = np.isnan(numbers)
             known = numbers[fitted][~unknown[fitted]]
             mean, deviation = (known.mean(), known.std() or 1.0) if len(known) else (0.0, 1.0)
-            parts.append(np.where(unknown, 0.0, (numbers - mean) / deviation)[:, None])
+            columns = [np.where(unknown, 0.0, (numbers - mean) / deviation)]
+            measures.append(values.nunique() > 2)
             if unknown.any():
-                parts.append(unknown[:, None].astype(float))
+                columns.append(unknown.astype(float))
+                measures.append(False)
+                all_known &= ~unknown
+                notes.append(
+                    f"{name} is not known of {unknown.sum()} of {len(table)} people ({unknown.mean():.0%}): rows "
+                    "without confounds leave them out, and in the rows `confounds` and `confounds_and_latents` the "
+                    "mean of the others stands for it."
+                )
         else:
             texts = values.astype(object).where(values.notna(), "n/a").astype(str)
             levels = sorted(texts.unique())
@@ -54,10 +84,23 @@ def encode_confounds(table: pd.DataFrame, names: Sequence[str], fitted: np.ndarr
                     "Name another column.",
                     parameter=f"confounds={name!r}",
                 )
-            parts.append(np.stack([texts == level for level in levels[1:]], axis=1).astype(float))
+            columns = [(texts == level).to_numpy(dtype=float) for level in levels[1:]]
+            measures += [False] * len(columns)
+            if unknown.any():
+                notes.append(
+                    f"{name} is not known of {unknown.sum()} of {len(table)} people ({unknown.mean():.0%}), who count "
+                    "as alike in it."
+                )
+        parts += columns
+        owners += [name] * len(columns)
     if faults:
         raise CohortError(faults)
-    return np.concatenate(parts, axis=1)
+    return Confounds(np.stack(parts, axis=1), tuple(owners), np.array(measures, bool), all_known, tuple(notes))
+
+
+def encode_confounds(table: pd.DataFrame, names: Sequence[str], fitted: np.ndarray | None = None) -> np.ndarray:
+    """Returns the values of `read_confounds`, (n, c) float64."""
+    return read_confounds(table, names, fitted).values
 
 
 class ConfoundRegressor(TransformerMixin, BaseEstimator):
@@ -111,6 +154,26 @@ def deconfounded(latents: np.ndarray, confounds: np.ndarray) -> FittedFeatures:
     return FittedFeatures(ConfoundRegressor(confounds.shape[1]), np.concatenate([latents, confounds], axis=1))
 
 
+def calibrated_size(targets: np.ndarray, size: np.ndarray, reliability: float) -> np.ndarray:
+    """Returns the true size that is to be expected of people of two classes with a measured size, (n,).
+
+    Of two people with one measured size, one of each class, the one of the larger class is the larger in truth: each
+    is expected nearer to the mean of the own class, by the share of the variance within classes that is error.
+
+    Args:
+        targets: (n,) int, 0 or 1.
+        size: (n,) as measured.
+        reliability: share of the variance of `size` over people that is true.
+
+    References:
+        Carroll, Ruppert, Stefanski and Crainiceanu 2006, Measurement error in nonlinear models, chapter 4.
+    """
+    means = np.array([size[targets == label].mean() for label in (0, 1)])[targets]
+    within = (size - means).var()
+    share = 1.0 - (1.0 - reliability) * size.var() / within if within > 0 else 1.0
+    return means + max(share, LEAST_TRUE) * (size - means)
+
+
 def match_sizes(targets: np.ndarray, head_volume: np.ndarray) -> np.ndarray:
     """Returns the rows of people of two classes who are matched in head size, sorted; latents are not looked at.
 
@@ -130,16 +193,18 @@ class AmongPredictor:
     """A predictor that learns from, and scores, some people only; the score of the others is NaN.
 
     Args:
-        predictor: of two classes.
+        predictor: what learns and scores.
         rows: of these people.
+        target: what is predicted.
     """
 
-    def __init__(self, predictor: Predictor, rows: np.ndarray):
-        self._predictor, self._rows = predictor, rows
+    def __init__(self, predictor: Predictor, rows: np.ndarray, target: Target = SEX):
+        self._predictor, self._rows, self._target = predictor, rows, target
 
     def fit_score(self, targets, groups, train, test, seed) -> FoldScores:
         own_train, among = train[np.isin(train, self._rows)], np.isin(test, self._rows)
-        score, prediction = np.full(len(test), np.nan), np.zeros(len(test), int)
+        shape = (len(test), len(self._target.classes)) if self._target.task == "multiclass" else (len(test),)
+        score, prediction = np.full(shape, np.nan), np.zeros(len(test), targets.dtype)
         if not among.any() or len(np.unique(targets[own_train])) < 2:
             return FoldScores(score, prediction, "nobody")
         own = self._predictor.fit_score(targets, groups, own_train, test[among], seed)

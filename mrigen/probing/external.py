@@ -14,15 +14,18 @@ from mrigen.data.pipeline import read_volumes
 from mrigen.data.tables import first_visits
 from mrigen.errors import CohortError, Fault, UsageError
 from mrigen.generation.encoding import open_new_people
-from mrigen.probing.confounds import encode_confounds
+from mrigen.probing.collapse_notes import collapse_notes, join_notes
+from mrigen.probing.confounds import read_confounds
+from mrigen.probing.gathering import draw_latents, know_brain_volume, notes_of_brains, of_confounds
 from mrigen.probing.harmonise import SiteHarmonizer
 from mrigen.probing.inputs import ProbeInputs, checked
 from mrigen.probing.plan import ProbePlan, takes_plan
 from mrigen.probing.protocol import one_thread, score_tasks
+from mrigen.probing.reliability import read_reliability
 from mrigen.probing.result import ProbeResult
-from mrigen.probing.rows import build_rows, learner_of
+from mrigen.probing.rows import build_rows, describe_rows, learner_of
 from mrigen.probing.score_table import EXTERNAL
-from mrigen.probing.targets import read_target
+from mrigen.probing.targets import read_column, read_target
 from mrigen.quality.copies import find_copies
 from mrigen.runs import Run
 from mrigen.runs.encoding import encode_cache
@@ -74,7 +77,9 @@ def probe_external(
         predictors = build_rows(inputs, dataclasses.replace(plan, harmonise=None))
         predictors.pop("latents_size_matched", None)  # Pairs across cohorts mean nothing.
         if _is_stripped(other.table) != _is_stripped(own.table):
-            logger.info("The images of one cohort are stripped, so head volumes are not alike: the row is left out")
+            inputs = dataclasses.replace(inputs, notes=(
+                *inputs.notes, "One cohort is stripped, the other is not: head volumes are not alike, and have no row."
+            ))  # fmt: skip
             predictors.pop("head_volume", None)
         if plan.harmonise:
             predictors["latents_harmonised"] = learner_of(inputs.target)(harmonised_by_all(inputs))
@@ -82,8 +87,11 @@ def probe_external(
             inputs, [(EXTERNAL, 0, 0, *rows)], predictors, seed,
             lambda done, total: advance(0, completed=done, total=total),
         )  # fmt: skip
+    notes, row_notes = describe_rows(inputs, dataclasses.replace(plan, harmonise=None))
     return ProbeResult(
         scores=scores,
+        notes=(*inputs.notes, *notes),
+        row_notes=join_notes(collapse_notes(run, predictors, plan), row_notes, predictors),
         folds=pd.DataFrame({"repeat": 0, "fold": 0, "participant_id": inputs.participant_ids[rows[1]]}),
         settings=settings,
         predictors=tuple(predictors),
@@ -131,11 +139,9 @@ def gather_external(
             parameter=_about(data),
         )
     encoded = [run.load_latents(), encode_cache(run.load_model(), other)]
-    latents = np.concatenate([part["loc"] for part in encoded])
-    draw = None
-    if all("scale" in part for part in encoded):
-        noise = np.random.default_rng(seed).standard_normal(latents.shape)
-        draw = (latents + np.concatenate([part["scale"] for part in encoded]) * noise).astype(np.float32)[rows]
+    encoded = {
+        name: np.concatenate([part[name] for part in encoded]) for name in ("loc", "scale") if name in encoded[0]
+    }
     untrained = None
     if plan.untrained:
         model = run.build_model()
@@ -143,9 +149,19 @@ def gather_external(
     people = table.iloc[rows]
     groups = people["family"].fillna(people["participant_id"]).to_numpy(dtype=str)
     cohort = np.where(is_own[rows], "run", "other")
-    confounds = None
+    with_brains = know_brain_volume(people)
+    notes, found = [], {}
     if plan.confounds:
-        confounds = encode_confounds(people, plan.confounds, np.flatnonzero(is_own[rows]))
+        refused = _refuse_confounds(with_brains, is_own[rows], plan.confounds, data)
+        if refused is None:
+            confounds = read_confounds(with_brains, plan.confounds, np.flatnonzero(is_own[rows]))
+            reliability, said = read_reliability(know_brain_volume(own.table), np.flatnonzero(first_visits(own.table)),
+                                                 plan.reliability)  # fmt: skip
+            found = of_confounds(confounds, reliability)
+            notes += [*confounds.notes, *said, *notes_of_brains(people, with_brains, plan.confounds)]
+            notes += _notes_of_texts(people, is_own[rows], plan.confounds, data)
+        else:
+            found = {"confounds_refused": refused}
     return checked(
         ProbeInputs(
             participant_ids=people["participant_id"].to_numpy(dtype=str),
@@ -154,16 +170,17 @@ def gather_external(
             # Another cohort is another site, even where both call theirs "1".
             site=np.char.add(np.char.add(cohort, ":"), people["site"].fillna("").to_numpy(dtype=str)),
             split=np.where(is_own[rows], "train", "heldout"),
-            latents=latents[rows],
-            latents_draw=draw,
+            latents=encoded["loc"][rows],
+            latents_draw=draw_latents(encoded, seed, rows),
             volumes=np.concatenate([part.reshape(len(part), -1) for part in volumes])[rows],
             head_volume=people["head_volume_ml"].to_numpy(dtype=float),
-            brain_volume=_brain_volume(people),
-            confounds=confounds,
+            brain_volume=_brain_volume(with_brains),
             latents_untrained=untrained,
             target=target,
             volume_shape=own.volume_shape,
             zooms=tuple(run.recipe.preprocess.zooms),
+            notes=tuple(notes),
+            **found,
         ),
         2, 1,
     )  # fmt: skip
@@ -181,15 +198,46 @@ def _is_stripped(table: pd.DataFrame) -> bool:
 
 
 def _brain_volume(people: pd.DataFrame) -> np.ndarray | None:
-    volume = people["brain_volume_ml"].to_numpy(dtype=float).copy()
-    # What is left of a stripped image is the brain.
-    stripped = np.isnan(volume) & (people["skull_stripped"] == "y").to_numpy() if "skull_stripped" in people else []
-    if np.any(stripped):
-        volume[stripped] = people["head_volume_ml"].to_numpy(dtype=float)[stripped]
+    volume = people["brain_volume_ml"].to_numpy(dtype=float)
     if np.isnan(volume).any():
         logger.info("Brain volume is not known in both cohorts, so its row is left out")
         return None
     return volume
+
+
+def _refuse_confounds(people: pd.DataFrame, is_own: np.ndarray, names: Sequence[str], data) -> str | None:
+    """Returns why nothing can be said of confounds, if so."""
+    reasons = []
+    for name in names:
+        known = read_column(people, name, "confounds").notna().to_numpy()
+        for which, whose in ((~is_own, f"of {data} who are scored"), (is_own, "of the run, who teach")):
+            if not known[which].any():
+                reasons.append(f"{name} is not known of any of the {which.sum()} people {whose}")
+    stripped = [_is_stripped(people[which]) for which in (is_own, ~is_own)]
+    if stripped[0] != stripped[1]:
+        reasons += [
+            f"{name} is of heads in one cohort and of stripped brains in the other (`brain_volume_ml` is of brains in "
+            "both, where the heads have masks)"
+            for name in names
+            if name in ("head_size", "head_volume_ml")
+        ]
+    return f"{'; '.join(reasons)}. Leave out these confounds." if reasons else None
+
+
+def _notes_of_texts(people: pd.DataFrame, is_own: np.ndarray, names: Sequence[str], data) -> list[str]:
+    notes = []
+    for name in names:
+        values = read_column(people, name, "confounds")
+        if pd.api.types.is_numeric_dtype(values):
+            continue
+        taught = set(values[is_own].dropna())
+        strangers = int((~values[~is_own].isin(taught)).sum())
+        if strangers:
+            notes.append(
+                f"{strangers} of {(~is_own).sum()} people of {data} have a {name} that nobody of the run has: nothing "
+                f"that goes with it is taken out of theirs."
+            )
+    return notes
 
 
 def _refuse_other_protocols(plan: ProbePlan) -> None:

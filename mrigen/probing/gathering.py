@@ -1,6 +1,7 @@
 """What a probe of a run is run on: the people of its cohort, their latents and volumes."""
 
 import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,11 @@ from mrigen.data.dataset import Dataset
 from mrigen.data.pipeline import read_volumes
 from mrigen.data.tables import first_visits
 from mrigen.errors import CohortError, Fault, RunError, UsageError
-from mrigen.probing.confounds import encode_confounds
+from mrigen.probing.confounds import Confounds, read_confounds
 from mrigen.probing.inputs import ProbeInputs
 from mrigen.probing.plan import ProbePlan
 from mrigen.probing.registrations import COLUMN, registration_log_det
+from mrigen.probing.reliability import of_columns, read_reliability
 from mrigen.probing.targets import read_target
 from mrigen.quality.checking import cohort_copies, unrelated_copies
 from mrigen.runs import Run, open_run
@@ -21,6 +23,11 @@ from mrigen.runs.encoding import encode_cache
 from mrigen.system.wording import some
 
 logger = logging.getLogger(__name__)
+
+# Draws from each person's posterior, over which the row `latents_draw` is a mean.
+NUM_DRAWS = 20
+# Spatial latents are many: as many draws of them as fit in 512 MiB.
+MOST_NUMBERS = 2**27
 
 
 def gather_inputs(run: Run, dataset: Dataset, seed: int = 0, plan: ProbePlan | None = None) -> ProbeInputs:
@@ -42,12 +49,22 @@ def gather_inputs(run: Run, dataset: Dataset, seed: int = 0, plan: ProbePlan | N
     latents = run.load_latents()
     if list(latents["scan_id"]) != list(table["scan_id"]):
         raise RunError(f"{run.directory}: latents.npz is of other images, expected those of the run. Fit again.")
+    notes = []
     brain_volume = people["brain_volume_ml"].to_numpy(dtype=float)
     if np.isnan(brain_volume).any():
         if not np.isnan(brain_volume).all():
-            logger.warning("Brain volume is known for some people only, so its row is left out")
+            notes.append(
+                f"Brain volume is not known of {np.isnan(brain_volume).sum()} of {len(people)} people, so its row is "
+                "left out."
+            )
         brain_volume = None
-    confounds = encode_confounds(people, names) if names else None
+    found = {}
+    if names:
+        with_brains = know_brain_volume(people)
+        confounds = read_confounds(with_brains, names)
+        reliability, said = read_reliability(know_brain_volume(table), rows, plan.reliability)
+        found = of_confounds(confounds, reliability)
+        notes += [*confounds.notes, *said, *notes_of_brains(people, with_brains, names)]
     volumes = read_volumes(dataset.cache, rows)
     against = None if plan.against is None else latents_against(run, Path(plan.against), people)
     return ProbeInputs(
@@ -61,21 +78,58 @@ def gather_inputs(run: Run, dataset: Dataset, seed: int = 0, plan: ProbePlan | N
         volumes=volumes.reshape(len(rows), -1),
         head_volume=people["head_volume_ml"].to_numpy(dtype=float),
         brain_volume=brain_volume,
-        confounds=confounds,
         latents_untrained=encode_cache(run.build_model(), dataset.cache)["loc"][rows] if plan.untrained else None,
         latents_against=against,
         target=target,
         volume_shape=dataset.cache.volume_shape,
         zooms=tuple(run.recipe.preprocess.zooms),
+        notes=tuple(notes),
+        **found,
     )
 
 
+def of_confounds(confounds: Confounds, reliability: Mapping[str, float]) -> dict:
+    """Returns the fields of `ProbeInputs` that are of confounds."""
+    return {
+        "confounds": confounds.values,
+        "confounds_known": None if confounds.known.all() else confounds.known,
+        "confound_names": confounds.names,
+        "reliability": of_columns(confounds.names, confounds.is_measure, reliability),
+    }
+
+
+def know_brain_volume(table: pd.DataFrame) -> pd.DataFrame:
+    """Returns a table that has brain volumes of stripped images too: what is left of them is the brain."""
+    volume = table["brain_volume_ml"].astype(float)
+    if "skull_stripped" not in table:
+        return table
+    stripped = volume.isna() & (table["skull_stripped"] == "y")
+    return table.assign(brain_volume_ml=volume.where(~stripped, table["head_volume_ml"].astype(float)))
+
+
+def notes_of_brains(people: pd.DataFrame, with_brains: pd.DataFrame, names: Sequence[str]) -> list[str]:
+    """Returns what has to be said of `know_brain_volume` where brain volume is a confound."""
+    count = int((people["brain_volume_ml"].isna() & with_brains["brain_volume_ml"].notna()).sum())
+    if not count or "brain_volume_ml" not in names:
+        return []
+    whose = f"{count} of {len(people)} people, who have no mask,"
+    return [f"The brain volume of {whose} is what is left of their stripped image."]
+
+
 def draw_latents(latents: dict[str, np.ndarray], seed: int, rows: np.ndarray) -> np.ndarray | None:
-    """Returns one draw from the posteriors of some rows, (rows, d) float32; None for plain autoencoders."""
+    """Returns draws from the posteriors of some rows, (rows, draws * d) float32, a draw beside the other; None for
+    plain autoencoders.
+
+    One draw of latents that say nothing is one matrix of noise, and what is found in it that matrix's own luck, the
+    same for every run: so there are `NUM_DRAWS`.
+    """
     if "scale" not in latents:
         return None
-    noise = np.random.default_rng(seed).standard_normal(latents["loc"].shape)
-    return (latents["loc"][rows] + latents["scale"][rows] * noise[rows]).astype(np.float32)
+    generator = np.random.default_rng(seed)
+    loc, scale = latents["loc"][rows], latents["scale"][rows]
+    num_draws = min(NUM_DRAWS, max(1, MOST_NUMBERS // loc.size))
+    noise = (generator.standard_normal(latents["loc"].shape, np.float32)[rows] for _ in range(num_draws))
+    return np.concatenate([loc + scale * values for values in noise], axis=1, dtype=np.float32)
 
 
 def _refuse_copies(run: Run, dataset: Dataset, rows: np.ndarray) -> None:

@@ -11,8 +11,8 @@ from mrigen.system.wording import some
 SPLITS = ("train", "validation", "heldout")
 _TEXTS = ("participant_ids", "groups", "site", "split")
 _MATRICES = ("latents", "latents_draw", "latents_untrained", "latents_against", "volumes", "confounds")
-_OPTIONAL = ("latents_draw", "latents_untrained", "latents_against", "brain_volume", "confounds")
-_PLAIN = ("target", "volume_shape", "zooms")
+_OPTIONAL = ("latents_draw", "latents_untrained", "latents_against", "brain_volume", "confounds", "confounds_known")
+_PLAIN = ("target", "volume_shape", "zooms", "confound_names", "reliability", "confounds_refused", "notes")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,14 +27,21 @@ class ProbeInputs:
         split: (n,) str, 'train', 'validation' or 'heldout': what the encoder was fitted on ('train', with
             'validation' for early stopping).
         latents: (n, d) float32, posterior means.
-        latents_draw: (n, d) float32, one draw from each posterior; None for plain autoencoders.
+        latents_draw: (n, draws * d) float32, draws from each posterior, side by side; None for plain autoencoders.
         volumes: (n, D) float32, the flattened volumes on the grid of the model.
         head_volume: (n,) float, ml.
         brain_volume: (n,) float, ml, or None.
         confounds: (n, c) float of `encode_confounds`, or None.
+        confounds_known: (n,) bool, of whom all numbers of the confounds are known; the others are left out of rows
+            without confounds. None: of everyone.
         latents_untrained: (n, d) float32, of the same architecture with the weights it began with, or None.
         latents_against: (n, d) float32 of another run, or None.
         target: what `targets` are of.
+        confound_names: (c,) the confound that each column is of.
+        reliability: (c,) the share of its variance that is true of each column, 1 where nothing is error, None where it
+            is not known; or None: 1 for all.
+        confounds_refused: why there are no rows of confounds though the plan asks for them.
+        notes: sentences about these people that the table is to say.
         volume_shape, zooms: (x, y, z) of `volumes` in voxels, and their size in mm; for the row `cnn` alone.
     """
 
@@ -49,9 +56,14 @@ class ProbeInputs:
     head_volume: np.ndarray
     brain_volume: np.ndarray | None = None
     confounds: np.ndarray | None = None
+    confounds_known: np.ndarray | None = None
     latents_untrained: np.ndarray | None = None
     latents_against: np.ndarray | None = None
     target: Target = SEX
+    confound_names: tuple[str, ...] = ()
+    reliability: tuple[float | None, ...] | None = None
+    confounds_refused: str | None = None
+    notes: tuple[str, ...] = ()
     volume_shape: tuple[int, ...] | None = None
     zooms: tuple[float, ...] | None = None
 

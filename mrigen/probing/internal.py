@@ -3,16 +3,19 @@
 import dataclasses
 from collections.abc import Sequence
 
+import numpy as np
+
+from mrigen.probing.collapse_notes import collapse_notes, join_notes
 from mrigen.probing.gathering import gather_inputs
 from mrigen.probing.inputs import ProbeInputs
 from mrigen.probing.learning_curve import ROWS, learning_curve
-from mrigen.probing.permutation import permutation_test
+from mrigen.probing.permutation import PermutationTest, deconfounded_permutation_test, permutation_test
 from mrigen.probing.permutation_cache import PermutationCache
 from mrigen.probing.plan import ProbePlan, takes_plan
 from mrigen.probing.protocol import Refit, run_probe
 from mrigen.probing.result import ProbeResult, output_path
 from mrigen.probing.rows import build_rows, learner_of
-from mrigen.probing.sites import predict_site
+from mrigen.probing.sites import predict_site, select
 from mrigen.runs import Run
 from mrigen.system.progress import progress_bar
 
@@ -43,7 +46,12 @@ def probe(run: Run, *, plan: ProbePlan, seed: int = 0) -> ProbeResult:
 
 
 def probe_people(
-    run: Run, inputs: ProbeInputs, plan: ProbePlan, seed: int = 0, refits: Sequence[Refit] = ()
+    run: Run,
+    inputs: ProbeInputs,
+    plan: ProbePlan,
+    seed: int = 0,
+    refits: Sequence[Refit] = (),
+    encoders: Sequence[Run] = (),
 ) -> ProbeResult:
     """Returns the probe of a run; see `probe`.
 
@@ -52,7 +60,7 @@ def probe_people(
         inputs: of `gather_inputs` with the same seed and plan.
         plan: what is asked.
         seed: of folds and permutations.
-        refits: the folds of the nested protocol.
+        refits: the folds of the nested protocol; encoders: their runs.
     """
     with progress_bar("Probing", 1, "fits") as advance:
         result = run_probe(
@@ -70,11 +78,39 @@ def probe_people(
     if plan.harmonise:
         found["site_prediction"] = predict_site(inputs, seed)
     if plan.permutations:
-        cache = PermutationCache(output_path(run.directory, plan.target, "_permutations.json"), inputs, seed)
-        with progress_bar("Permuting labels", plan.permutations, "permutations") as advance:
-            found["permutation"] = permutation_test(
+        found |= _permutation_tests(run, inputs, plan, seed)
+    collapsed = collapse_notes(run, result.predictors, plan, encoders)
+    notes = join_notes(collapsed, result.row_notes, result.predictors)
+    return dataclasses.replace(result, plan=plan, directory=run.directory, row_notes=notes, **found)
+
+
+def _permutation_tests(run: Run, inputs: ProbeInputs, plan: ProbePlan, seed: int) -> dict[str, PermutationTest]:
+    # People of one site exchange among themselves where sites differ in the confounds, or are folds.
+    by_site = "site" in plan.confounds or plan.leave_site_out
+    site = inputs.site if by_site else None
+
+    def options(inputs: ProbeInputs, ending: str, others: tuple, advance) -> dict:
+        path = output_path(run.directory, plan.target, ending)
+        cache = PermutationCache(path, inputs, seed, (*others, *([inputs.site] if by_site else [])))
+        return {"seed": seed, "jobs": plan.jobs, "progress": advance, "known": cache.read(), "keep": cache.write}
+
+    with progress_bar("Permuting labels", plan.permutations, "permutations") as advance:
+        found = {
+            "permutation": permutation_test(
                 learner_of(inputs.target)(inputs.latents), inputs.targets, inputs.groups, inputs.target,
-                plan.permutations, seed=seed, jobs=plan.jobs, progress=advance,
-                known=cache.read(), keep=cache.write,
-            )  # fmt: skip
-    return dataclasses.replace(result, plan=plan, directory=run.directory, **found)
+                plan.permutations, site=site, **options(inputs, "_permutations.json", (), advance),
+            )
+        }  # fmt: skip
+    if inputs.confounds is None:
+        return found
+    if inputs.confounds_known is not None:
+        inputs = select(inputs, np.flatnonzero(inputs.confounds_known))
+        site = inputs.site if by_site else None
+    reliability = np.array([1.0 if value is None else value for value in inputs.reliability or (1.0,)], float)
+    others = (inputs.confounds, reliability)
+    with progress_bar("Permuting what confounds leave", plan.permutations, "permutations") as advance:
+        found["deconfounded_permutation"] = deconfounded_permutation_test(
+            inputs.latents, inputs.confounds, reliability, inputs.targets, inputs.groups, inputs.target,
+            plan.permutations, site=site, **options(inputs, "_permutations_deconfounded.json", others, advance),
+        )  # fmt: skip
+    return found

@@ -21,6 +21,8 @@ from mrigen.probing.targets import Target
 
 RIDGE_ALPHA = tuple(10.0 ** np.arange(5.0, -2.5, -0.5))
 NUM_TREES = 100
+# Predictions that follow the truth by less are not corrected for regression to the mean.
+LEAST_SLOPE = 0.1
 _LEAST_PROBABILITY = 1e-6
 
 
@@ -53,24 +55,43 @@ class RidgePredictor:
     Args:
         features: see `LogisticPredictor`.
         target: what is predicted.
+        bias_corrected: whether to take back the regression to the mean: predictions of inner test people are regressed
+            on their true values, and intercept and slope taken out of the test people's predictions. No true value of
+            a test person is used.
+
+    References:
+        Cole 2020, Multimodality neuroimaging brain-age in UK Biobank, Neurobiology of Aging 92. Butler et al. 2021,
+        Pitfalls in brain age analyses, Human Brain Mapping 42(13): corrections that use the test person's age.
     """
 
-    def __init__(self, features, target: Target):
-        self._standardized, self._target = _StandardizedFeatures(features), target
+    def __init__(self, features, target: Target, bias_corrected: bool = False):
+        self._standardized, self._target, self._bias_corrected = _StandardizedFeatures(features), target, bias_corrected
 
     def fit_score(self, targets, groups, train, test, seed) -> FoldScores:
         errors = np.zeros(len(RIDGE_ALPHA))
+        truth, inner = [], []
         strata = self._target.strata(targets[train])
         for inner_train, inner_test in stratified_group_folds(strata, groups[train], predictors.NUM_INNER_FOLDS, seed):
             inputs, outputs = self._standardized(train[inner_train], train[inner_test])
-            for index, alpha in enumerate(RIDGE_ALPHA):
-                predicted = Ridge(alpha).fit(inputs, targets[train[inner_train]]).predict(outputs)
-                errors[index] += ((predicted - targets[train[inner_test]]) ** 2).sum()
+            truth.append(targets[train[inner_test]])
+            inner.append(
+                [Ridge(alpha).fit(inputs, targets[train[inner_train]]).predict(outputs) for alpha in RIDGE_ALPHA]
+            )
+            errors += ((inner[-1] - truth[-1]) ** 2).sum(axis=1)
         # argmin takes the first, the strongest regularisation, where several do as well (or none could be tried).
-        alpha = RIDGE_ALPHA[int(np.argmin(errors))]
+        best = int(np.argmin(errors))
+        alpha = RIDGE_ALPHA[best]
         inputs, outputs = self._standardized(train, test)
-        predicted = Ridge(alpha).fit(inputs, targets[train]).predict(outputs)
-        return FoldScores(predicted, predicted, f"alpha={alpha:.2g}")
+        predicted, setting = Ridge(alpha).fit(inputs, targets[train]).predict(outputs), f"alpha={alpha:.2g}"
+        if self._bias_corrected and inner:
+            slope, intercept = np.polyfit(np.concatenate(truth), np.concatenate([part[best] for part in inner]), 1)
+            # Predictions that hardly follow would be blown up.
+            if slope >= LEAST_SLOPE:
+                predicted = (predicted - intercept) / slope
+                setting += f" slope={slope:.2g}"
+            else:
+                setting += " not corrected"
+        return FoldScores(predicted, predicted, setting)
 
 
 class MajorityClassPredictor:

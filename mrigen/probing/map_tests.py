@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 from scipy import ndimage
 
-from mrigen.layers import jacobian_determinant
 from mrigen.models import LatentModel
 from mrigen.probing.direction import Direction, fit_direction
+from mrigen.probing.growth import growth_map
 from mrigen.probing.permutation import permute_by_group
 from mrigen.runs.encoding import decode_batches
 
@@ -156,19 +156,21 @@ def decoded_maps(
     conditions = None if condition is None else np.repeat(condition[None], len(ends), axis=0)
     for parts in decode_batches(model, ends, conditions):
         for row in range(0, len(parts["reconstruction"]), 2):
-            yield sex_maps({key: part[row : row + 2] for key, part in parts.items()})
+            yield sex_maps(model, *({key: part[row + sex] for key, part in parts.items()} for sex in (0, 1)))
 
 
-def sex_maps(parts: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def sex_maps(
+    model: LatentModel, woman_parts: dict[str, np.ndarray], man_parts: dict[str, np.ndarray]
+) -> dict[str, np.ndarray]:
     """Returns "difference", the man's image minus the woman's, (x, y, z), and where a template is warped "growth", the
     logarithm of how much larger the man's tissue is.
 
     Args:
-        parts: what is decoded of a woman and a man, in this order.
+        model: that decoded them.
+        woman_parts, man_parts: what is decoded of each, without the axis of the batch.
     """
-    woman, man = np.clip(parts["reconstruction"][..., 0], 0.0, 1.0)
-    if "displacement" not in parts:
-        return {"difference": man - woman}
-    # The displacement leads from an image into the template: where that shrinks, the image is the larger one.
-    woman_log, man_log = np.log(np.maximum(jacobian_determinant(parts["displacement"]).numpy(), 1e-3))
-    return {"difference": man - woman, "growth": woman_log - man_log}
+    woman, man = (np.clip(parts["reconstruction"][..., 0], 0.0, 1.0) for parts in (woman_parts, man_parts))
+    maps = {"difference": man - woman}
+    if "displacement" in woman_parts:
+        maps["growth"] = growth_map(model, woman_parts, man_parts)
+    return maps

@@ -1,6 +1,7 @@
 """The figures of a predictor on one set of test people, and what each of them adds to the error of a figure."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -26,6 +27,14 @@ class Figure:
     def __sub__(self, other: "Figure") -> "Figure":
         """Returns the paired difference for the same people."""
         return Figure(self.value - other.value, self.influence - other.influence)
+
+    @staticmethod
+    def mean(figures: Sequence["Figure"]) -> "Figure":
+        """Returns the mean of figures of the same people."""
+        return Figure(
+            float(np.mean([figure.value for figure in figures])),
+            np.mean([figure.influence for figure in figures], axis=0),
+        )
 
 
 def measure(

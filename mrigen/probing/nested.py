@@ -68,16 +68,17 @@ def probe_nested(
     home = run.directory / ("nested" if plan.target == "sex" else f"nested_{plan.target}")
     splits = [split_of_fold(dataset, inputs, train, test, run.recipe.data.split, seed) for train, test in folds]
     _refuse_other_folds(home, splits)
-    refits = []
+    refits, encoders = [], []
     for number, ((train, test), split) in enumerate(zip(folds, splits, strict=True), start=1):
         logger.info("Nested: fold %d of %d", number, len(folds))
         encoder = fit_fold(run, home / f"fold-{number}", split, stop)
+        encoders.append(encoder)
         latents = encoder.load_latents()
         # All runs of one cohort have its images in one order.
         rows = pd.Index(latents["scan_id"]).get_indexer(_scans(dataset, inputs))
         refits.append(Refit(train, test, latents["loc"][rows], draw_latents(latents, seed, rows)))
         keras.backend.clear_session()
-    return probe_people(run, inputs, plan, seed, refits)
+    return probe_people(run, inputs, plan, seed, refits, encoders)
 
 
 def split_of_fold(

@@ -2,12 +2,14 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import joblib
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from mrigen.probing.deconfounding import DeconfoundedPredictor, LinearModel, beside_target, expected_truth
 from mrigen.probing.folds import derived_seed, target_folds
 from mrigen.probing.measures import measure
 from mrigen.probing.predictors import Predictor
@@ -25,11 +27,13 @@ class PermutationTest:
         metric: the figure.
         observed: with the true labels.
         null: with permuted labels, one a permutation.
+        predictor: the row.
     """
 
     metric: str
     observed: float
     null: tuple[float, ...]
+    predictor: str = "latents"
 
     @property
     def p_value(self) -> float:
@@ -41,7 +45,7 @@ class PermutationTest:
     def as_dict(self) -> dict:
         """Returns the test for JSON."""
         return {
-            "predictor": "latents",
+            "predictor": self.predictor,
             "protocol": "transductive",
             "metric": self.metric,
             "observed": self.observed,
@@ -51,22 +55,62 @@ class PermutationTest:
         }
 
 
-def permute_by_group(targets: np.ndarray, groups: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """Returns the labels permuted: families of one size exchange theirs, as wholes, and each shuffles its own.
+def exchange_order(groups: np.ndarray, generator: np.random.Generator, site: np.ndarray | None = None) -> np.ndarray:
+    """Returns whose value each person gets, (n,) row numbers: families are exchanged as wholes.
 
-    So relatives who are alike stay together, and people without relatives are permuted freely among themselves.
+    Families of one size (and, with `site`, of the same sites) exchange theirs, and each shuffles its own (those of
+    one site among themselves). So relatives who are alike stay together, and people without relatives are exchanged
+    freely among themselves.
 
     References:
         Winkler et al. 2015, Multi-level block permutation, NeuroImage 123.
     """
-    permuted = targets.copy()
+    order = np.arange(len(groups))
+    site = np.zeros(len(groups), int) if site is None else np.unique(site, return_inverse=True)[1]
     _, numbers = np.unique(groups, return_inverse=True)
-    families = np.split(np.argsort(numbers, kind="stable"), np.cumsum(np.bincount(numbers))[:-1])
-    for size in sorted({len(family) for family in families}):
-        alike = np.stack([family for family in families if len(family) == size])
-        values = targets[alike[generator.permutation(len(alike))]]
-        permuted[alike] = generator.permuted(values, axis=1)
-    return permuted
+    members = np.split(np.lexsort((site, numbers)), np.cumsum(np.bincount(numbers))[:-1])
+    kinds: dict[tuple, list[np.ndarray]] = {}
+    for family in members:
+        kinds.setdefault((len(family), *site[family]), []).append(family)
+    for kind in sorted(kinds):
+        alike = np.stack(kinds[kind])
+        given = alike[generator.permutation(len(alike))]
+        for place in np.unique(kind[1:]):
+            columns = np.flatnonzero(np.array(kind[1:]) == place)
+            given[:, columns] = generator.permuted(given[:, columns], axis=1)
+        order[alike] = given
+    return order
+
+
+def permute_by_group(
+    targets: np.ndarray, groups: np.ndarray, generator: np.random.Generator, site: np.ndarray | None = None
+) -> np.ndarray:
+    """Returns the labels permuted by family, and within sites where they are given; see `exchange_order`."""
+    return targets[exchange_order(groups, generator, site)]
+
+
+def exchange_beside_confounds(
+    latents: np.ndarray, confounds: np.ndarray, beside: np.ndarray, reliability: np.ndarray, order: np.ndarray
+) -> np.ndarray:
+    """Returns latents (n, d) that know of the target what the true confounds tell, and nothing beside.
+
+    What a regression on the confounds explains of the latents stays with each person, and what it leaves is exchanged.
+    Where confounds are measured with error, it is a regression on the true confounds that are to be expected of someone
+    with these measures and this target.
+
+    Args:
+        latents: (n, d).
+        confounds, beside, reliability: see `true_part`.
+        order: of `exchange_order`.
+
+    References:
+        Freedman and Lane 1983, A nonstochastic interpretation of reported significance levels, Journal of Business and
+        Economic Statistics 1(4). Winkler et al. 2014, Permutation inference for the general linear model, NeuroImage
+        92.
+    """
+    design = np.concatenate([np.ones((len(latents), 1)), expected_truth(confounds, beside, reliability)], axis=1)
+    explained = design @ np.linalg.lstsq(design, latents, rcond=None)[0]
+    return explained + (latents - explained)[order]
 
 
 def cross_validated_figure(
@@ -104,12 +148,9 @@ def permutation_test(
     target: Target,
     num_permutations: int,
     *,
+    site: np.ndarray | None = None,
     seed: int = 0,
-    jobs: int = -1,
-    progress: Callable[[], None] | None = None,
-    known: Sequence[float] = (),
-    keep: Callable[[list[float]], None] | None = None,
-    **settings: int,
+    **options,
 ) -> PermutationTest:
     """Returns the permutation test of a predictor over the whole cross-validation, choices of settings included.
 
@@ -117,25 +158,83 @@ def permutation_test(
         predictor: of row numbers; must be picklable by cloudpickle for several jobs.
         targets, groups, target: see `ProbeInputs`.
         num_permutations: of the labels, by family.
+        site: (n,) str, within which labels are permuted; None: they are permuted over all people.
         seed: of folds and permutations; the same seed gives the same test whatever `jobs` is.
-        jobs: processes; -1 for all processors.
-        progress: called after each permutation.
-        known: figures of the first permutations, of an earlier call that broke off.
-        keep: called with all figures so far after every `KEPT_EACH` permutations, and at the end.
-        settings: num_folds, num_repeats.
+        options: jobs, processes, -1 for all processors. progress, called after each permutation. known, figures of the
+            first permutations, of an earlier call that broke off. keep, called with all figures so far after every
+            `KEPT_EACH` permutations, and at the end. num_folds, num_repeats.
     """
+    cases = ((predictor, targets[order]) for order in _orders(groups, site, seed, num_permutations))
+    return _test("latents", (predictor, targets), cases, groups, target, num_permutations, seed, **options)
+
+
+def deconfounded_permutation_test(
+    latents: np.ndarray,
+    confounds: np.ndarray,
+    reliability: np.ndarray | Sequence[float],
+    targets: np.ndarray,
+    groups: np.ndarray,
+    target: Target,
+    num_permutations: int,
+    *,
+    site: np.ndarray | None = None,
+    seed: int = 0,
+    **options,
+) -> PermutationTest:
+    """Returns the permutation test of the row `latents_deconfounded`: is there anything beside the confounds?
+
+    Labels and confounds stay together, and what confounds leave of the latents is exchanged; see
+    `exchange_beside_confounds`.
+
+    Args:
+        latents, confounds, targets, groups: see `ProbeInputs`.
+        reliability: (c,), see `true_part`.
+        target, num_permutations, site, seed, options: see `permutation_test`.
+    """
+    latents, reliability = np.asarray(latents, np.float64), np.asarray(reliability, np.float64)
+    beside = beside_target(targets, target)
+
+    def predictor(matrix: np.ndarray) -> Predictor:
+        return DeconfoundedPredictor(LinearModel(matrix, target), confounds, reliability, target)
+
+    cases = (
+        (predictor(exchange_beside_confounds(latents, confounds, beside, reliability, order)), targets)
+        for order in _orders(groups, site, seed, num_permutations)
+    )
+    true = (predictor(latents), targets)
+    return _test("latents_deconfounded", true, cases, groups, target, num_permutations, seed, **options)
+
+
+def _orders(groups, site, seed: int, count: int) -> Iterator[np.ndarray]:
+    generators = (np.random.default_rng(derived_seed(seed, 20, number)) for number in range(count))
+    return (exchange_order(groups, generator, site) for generator in generators)
+
+
+def _test(
+    row: str,
+    true: tuple[Predictor, np.ndarray],
+    cases: Iterable[tuple[Predictor, np.ndarray]],
+    groups: np.ndarray,
+    target: Target,
+    num_permutations: int,
+    seed: int,
+    *,
+    jobs: int = -1,
+    progress: Callable[[], None] | None = None,
+    known: Sequence[float] = (),
+    keep: Callable[[list[float]], None] | None = None,
+    **settings: int,
+) -> PermutationTest:
     figure = functools.partial(cross_validated_figure, groups=groups, target=target, seed=seed, **settings)
-    generators = [np.random.default_rng(derived_seed(seed, 20, number)) for number in range(num_permutations)]
-    labels = [permute_by_group(targets, groups, generator) for generator in generators]
     null = list(known[:num_permutations])
     if progress is not None:
         for _ in null:
             progress()
-    calls = (joblib.delayed(figure)(predictor, permuted) for permuted in labels[len(null) :])
+    calls = (joblib.delayed(figure)(*case) for case in itertools.islice(cases, len(null), None))
     for value in joblib.Parallel(n_jobs=jobs, return_as="generator")(calls):
         null.append(value)
         if progress is not None:
             progress()
         if keep is not None and (len(null) % KEPT_EACH == 0 or len(null) == num_permutations):
             keep(null)
-    return PermutationTest(target.compared[0], figure(predictor, targets), tuple(null))
+    return PermutationTest(target.compared[0], figure(*true), tuple(null), row)

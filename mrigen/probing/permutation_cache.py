@@ -19,17 +19,19 @@ class PermutationCache:
         path: of the file.
         inputs: of the probe; what was found with others, or with another seed, is not taken.
         seed: of the probe.
+        others: what else the figures depend on.
     """
 
     path: Path
     inputs: ProbeInputs
     seed: int
+    others: tuple[np.ndarray, ...] = ()
 
     @property
     def key(self) -> str:
         """Digest of what the figures depend on."""
         digest = hashlib.blake2b(f"{self.seed} {self.inputs.target}".encode(), digest_size=16)
-        for part in (self.inputs.latents, self.inputs.targets, self.inputs.groups):
+        for part in (self.inputs.latents, self.inputs.targets, self.inputs.groups, *self.others):
             digest.update(np.ascontiguousarray(part).tobytes())
         return digest.hexdigest()
 

@@ -4,7 +4,8 @@ import dataclasses
 import functools
 import inspect
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from numbers import Real
 from typing import TypeVar
 
 from mrigen.errors import Fault, UsageError
@@ -21,8 +22,12 @@ class ProbePlan:
 
     Attributes:
         target: column of the cohort's table; text is classes, numbers are numbers.
-        confounds: columns (or head_size) for the rows `confounds`, `latents_deconfounded` and, with head_size and two
-            classes, `latents_size_matched`.
+        confounds: columns (or head_size) for the rows `confounds`, `confounds_and_latents`, `latents_deconfounded`,
+            `pca_deconfounded`; of two classes `voxel_svm_linear_deconfounded` and, with head_size or brain_volume_ml,
+            `latents_size_matched`.
+        reliability: confound -> the share of its variance over people that is true: a number above 0 and up to 1;
+            another column that measures the same; or 'visits', where people's later visits do. Without it, rows say
+            what would follow from less reliable measures.
         harmonise: 'site' for the row `latents_harmonised`, and for how well the site can be predicted with and without
             it.
         classifiers: of `CLASSIFIERS`: rows `latents_<name>`. The row `latents` is `logistic` already.
@@ -46,6 +51,7 @@ class ProbePlan:
 
     target: str = "sex"
     confounds: Sequence[str] = ()
+    reliability: Mapping[str, float | str] = dataclasses.field(default_factory=dict)
     harmonise: str | None = None
     classifiers: Sequence[str] = ()
     untrained: bool = False
@@ -66,6 +72,20 @@ class ProbePlan:
             for name in self.classifiers
             if name not in CLASSIFIERS
         ]
+        object.__setattr__(self, "reliability", dict(self.reliability))
+        measured = (*self.confounds, *(["registration_log_det"] if self.registration else []))
+        for name, value in self.reliability.items():
+            if name not in measured:
+                faults.append(
+                    Fault(f"got {name}, expected some of the confounds ({', '.join(measured) or 'there are none'}). "
+                          "Leave it out, or name it as a confound.", "reliability")
+                )  # fmt: skip
+            elif not isinstance(value, str) and not (_is_number(value) and 0.0 < value <= 1.0):
+                faults.append(
+                    Fault(f"got {value!r}, expected the share of its variance that is true, above 0 and up to 1, "
+                          "or another column. Write for example 0.8.",
+                          f"reliability={name!r}")
+                )  # fmt: skip
         if self.harmonise not in (None, *HARMONISED):
             faults.append(Fault(f"got {self.harmonise}, expected site. Write `harmonise='site'`.", "harmonise"))
         if self.target in self.confounds:
@@ -89,6 +109,14 @@ class ProbePlan:
             raise UsageError(faults)
 
 
+def _default(field: dataclasses.Field) -> object:
+    return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
 def takes_plan(verb: Callable[..., Result]) -> Callable[..., Result]:
     """Returns a function of a `plan` that takes the fields of `ProbePlan` as keywords too, instead of it.
 
@@ -99,7 +127,7 @@ def takes_plan(verb: Callable[..., Result]) -> Callable[..., Result]:
     """
     own = inspect.signature(verb)
     fields = {
-        field.name: inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default,
+        field.name: inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=_default(field),
                                       annotation=field.type)
         for field in dataclasses.fields(ProbePlan)
     }  # fmt: skip

@@ -48,6 +48,31 @@ class Predictor(Protocol):
     ) -> FoldScores: ...
 
 
+class DrawsPredictor:
+    """A predictor of one draw from each person's posterior, to be tried with every draw there is: its figures are the
+    means over draws.
+
+    Args:
+        learn: makes a predictor of features (n, latent_size).
+        draws: (n, draws * latent_size), a draw beside the other.
+        latent_size: latent variables.
+
+    Attributes:
+        num_draws: how many.
+    """
+
+    def __init__(self, learn: Callable[[np.ndarray], "Predictor"], draws: np.ndarray, latent_size: int):
+        self.num_draws = draws.shape[1] // latent_size
+        self._learn, self._draws = learn, np.split(draws, self.num_draws, axis=1)
+
+    def of_draw(self, number: int) -> "Predictor":
+        """Returns the predictor of one draw."""
+        return self._learn(self._draws[number])
+
+    def fit_score(self, targets, groups, train, test, seed) -> FoldScores:
+        return self.of_draw(0).fit_score(targets, groups, train, test, seed)
+
+
 class MajorityPredictor:
     """Predicts the more frequent class of the training people for everyone; all scores are equal."""
 

@@ -11,10 +11,11 @@ from mrigen.errors import CohortError
 from mrigen.probing.folds import derived_seed, site_folds, target_folds
 from mrigen.probing.inputs import ProbeInputs, checked
 from mrigen.probing.plan import ProbePlan
-from mrigen.probing.predictors import FoldScores, Predictor
+from mrigen.probing.predictors import DrawsPredictor, FoldScores, Predictor
 from mrigen.probing.result import ProbeResult
-from mrigen.probing.rows import build_rows
+from mrigen.probing.rows import build_rows, describe_rows
 from mrigen.probing.score_table import (
+    DRAW,
     HELDOUT,
     LEAVE_SITE_OUT,
     NESTED,
@@ -34,7 +35,7 @@ class Refit:
     Attributes:
         train, test: row numbers.
         latents: (n, d) float32, posterior means of everyone.
-        latents_draw: (n, d) float32, one draw from each posterior; None for plain autoencoders.
+        latents_draw: (n, draws * d) float32, draws from each posterior; None for plain autoencoders.
     """
 
     train: np.ndarray
@@ -66,11 +67,11 @@ def run_probe(
     neither part.
     `nested`, where there are refits: each of them is a fold, whose latents are those of its own encoder.
 
-    Predictors: `latents`, `latents_draw` (if given), `dummy` (majority), `head_volume`, `brain_volume` (if given),
-    `pca` (of the volumes, with as many components as there are latents), `voxel_svm_linear`, `voxel_svm_rbf` (two
-    classes only); then those of the inputs and the plan: `untrained`, `latents_of_<another run>`, `confounds`,
-    `latents_deconfounded`, `latents_size_matched`, `latents_harmonised`, `latents_<classifier>`, `cnn`. But for the
-    last they are logistic regressions, or, for numbers, ridge regressions.
+    Predictors: `latents`, `latents_draw` (if given; a mean over many draws), `dummy` (majority), `head_volume`,
+    `brain_volume` (if given), `pca` (of the volumes, with as many components as there are latents), `voxel_svm_linear`,
+    `voxel_svm_rbf` (two classes only); then those of the inputs and the plan: `untrained`, `latents_of_<another run>`,
+    `confounds`, `latents_deconfounded`, `latents_size_matched`, `latents_harmonised`, `latents_<classifier>`, `cnn`.
+    But for the last they are logistic regressions, or, for numbers, ridge regressions.
 
     In each repeat every person gets one out-of-fold score; figures are those inside a fold, the mean over folds (see
     `mrigen.probing.summaries.summarize`).
@@ -84,7 +85,7 @@ def run_probe(
         plan: classifiers, confounds, harmonise and leave_site_out are looked at here.
         predictors: others than those of the inputs and the plan.
         refits: the folds of the nested protocol; another run's latents have no row in it.
-        notes: sentences about the people, for the result.
+        notes: sentences about the people, for the result, beside those of the inputs and of the rows.
 
     Raises:
         UsageError: if arrays do not fit together or hold values that are not usable.
@@ -120,6 +121,7 @@ def run_probe(
 
     if refits:
         num_subjects[NESTED] = sum(len(refit.test) for refit in refits)
+    said, row_notes = describe_rows(inputs, plan) if predictors is None else ((), {})
     total = len(tasks) + len(refits)
     with one_thread():
         predictors = predictors or build_rows(inputs, plan)
@@ -144,7 +146,8 @@ def run_probe(
         target=target,
         site_folds=_table_of_sites(sites, inputs) if sites else None,
         nested_folds=_table_of_refits(refits, inputs) if refits else None,
-        notes=tuple(notes),
+        notes=(*inputs.notes, *said, *notes),
+        row_notes=row_notes,
     )
 
 
@@ -167,7 +170,8 @@ def score_tasks(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Returns the tables `scores` and `settings` of a `ProbeResult`: each predictor in each of `tasks`.
 
-    A predictor with an attribute `num_repeats` is only run in so many repeats of a cross-validation.
+    A predictor with an attribute `num_repeats` is only run in so many repeats of a cross-validation. A
+    `DrawsPredictor` is run with each of its draws, in the one repeat that there is or some in each.
 
     Args:
         inputs: of n people, checked.
@@ -178,21 +182,32 @@ def score_tasks(
     """
     targets, target = inputs.targets, inputs.target
     tables, settings = [], []
+    num_repeats = {protocol: 1 + max(task[1] for task in tasks if task[0] == protocol) for protocol, *_ in tasks}
     for done, (protocol, repeat, fold, train, test) in enumerate(tasks):
         for name, predictor in predictors.items():
             if repeat >= getattr(predictor, "num_repeats", repeat + 1):
                 continue
-            result = predictor.fit_score(targets, inputs.groups, train, test, derived_seed(seed, repeat, fold + 1))
-            columns = {"predictor": name, "protocol": protocol, "repeat": repeat, "fold": fold}
-            columns |= {"participant_id": inputs.participant_ids[test], "family": inputs.groups[test]}
-            columns |= _columns(result, target) | {"target": targets[test]}
-            tables.append(pd.DataFrame(columns))
-            settings.append((name, protocol, repeat, fold, result.setting))
+            for draw, one in _draws(predictor, repeat, num_repeats[protocol]):
+                result = one.fit_score(targets, inputs.groups, train, test, derived_seed(seed, repeat, fold + 1))
+                columns = {"predictor": name, "protocol": protocol, "repeat": repeat, "fold": fold, "draw": draw}
+                columns |= {"participant_id": inputs.participant_ids[test], "family": inputs.groups[test]}
+                columns |= _columns(result, target) | {"target": targets[test]}
+                tables.append(pd.DataFrame(columns))
+                settings.append((name, protocol, repeat, fold, result.setting))
         if progress is not None:
             progress(done + 1, len(tasks))
     per_class = [class_column(name) for name in target.classes] if target.task == "multiclass" else []
-    scores = _scored(pd.concat(tables, ignore_index=True))[[*SCORE_COLUMNS, *per_class]]
+    scores = _scored(pd.concat(tables, ignore_index=True))[[*SCORE_COLUMNS, DRAW, *per_class]]
     return scores, pd.DataFrame(settings, columns=["predictor", "protocol", "repeat", "fold", "setting"])
+
+
+def _draws(predictor: Predictor, repeat: int, num_repeats: int) -> list[tuple[int, Predictor]]:
+    """Returns the predictors to be run in a repeat, with the numbers of their draws."""
+    if not isinstance(predictor, DrawsPredictor):
+        return [(0, predictor)]
+    # Repeats share the draws out; where there are more of them than draws, these come again.
+    first, count = repeat % predictor.num_draws, predictor.num_draws
+    return [(number, predictor.of_draw(number)) for number in range(first, count, num_repeats)]
 
 
 def _columns(result: FoldScores, target: Target) -> dict[str, np.ndarray]:

@@ -23,6 +23,9 @@ from mrigen.probing.summaries import Summary, summarize
 from mrigen.probing.targets import SEX, Target
 from mrigen.system.files import write_json, write_table
 
+# What latents add to confounds.
+ALSO_COMPARED = (("confounds_and_latents", "confounds"),)
+
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class ProbeResult:
@@ -46,6 +49,7 @@ class ProbeResult:
         learning_curve: figures by the number of training people, or None.
         plan: what was asked.
         cohort: name of the other cohort that was scored; None where the people are those of the run.
+        deconfounded_permutation: the permutation test of `latents_deconfounded`, or None.
         directory: where `write` puts the files unless told otherwise: the folder of the run; None without a run.
         notes: sentences that whoever reads the figures has to know.
         row_notes: predictor -> what is to be known of its rows.
@@ -68,6 +72,7 @@ class ProbeResult:
     directory: Path | None = None
     notes: tuple[str, ...] = ()
     row_notes: dict[str, str] = dataclasses.field(default_factory=dict)
+    deconfounded_permutation: PermutationTest | None = None
 
     def __repr__(self) -> str:
         return f"ProbeResult of {self.target.name}: {len(self.predictors)} predictors, " + ", ".join(
@@ -235,12 +240,15 @@ class ProbeResult:
             content["row_notes"] = self.row_notes
         if self.plan.confounds:
             content["confounds"] = list(self.plan.confounds)
+            content["reliability"] = dict(self.plan.reliability)
         if self.plan.against:
             content["against"] = str(self.plan.against)
         if self.learning_curve is not None:
             content["learning_curve"] = list(self.learning_curve.rows)
         if self.permutation is not None:
             content["permutation"] = self.permutation.as_dict()
+        if self.deconfounded_permutation is not None:
+            content["deconfounded_permutation"] = self.deconfounded_permutation.as_dict()
         if self.site_prediction is not None:
             content["telling_site"] = self.site_prediction.rows()
         return content
@@ -258,15 +266,17 @@ class ProbeResult:
         }
 
     def comparisons(self) -> list[dict]:
-        """Returns `paired_difference` of `latents` against each other predictor, by protocol and figure.
+        """Returns `paired_difference` of `latents` against each other predictor, and of `ALSO_COMPARED`, by
+        protocol and figure.
 
         `p_holm` holds for all comparisons of one figure together (Holm), but for those with `dummy`.
         """
+        pairs = [("latents", other) for other in self.predictors if other != "latents"]
+        pairs += [pair for pair in ALSO_COMPARED if set(pair) <= set(self.predictors)]
         found = [
-            paired_difference(self, "latents", other, protocol, metric)
+            paired_difference(self, *pair, protocol, metric)
             for protocol in self.protocols
-            for other in self.predictors
-            if other != "latents"
+            for pair in pairs
             for metric in self.target.compared
         ]
         for metric in self.target.compared:

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from sklearn.metrics import roc_curve
 
 from mrigen.errors import UsageError
-from mrigen.probing.score_table import PROTOCOLS, SCORE_COLUMNS
+from mrigen.probing.score_table import PROTOCOLS, SCORE_COLUMNS, fold_keys
 from mrigen.probing.summaries import summarize
 from mrigen.probing.targets import SEX, Target
 
@@ -102,7 +102,7 @@ def _wrapped(what: str, how: str) -> list[str]:
 def _mean_curve(scores: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     curves = [
         roc_curve(fold["target"], fold["score"], drop_intermediate=False)[:2]
-        for _, fold in scores.groupby(["repeat", "fold"])
+        for _, fold in scores.groupby(fold_keys(scores))
         if fold["target"].nunique() == 2
     ]
     if len(curves) == 1:

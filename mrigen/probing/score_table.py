@@ -1,5 +1,7 @@
 """The table of scores of a probe: its columns, and the protocols that its rows are of."""
 
+import pandas as pd
+
 TRANSDUCTIVE, HELDOUT, LEAVE_SITE_OUT = "transductive", "heldout", "leave-site-out"
 EXTERNAL, NESTED = "external", "nested"
 PROTOCOLS = {
@@ -13,6 +15,13 @@ SCORE_COLUMNS = (
     *("predictor", "protocol", "repeat", "fold", "participant_id", "family"),
     *("score", "prediction", "target"),
 )
+# Which of several draws from the posteriors the row is of; 0 where there is but one thing to learn from.
+DRAW = "draw"
+
+
+def fold_keys(scores: pd.DataFrame) -> list[str]:
+    """Returns the columns by which the rows of one fit are told from others, of ONE predictor in one protocol."""
+    return [name for name in ("repeat", "fold", DRAW) if name in scores]
 
 
 def class_column(name: str) -> str:

@@ -8,7 +8,7 @@ import pandas as pd
 from mrigen.probing import intervals
 from mrigen.probing.intervals import Estimate, json_float
 from mrigen.probing.measures import Figure, columns_of, measure
-from mrigen.probing.score_table import LEAVE_SITE_OUT, NESTED, TRANSDUCTIVE
+from mrigen.probing.score_table import DRAW, LEAVE_SITE_OUT, NESTED, TRANSDUCTIVE
 from mrigen.probing.targets import Target
 
 # What they are where everyone has the same score, in any study.
@@ -22,7 +22,7 @@ class FoldFigures:
     Attributes:
         participant_ids: (n,) str, sorted; repeats of a cross-validation have the same people in other folds.
         families, strata: (n,) see `intervals.family_variance`.
-        scores: as `measure` takes them.
+        scores: as `measure` takes them, those of several draws one after the other.
         figures: by metric.
     """
 
@@ -125,6 +125,7 @@ def summarize(table: pd.DataFrame, target: Target, num_training: float | None = 
 
     A figure is the mean over folds of the figure inside the fold: people of different folds were scored by different
     fits, and pooled, their scores lie on the wrong side of one another (at chance the ROC AUC is then below 0.5).
+    Inside a fold it is the mean over draws, where there are several.
 
     Args:
         table: rows of `ProbeResult.scores`.
@@ -132,13 +133,16 @@ def summarize(table: pd.DataFrame, target: Target, num_training: float | None = 
         num_training: people that a fold learns from, on average, where they are not all the others.
     """
     folds = {}
-    for key, rows in table.groupby(["repeat", "fold"]):
-        rows = rows.sort_values("participant_id")
-        targets, scores, predictions = columns_of(rows, target)
-        figures = measure(target, targets, scores, predictions)
-        if figures is not None:
-            strata = np.zeros(len(rows), int) if target.classes is None else targets
-            ids, families = (rows[name].to_numpy(dtype=str) for name in ("participant_id", "family"))
+    for key, of_fold in table.groupby(["repeat", "fold"]):
+        draws = [rows for _, rows in of_fold.groupby(DRAW)] if DRAW in table else [of_fold]
+        draws = [rows.sort_values("participant_id") for rows in draws]
+        found = [measure(target, *columns_of(rows, target)) for rows in draws]
+        if found[0] is not None:
+            figures = {metric: Figure.mean([one[metric] for one in found]) for metric in found[0]}
+            targets = columns_of(draws[0], target)[0]
+            scores = np.concatenate([columns_of(rows, target)[1] for rows in draws])
+            strata = np.zeros(len(targets), int) if target.classes is None else targets
+            ids, families = (draws[0][name].to_numpy(dtype=str) for name in ("participant_id", "family"))
             folds[key] = FoldFigures(ids, families, strata, scores, figures)
     return Summary(
         protocol=str(table["protocol"].iloc[0]) if len(table) else "",

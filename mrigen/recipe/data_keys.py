@@ -91,6 +91,11 @@ class PhantomRecipe(Section):
     age_effect_strength: float = key(
         1.0, "a number from 0 to 2", "Strength of ageing (ventricles, cortex).", ge=0, le=2
     )
+    anatomy: Literal["warped", "grown"] = key(
+        "warped",
+        "one of warped, grown",
+        "warped: everyone is one template, deformed smoothly. grown: everyone is made by procedure, with own folds.",
+    )
 
 
 class DataRecipe(Section):

@@ -11,6 +11,7 @@ import pandas as pd
 from mrigen.errors import MrigenError, RunError, UsageError
 from mrigen.recipe import ModelRecipe, load_recipe
 from mrigen.runs import Run
+from mrigen.statistics.collapse import collapse_of_figures
 from mrigen.system.wording import nearest
 
 # What stands for a figure that a run does not have.
@@ -40,6 +41,8 @@ _INTEGERS = ("blocks", "latents", "active_units", "parameters")
 _DECIMALS = (
     "compression",
     "heldout_mse",
+    "pca_mse",
+    "appearance_mse",
     "explained_variance",
     "accuracy",
     "accuracy_low",
@@ -64,13 +67,14 @@ def compare(runs: Sequence[Run]) -> pd.DataFrame:
     Returns:
         run: the folder, str. model: its kind. objective: of a VAE; of an autoencoder "squared error". channels: of the
         blocks, as in "16-32", or one number where all have the same. blocks; latents: latent variables. compression:
-        voxels a latent variable. heldout_mse, explained_variance: means over held-out people, intensities in [0, 1].
+        voxels a latent variable. heldout_mse, explained_variance: means over held-out people, intensities in [0, 1];
+        pca_mse, appearance_mse: what PCA and an active appearance model of the same people leave there.
         accuracy, auc, with the ends of their 95 % intervals: sex from the latents (posterior means), transductive;
-        auc_draw: the AUC from one draw of each posterior. kl_nats (mean over training people) and active_units: of a
-        VAE. parameters: all weights, moving statistics included, as `mrigen fit` counts them. minutes: of the fit (of
-        its last part, where it was resumed). paper_mse, paper_accuracy: what the term paper found with the same network
-        on its own data and scale of intensities, of the recipes `paper/...`. Figures that a run does not have are
-        missing.
+        auc_draw: the AUC from a draw of each posterior. kl_nats (mean over training people) and active_units: of a
+        VAE, and whether that is a collapse ("yes" or "no"). parameters: all weights, moving statistics included, as
+        `mrigen fit` counts them. minutes: of the fit (of its last part, where it was resumed). paper_mse,
+        paper_accuracy: what the term paper found with the same network on its own data and scale of intensities, of the
+        recipes `paper/...`. Figures that a run does not have are missing.
 
     Raises:
         RunError: some are no runs, are unfinished or cannot be read; one line a fault, all together.
@@ -211,11 +215,14 @@ def _row(run: Run) -> dict[str, Any]:
         "latents": latents,
         "compression": None if not latents else math.prod(run.grid["volume_shape"]) / latents,
         "heldout_mse": heldout.get("mse"),
+        "pca_mse": metrics.get("pca", {}).get("mse"),
+        "appearance_mse": metrics.get("appearance_model", {}).get("mse"),
         "explained_variance": heldout.get("explained_variance"),
         **_probe_figures(run),
         "kl_nats": metrics.get("kl_nats"),
         # Latents of an autoencoder have no scale by which to call them active.
         "active_units": None if metrics.get("kl_nats") is None else metrics.get("active_units"),
+        "collapse": None if metrics.get("kl_nats") is None else "no" if collapse_of_figures(metrics) is None else "yes",
         "parameters": count_weights(run),
         "minutes": None if seconds is None else seconds / 60.0,
         **dict(zip(("paper_mse", "paper_accuracy"), _paper_figures(recipe), strict=True)),
@@ -279,7 +286,9 @@ def _interval(name: str) -> Callable[[dict], str]:
 
 
 def _active(row: dict) -> str:
-    return MISSING if pd.isna(row["active_units"]) else f"{row['active_units']}/{row['latents']}"
+    if pd.isna(row["active_units"]):
+        return MISSING
+    return f"{row['active_units']}/{row['latents']}" + " (collapsed)" * (row["collapse"] == "yes")
 
 
 # Heading -> what stands below it, for the eye.
@@ -292,6 +301,8 @@ _SHOWN: dict[str, Callable[[dict], str]] = {
     "latents": show_figure("latents", ""),
     "compression": show_figure("compression", ",.1f"),
     "held-out MSE": show_figure("heldout_mse", ".3g"),
+    "PCA's": show_figure("pca_mse", ".3g"),
+    "appearance model's": show_figure("appearance_mse", ".3g"),
     "explained variance": show_figure("explained_variance", ".3f"),
     "sex accuracy [95 %]": _interval("accuracy"),
     "AUC [95 %]": _interval("auc"),

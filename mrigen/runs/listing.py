@@ -75,7 +75,7 @@ def describe_run(run: Run) -> dict[str, Any]:
     latents = metrics.get("latent_dim", run.recipe.model.latent_dim)
     collapse = None
     if active is not None and latents:
-        collapse = "yes" if has_collapsed(int(active), latents) else "no"
+        collapse = "yes" if has_collapsed(int(active), latents, metrics.get("num_subjects", {}).get("train")) else "no"
     seconds = metrics.get("performance", {}).get("seconds")
     return {
         "run": str(run.directory),

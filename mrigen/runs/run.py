@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import importlib.metadata
 import json
+import logging
 import os
 import platform
 import zipfile
@@ -19,7 +20,10 @@ from mrigen.data.preprocess import grid_affine
 from mrigen.errors import CohortError, RunError
 from mrigen.imaging.headers import has_orientation
 from mrigen.recipe import Recipe, load_recipe
+from mrigen.statistics.collapse import Course, advise, collapse_of_figures
 from mrigen.system.files import atomic_path, read_json, write_json
+
+logger = logging.getLogger(__name__)
 
 RUN_FORMAT = 1
 WEIGHTS = "model.weights.h5"
@@ -116,6 +120,18 @@ class Run:
     def metrics(self) -> dict[str, Any]:
         """metrics.json: the figures of a finished run."""
         return self._json("metrics.json")
+
+    @property
+    def collapse(self) -> str | None:
+        """What is to be known of whatever is made of this run, in words, because its posterior collapsed; else None."""
+        found = collapse_of_figures(self.metrics) if (self.directory / "metrics.json").is_file() else None
+        if found is None:
+            return None
+        return (
+            f"{self.directory}: the posterior collapsed: {found[0]} of {found[1]} latent variables are active, so the "
+            "heads that are made of them hardly differ, and a probe of them amplifies traces. "
+            f"{advise(self.recipe, Course.of(self.recipe, self.metrics))}"
+        )
 
     @property
     def probe_results(self) -> dict[str, Any] | None:
@@ -236,7 +252,7 @@ class Run:
 
 
 def open_run(directory: str | os.PathLike | None = None, root: str | os.PathLike = "runs") -> Run:
-    """Returns a finished run.
+    """Returns a finished run; that its posterior collapsed is said.
 
     Args:
         directory: the run; the newest complete one under `root` if None.
@@ -245,12 +261,12 @@ def open_run(directory: str | os.PathLike | None = None, root: str | os.PathLike
     Raises:
         RunError: there is none, or it is not a run, or it has no weights.
     """
-    if directory is None:
-        return newest_run(root)
-    run = Run(Path(directory))
+    run = newest_run(root) if directory is None else Run(Path(directory))
     if not run.directory.is_dir():
         raise RunError(f"{directory}: no such folder, expected a run made by mrigen fit. Check `run`.")
     _ = run.recipe, run.facts, run.grid, run.weights_path
+    if run.collapse is not None:
+        logger.warning(run.collapse)
     return run
 
 

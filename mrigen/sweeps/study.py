@@ -25,7 +25,7 @@ from mrigen.runs import Run
 from mrigen.runs.comparison import MISSING, compare, show_figure
 from mrigen.runs.comparison import render_table as render_comparison
 from mrigen.runs.listing import read_history, validation_figures
-from mrigen.statistics.collapse import COLLAPSED_SHARE
+from mrigen.statistics.collapse import least_active
 from mrigen.sweeps.importance import plot_importances
 from mrigen.sweeps.space import RECIPE, Plan, Span
 from mrigen.sweeps.workers import STALE_SECONDS, Claim, TrialFit, share_machine, worker_name
@@ -290,7 +290,8 @@ class Sweep:
             raise MrigenError(f"{run.directory}: no {name}, expected a figure. Raise data.split.validation.")
         too_few = 0.0
         if metrics["kl_nats"] is not None:
-            too_few = COLLAPSED_SHARE * metrics["latent_dim"] - metrics["active_units"]
+            people = metrics.get("num_subjects", {}).get("train")
+            too_few = least_active(metrics["latent_dim"], people) - metrics["active_units"]
         return figure, too_few
 
     def _is_hopeless(self, fit: TrialFit) -> bool:
@@ -355,6 +356,27 @@ class Sweep:
         if first["state"] != "complete" or first["collapse"] == "yes":
             return None
         return Run(Path(first["run"]))
+
+    def explain_no_best(self) -> str:
+        """Returns why no run won: what became of the trials, in words, and where to look."""
+        table = self.table()
+        collapsed, failed = table[table["collapse"] == "yes"], table[table["state"] == "fail"]
+        counts = table["state"].value_counts()
+        numbers = {
+            "collapsed": len(collapsed),
+            "failed": len(failed),
+            "pruned": counts.get("pruned", 0),
+            "not made yet": counts.get("waiting", 0) + counts.get("running", 0),
+        }
+        became = ", ".join(f"{number} {what}" for what, number in numbers.items() if number)
+        trials = counted(len(table), "trial", "trials")
+        said = [f"{self.directory}: got {became} of {trials}, expected one that is complete and whose latents speak."]
+        faults = failed["fault"].dropna()
+        if len(faults):
+            said.append(f"The first fault: {str(faults.iloc[0]).rstrip('.')}. See {self.directory / 'logs'}.")
+        if len(collapsed):
+            said.append(f"See `mrigen.diagnose({collapsed['run'].iloc[0]!r})`.")
+        return " ".join(said)
 
     def complete_runs(self) -> list[Run]:
         """Returns the runs of the complete trials, those of several recipes in the order of the trials, else best

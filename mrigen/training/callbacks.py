@@ -74,10 +74,18 @@ class LatentWatch(keras.callbacks.Callback):
         on_collapse: "warn", or "stop", which also ends the fit.
         logger: who speaks.
         progress: where it is kept what was said already.
+        advice: what is to be done when they say nothing, in words.
     """
 
     def __init__(
-        self, volumes: np.ndarray, condition, patience: int, on_collapse: str, logger, progress: Progress | None = None
+        self,
+        volumes: np.ndarray,
+        condition,
+        patience: int,
+        on_collapse: str,
+        logger,
+        progress: Progress | None = None,
+        advice: str = "",
     ):
         super().__init__()
         self.volumes = tf.constant(volumes)
@@ -86,6 +94,7 @@ class LatentWatch(keras.callbacks.Callback):
         self.on_collapse = on_collapse
         self.logger = logger
         self.progress = progress or Progress()
+        self.advice = advice
         self.measure = tf.function(self._measure, autograph=False)
 
     def on_epoch_end(self, epoch, logs=None):
@@ -98,7 +107,7 @@ class LatentWatch(keras.callbacks.Callback):
         self.progress.collapsed = has_collapsed(active, latent_size) and epoch + 1 >= self.patience
         if self.progress.collapsed and not before:
             end = "Stopping here." if stops else "Going on; training.on_collapse=stop would end here."
-            self.logger.warning("Epoch %d: %s %s", epoch + 1, describe_collapse(active, latent_size), end)
+            self.logger.warning("Epoch %d: %s %s", epoch + 1, describe_collapse(active, latent_size, self.advice), end)
             self.model.stop_training = self.model.stop_training or stops
 
     def _measure(self):

@@ -11,6 +11,7 @@ from mrigen.data.dataset import Dataset
 from mrigen.data.pipeline import inference_dataset, read_volumes, training_dataset
 from mrigen.models.batches import BATCH_SIZE
 from mrigen.recipe import TrainingRecipe
+from mrigen.statistics.collapse import advise_on_settings
 from mrigen.system.progress import progress_bar
 from mrigen.training.callbacks import Checkpoint, EpochLog, KLWarmup, LatentWatch, ProgressLine, StopAtNaN
 from mrigen.training.history import History
@@ -107,6 +108,7 @@ def _latent_watch(fit: FitState) -> LatentWatch:
         on_collapse=settings.on_collapse,
         logger=logger,
         progress=fit.progress,
+        advice=advise_on_settings(fit.recipe.model),
     )
 
 

@@ -19,7 +19,7 @@ from mrigen.models.building import build_model
 from mrigen.recipe import Recipe
 from mrigen.runs import WEIGHTS, Run, open_run
 from mrigen.runs.encoding import encode_cache
-from mrigen.statistics.collapse import describe_collapse, has_collapsed
+from mrigen.statistics.collapse import Course, advise, collapse_of_figures, describe_collapse
 from mrigen.system.files import write_json
 from mrigen.system.machine import peak_rss_mb
 from mrigen.system.stopping import StopRequest
@@ -157,7 +157,8 @@ def _finish(fit: FitState) -> None:
     save_weights(model, directory / WEIGHTS)
     logger.info("Best epoch %d of %d", progress.best_epoch + 1, progress.epoch)
     fit.run.save_latents(latents := encode_cache(model, fit.dataset.cache))
-    figures = evaluate(model, fit.dataset, latents, fit.settings.seed, model.training_mean)
+    zooms = fit.recipe.preprocess.zooms
+    figures = evaluate(model, fit.dataset, latents, fit.settings.seed, model.training_mean, fit.settings, zooms)
     figures |= {"devices": fit.placement.num_devices, "workers": fit.placement.num_workers}
     figures |= {"precision": fit.precision, "epochs": progress.epoch, "best_epoch": progress.best_epoch + 1}
     figures["performance"] = {
@@ -168,8 +169,9 @@ def _finish(fit: FitState) -> None:
     }
     write_json(directory / "metrics.json", figures)
     shutil.rmtree(fit.checkpoint)
-    if figures["kl_nats"] is not None and has_collapsed(figures["active_units"], figures["latent_dim"]):
-        logger.warning(describe_collapse(figures["active_units"], figures["latent_dim"]))
+    collapse = collapse_of_figures(figures)
+    if collapse is not None:
+        logger.warning(describe_collapse(*collapse, advise(fit.recipe, Course.of(fit.recipe, figures))))
 
 
 def _load_best(fit: FitState) -> None:

@@ -26,7 +26,7 @@ from mrigen.models.batches import BATCH_SIZE
 from mrigen.quality import admit, check_images
 from mrigen.recipe import Recipe
 from mrigen.runs.encoding import encode_volumes
-from mrigen.statistics.collapse import REMEDY, Forecast, has_collapsed
+from mrigen.statistics.collapse import Forecast, advise, has_collapsed
 from mrigen.system.machine import available_memory, peak_rss_mb
 from mrigen.training.epochs import make_optimizer
 from mrigen.training.precision import choose_precision
@@ -129,8 +129,8 @@ def plan_fit(recipe: Recipe) -> Plan:
     forecast = None
     if recipe.model.forecast_settings is not None and num_train is not None and num_train > 2:
         forecast = forecast_collapse(recipe, model.latent_size, dataset)
-        if has_collapsed(forecast.num_directions, forecast.latent_size):
-            warnings.append(f"collapse: {forecast.in_words()}. {REMEDY}")
+        if has_collapsed(forecast.num_directions, forecast.latent_size, forecast.num_people):
+            warnings.append(f"collapse: {forecast.in_words()}. {advise(recipe, forecast=forecast)}")
     epoch_seconds = None if steps is None or seconds is None else steps * seconds
     return Plan(
         cohort=cohort,

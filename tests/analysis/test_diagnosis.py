@@ -11,6 +11,7 @@ from mrigen.analysis import diagnose, diagnosis
 from mrigen.analysis.diagnosis import forecast_of, importance_weighted
 from mrigen.distributions import DiagonalGaussianPosterior, GaussianLikelihood, NormalPrior
 from mrigen.errors import UsageError
+from mrigen.generation.densities import choose_density
 from mrigen.recipe import load_recipe
 from mrigen.training import fit
 
@@ -72,7 +73,8 @@ def test_a_diagnosis_is_written(finished_run, tmp_path):
     assert found.findings == diagnose(finished_run, num_draws=8).findings
     assert 5 <= len(found.findings) <= 10
     assert found.findings[-1].startswith("Verdict: ")
-    assert any("`mrigen.sample(density=" in line for line in found.findings)
+    chosen = choose_density(finished_run, finished_run.load_model()).name
+    assert any(f"drawn from the density {chosen}" in line for line in found.findings)
     assert str(found) == "\n".join(found.findings)
     content = json.loads((tmp_path / "out" / "diagnosis.json").read_text())
     assert content["log_likelihood"] == found.log_likelihood

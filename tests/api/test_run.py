@@ -47,7 +47,7 @@ def test_a_run_says_in_five_lines_what_it_is(run):
     assert "vae" in lines[0] and "24x28x24 voxels of 8 mm" in lines[0]
     assert "24: 17 training, 2 validation, 5 held-out" in lines[1]
     assert f"{run.metrics['active_units']} of 8" in lines[2]
-    assert f"MSE {run.metrics['heldout']['mse']:.5f} (PCA {run.metrics['pca']['mse']:.5f})" in lines[3]
+    assert f"MSE {run.metrics['heldout']['mse']:.5f} (PCA {run.metrics['pca']['mse']:.5f}, active" in lines[3]
     assert str(run.directory) in lines[4]
     assert run._repr_html_().count("<tr>") == 5
 

@@ -8,6 +8,7 @@ from scipy.ndimage import gaussian_filter, map_coordinates
 
 from mrigen.layers import (
     bending,
+    coarsen,
     compose_displacements,
     integrate_velocity,
     jacobian_determinant,
@@ -185,6 +186,25 @@ def test_upsampling_goes_along_each_axis_alone_and_mixes_no_channels():
     along = [spline_matrix(m, n) for m, n in zip((3, 4, 5), (11, 13, 17), strict=True)]
     expected = np.einsum("Xx,Yy,Zz,bxyzc->bXYZc", *along, values)
     np.testing.assert_allclose(upsample(values, (11, 13, 17)), expected, atol=1e-5)
+
+
+def test_coarsening_gives_back_a_spline_of_that_grid_and_linear_functions():
+    coarse = np.random.default_rng(0).normal(size=(2, 3, 2, 4, 2)).astype("float32")
+    finer = np.random.default_rng(1).normal(size=(1, 9, 8, 7, 3)).astype("float32")
+    # Control points of the fine grid that show about the coarse spline: linear ones show it exactly.
+    np.testing.assert_allclose(coarsen(affine((9, 8, 7)), (3, 2, 1))[0, :, :, 0].shape, (3, 2, 3))
+    places = (points((3, 4, 2)) + 0.5) * np.array((9, 8, 7)) / np.array((3, 4, 2)) - 0.5
+    np.testing.assert_allclose(
+        coarsen(affine((9, 8, 7)), (3, 4, 2))[0], places @ MATRIX.T + (1.0, -2.0, 0.5), atol=1e-4
+    )
+    np.testing.assert_allclose(coarsen(coarse, (3, 2, 4)), coarse, atol=1e-5)
+    once = coarsen(finer, (3, 4, 2))
+    # The nearest spline: what is left of the fine one is orthogonal to every coarse one.
+    sides = (72, 64, 56)
+    left = upsample(finer, sides) - upsample(once, sides)
+    other = upsample(np.random.default_rng(2).normal(size=(1, 3, 4, 2, 3)).astype("float32"), sides)
+    cosine = np.sum(left * other) / np.linalg.norm(left) / np.linalg.norm(other)
+    assert abs(cosine) < 1e-4
 
 
 def test_a_displacement_is_counted_in_the_voxels_of_its_grid():

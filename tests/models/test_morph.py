@@ -6,9 +6,18 @@ import tensorflow as tf
 from battery import SIDES, disturb
 from scipy.ndimage import map_coordinates
 
-from mrigen.layers import bending, integrate_velocity, jacobian_determinant, upsample_displacement
+from mrigen.errors import RecipeError
+from mrigen.layers import (
+    bending,
+    coarsen,
+    integrate_velocity,
+    jacobian_determinant,
+    upsample,
+    upsample_displacement,
+)
 from mrigen.models import MorphingAutoencoder, VariationalAutoencoder
 from mrigen.models.morph.model import affine_basis
+from mrigen.recipe import load_recipe
 
 
 def morph(sides=SIDES, **options):
@@ -77,6 +86,26 @@ def test_a_bias_of_the_velocity_moves_the_template_whole(z):
     model.to_fields.bias.assign([2 * 3 / 9, 0, 0, 0, 0])  # Two voxels along x, in coarse voxels of 9 / 3.
     moved = model.decode(z)[0, ..., 0].numpy()
     np.testing.assert_allclose(moved[:7], template[2:], atol=1e-5)
+
+
+def test_shading_is_no_finer_than_its_spacing_and_movement_as_before(z):
+    plain, coarse = disturbed(field_spacing=2), disturbed(field_spacing=2, shading_spacing=4)
+    coarse.set_weights(plain.get_weights())
+    (velocity, shading), (same, coarser) = plain.fields(z), coarse.fields(z)
+    np.testing.assert_array_equal(velocity, same)
+    assert shading.shape == (2, 5, 4, 4, 2) and coarser.shape == (2, 3, 2, 2, 2)
+    np.testing.assert_allclose(coarser, coarsen(shading, (3, 2, 2)), atol=1e-6)
+    parts = coarse.decode_parts(z)
+    np.testing.assert_allclose(parts["offset"], upsample(coarser, SIDES)[..., 1:], atol=1e-6)
+    assert np.abs(parts["offset"] - plain.decode_parts(z)["offset"]).max() > 1e-3
+    assert coarse.get_config()["shading_spacing"] == 4 and plain.get_config()["shading_spacing"] is None
+
+
+def test_shading_finer_than_movement_is_refused():
+    with pytest.raises(ValueError, match="shading_spacing: got 2, expected at least field_spacing, 4"):
+        morph(shading_spacing=2)
+    with pytest.raises(RecipeError, match="got shading_spacing: 2 with field_spacing: 4, expected at least that"):
+        load_recipe("morph", ["model.shading_spacing=2"])
 
 
 def test_gain_stays_positive_and_finite(z):

@@ -1,14 +1,18 @@
 """Objectives by their definitions, and what latents tell."""
 
+import dataclasses
 import math
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from scipy import special
 
+from mrigen.distributions import pairwise_log_density
 from mrigen.layers import Erasure, Predictability
 from mrigen.losses import mean_discrepancy, predictability
-from mrigen.models.vae.objectives import OBJECTIVES, Objective, Terms
+from mrigen.models.vae.memory import Memory
+from mrigen.models.vae.objectives import OBJECTIVES, Objective, Terms, log_aggregate
 
 BATCH, LATENT = 4, 3
 
@@ -79,16 +83,116 @@ def test_total_correlation_with_weight_one_is_the_elbo_and_by_its_definition():
     assert float(Objective("tc", tc_weight=1.0).loss(given, 1.0)) == pytest.approx(plain, rel=1e-5)
     z, loc, scale = (np.asarray(values, float) for values in (given.z, given.loc, given.scale))
     density = -0.5 * ((z[:, None] - loc) / scale) ** 2 - np.log(scale * math.sqrt(2 * math.pi))
-    joint = np.log(np.exp(density.sum(axis=2)).sum(axis=1) / (BATCH * 100))
-    product = np.log(np.exp(density).sum(axis=1) / (BATCH * 100)).sum(axis=1)
+    # Everyone is one of a hundred people; the others of the batch stand for the other 99.
+    shares = np.where(np.eye(BATCH), 1 / 100, 99 / 100 / (BATCH - 1))
+    joint = np.log((shares * np.exp(density.sum(axis=2))).sum(axis=1))
+    product = np.log((shares[..., None] * np.exp(density)).sum(axis=1)).sum(axis=1)
     got = float(Objective("tc", tc_weight=4.0).loss(given, 1.0))
     assert got == pytest.approx(plain + 3.0 * np.mean(joint - product), rel=1e-4)
+    # Of a single person nothing is known of any other: no correlation.
+    alone = Terms(
+        **{name: values[:1] for name, values in vars(given).items() if name not in ("num_draws", "num_people", "kept")},
+        num_draws=1, num_people=100,
+    )  # fmt: skip
+    assert float(Objective("tc").loss(alone, 1.0)) == pytest.approx(float(alone.nll[0] + alone.log_ratio[0]), rel=1e-5)
 
 
-def test_mmd_adds_the_discrepancy_of_posterior_and_prior():
-    given = terms()
-    expected = mean(given.nll) + mean(given.kl) + 10.0 * float(mean_discrepancy(given.z, given.prior_draws))
-    assert float(Objective("mmd", mmd_weight=10.0).loss(given, 1.0)) == pytest.approx(expected, rel=1e-5)
+PEOPLE, WIDTH, STEP = 160, 32, 8
+
+
+def some_people(factors):
+    """Returns posteriors (160, 32) of people whose latents have `factors` causes, and their total correlation."""
+    generator = np.random.default_rng(1)
+    loc = generator.normal(size=(PEOPLE, factors)) @ generator.normal(size=(factors, WIDTH))
+    loc = 0.95 * loc / loc.std(axis=0)
+    scale = np.full_like(loc, 0.3)
+    z = loc + scale * generator.normal(size=loc.shape)
+    density = -0.5 * ((z[:, None] - loc) / scale) ** 2 - np.log(scale * math.sqrt(2 * math.pi))
+    joint = special.logsumexp(density.sum(axis=-1), axis=1) - math.log(PEOPLE)
+    product = (special.logsumexp(density, axis=1) - math.log(PEOPLE)).sum(axis=1)
+    return loc.astype("float32"), scale.astype("float32"), float((joint - product).mean())
+
+
+def steps_of(loc, scale):
+    """Yields the terms of batches of 8 people, in epochs, with half of the people kept from the batches before."""
+    generator, memory = np.random.default_rng(2), Memory({"loc": WIDTH, "scale": WIDTH}, PEOPLE // 2)
+    memory.build()
+    nothing = tf.zeros(STEP)
+    for _ in range(4):
+        for people in generator.permutation(PEOPLE).reshape(-1, STEP):
+            rows = {"loc": tf.gather(loc, people), "scale": tf.gather(scale, people)}
+            z = rows["loc"] + rows["scale"] * generator.normal(size=(STEP, WIDTH)).astype("float32")
+            kept = memory(rows, training=True)
+            yield Terms(
+                nothing, nothing, nothing, None, nothing, z, **rows, prior_draws=z, num_draws=1, num_people=PEOPLE,
+                kept=kept,
+            )  # fmt: skip
+
+
+@pytest.mark.parametrize("factors", [4, 32])
+def test_total_correlation_of_small_batches_is_that_of_all_people(factors):
+    """Of batches alone it was 341 nats for 68."""
+    loc, scale, expected = some_people(factors)
+    found = [float(tf.reduce_mean(tf.subtract(*log_aggregate(given)))) for given in steps_of(loc, scale)][20:]
+    assert np.mean(found) == pytest.approx(expected, rel=0.06)
+    assert np.std(found) < 0.2 * expected
+
+
+def test_the_gradient_of_small_batches_is_that_of_all_people():
+    loc, scale = (tf.Variable(values) for values in some_people(4)[:2])
+
+    @tf.function
+    def exact(noise):
+        with tf.GradientTape() as tape:
+            pairs = pairwise_log_density(loc + scale * noise, loc, scale)
+            joint = tf.reduce_logsumexp(tf.reduce_sum(pairs, axis=-1), axis=1)
+            value = tf.reduce_mean(joint - tf.reduce_sum(tf.reduce_logsumexp(pairs, axis=1), axis=-1))
+        return tape.gradient(value, [loc, scale])
+
+    noise = np.random.default_rng(3).normal(size=(15, PEOPLE, WIDTH)).astype("float32")
+    expected = np.mean([np.stack(exact(tf.constant(draw))) for draw in noise], axis=0)
+    found, batches = [], steps_of(loc, scale)
+    for _ in range(3 * PEOPLE // STEP):
+        with tf.GradientTape() as tape:
+            value = tf.reduce_mean(tf.subtract(*log_aggregate(next(batches))))
+        found.append([tf.convert_to_tensor(part).numpy() for part in tape.gradient(value, [loc, scale])])
+    # Noise is not along what is expected, a bias would be.
+    for one, other in zip(np.mean(found, axis=0), expected, strict=True):
+        assert np.sum(one * other) / np.sum(other**2) == pytest.approx(1.0, abs=0.2)
+
+
+def test_the_discrepancy_of_small_batches_is_steady_with_what_is_kept():
+    generator = np.random.default_rng(0)
+    objective, found = Objective("mmd", mmd_weight=1000.0), {"alone": [], "kept": []}
+    for _ in range(40):
+        z, prior = (generator.normal(size=(count, 16)).astype("float32") for count in (104, 104))
+        rows = {"z": tf.constant(z[:8]), "prior_draws": tf.constant(prior[:8])}
+        given = terms(2, nll=tf.zeros(8), kl=tf.zeros(8), **rows)
+        found["alone"].append(float(objective.loss(given, 1.0)))
+        kept = {"z": tf.constant(z[8:]), "is_kept": tf.ones(96, bool)}
+        given = dataclasses.replace(given, prior_draws=tf.constant(prior), kept=kept)
+        found["kept"].append(float(objective.loss(given, 1.0)))
+    assert np.std(found["alone"]) > 5.0 * np.std(found["kept"])
+    assert abs(np.mean(found["kept"])) < 4.0
+    # What is not kept yet does not count.
+    empty = dataclasses.replace(given, kept={**kept, "is_kept": tf.zeros(96, bool)})
+    assert float(objective.loss(empty, 1.0)) == pytest.approx(found["alone"][-1], abs=1e-2)
+
+
+def test_what_is_kept_leaves_the_batch_its_push():
+    """In the mean a batch is moved as if it were all people, though only it can move."""
+    generator, objective, pushes = np.random.default_rng(0), Objective("mmd", mmd_weight=1000.0), {8: [], 104: []}
+    for _ in range(30):
+        z, prior = (generator.normal(size=(104, 4)).astype("float32") + shift for shift in (1.0, 0.0))
+        for count, kept in ((8, None), (104, {"z": tf.constant(z[8:]), "is_kept": tf.ones(96, bool)})):
+            batch = tf.constant(z[:8])
+            with tf.GradientTape() as tape:
+                tape.watch(batch)
+                given = terms(2, nll=tf.zeros(8), kl=tf.zeros(8), z=batch, prior_draws=tf.constant(prior[:count]))
+                loss = objective.loss(dataclasses.replace(given, kept=kept), 1.0)
+            pushes[count].append(float(tf.reduce_sum(tape.gradient(loss, batch))))
+    assert np.mean(pushes[104]) == pytest.approx(np.mean(pushes[8]), rel=0.15) and np.mean(pushes[8]) > 0
+    assert np.std(pushes[104]) < np.std(pushes[8])
 
 
 def test_discrepancy_is_near_zero_for_equal_distributions_and_grows_with_distance():

@@ -114,8 +114,8 @@ def test_strength_is_the_root_mean_square_in_mm():
 
 
 def test_maps_are_of_what_is_seen():
-    parts = {"reconstruction": np.array([-0.5, 1.5], np.float32).reshape(2, 1, 1, 1, 1)}
-    assert sex_maps(parts)["difference"].item() == 1.0
+    woman, man = ({"reconstruction": np.full((1, 1, 1, 1), value, np.float32)} for value in (-0.5, 1.5))
+    assert sex_maps(None, woman, man)["difference"].item() == 1.0
 
 
 def test_the_same_seed_gives_the_same_thresholds():

@@ -8,7 +8,7 @@ import pytest
 from mrigen.data.dataset import open_dataset
 from mrigen.errors import CohortError, RunError
 from mrigen.probing import probe
-from mrigen.probing.gathering import gather_inputs
+from mrigen.probing.gathering import NUM_DRAWS, gather_inputs
 
 
 @pytest.fixture(scope="module")
@@ -32,13 +32,16 @@ def test_inputs_belong_to_the_people_they_stand_beside(finished_run, dataset):
     )
 
 
-def test_the_draw_is_one_draw_from_the_posterior(finished_run, dataset):
+def test_the_draws_are_many_of_each_posterior(finished_run, dataset):
     inputs = gather_inputs(finished_run, dataset, seed=3)
     again = gather_inputs(finished_run, dataset, seed=3)
     np.testing.assert_array_equal(inputs.latents_draw, again.latents_draw)
-    scale = finished_run.load_latents()["scale"]
-    standardised = (inputs.latents_draw - inputs.latents) / scale
-    assert 0.8 < standardised.std() < 1.2
+    latents = finished_run.load_latents()
+    draws = np.stack(np.split(inputs.latents_draw, NUM_DRAWS, axis=1))
+    assert draws.shape[1:] == inputs.latents.shape
+    standardised = (draws - inputs.latents) / latents["scale"]
+    assert abs(standardised.mean()) < 0.05 and 0.95 < standardised.std() < 1.05
+    assert abs(np.corrcoef(standardised.reshape(NUM_DRAWS, -1))[np.triu_indices(NUM_DRAWS, 1)]).max() < 0.4
 
 
 def test_probe_writes_its_table_and_picture(run_copy):

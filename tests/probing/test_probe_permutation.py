@@ -9,7 +9,15 @@ import pytest
 from scipy import stats
 
 from mrigen.probing.learners import RidgePredictor
-from mrigen.probing.permutation import PermutationTest, cross_validated_figure, permutation_test, permute_by_group
+from mrigen.probing.permutation import (
+    PermutationTest,
+    cross_validated_figure,
+    deconfounded_permutation_test,
+    exchange_beside_confounds,
+    exchange_order,
+    permutation_test,
+    permute_by_group,
+)
 from mrigen.probing.predictors import LogisticPredictor
 from mrigen.probing.protocol import run_probe
 from mrigen.probing.targets import SEX, Target
@@ -107,3 +115,46 @@ def test_a_test_that_broke_off_goes_on_to_the_same_p_value(make_inputs, tmp_path
     # What belongs to other latents, or to another seed, is not taken.
     assert PermutationCache(kept.path, make_inputs(num_people=20, seed=9), 1).read() == []
     assert PermutationCache(kept.path, inputs, 2).read() == []
+
+
+def test_people_exchange_within_sites_and_families():
+    groups = np.r_[np.repeat([f"twins-{i}" for i in range(12)], 2), [f"alone-{i}" for i in range(30)]]
+    site = np.r_[np.tile(["a", "b"], 12), np.resize(["a", "b", "c"], 30)]
+    for seed in range(5):
+        order = exchange_order(groups, np.random.default_rng(seed), site)
+        assert sorted(order) == list(range(54))
+        np.testing.assert_array_equal(site[order], site)
+        np.testing.assert_array_equal(groups[order][:24:2], groups[order][1:24:2])
+        assert (order != np.arange(54)).mean() > 0.5
+
+
+def confounded(seed, signal=0.0, count=48):
+    """Returns a test of latents that know a size, and a signal beside it."""
+    generator = np.random.default_rng(seed)
+    targets = generator.permutation(np.arange(count) % 2)
+    size = 1.5 * targets + generator.normal(size=count)
+    latents = generator.normal(size=(count, 3))
+    latents[:, 0] += 3.0 * size
+    latents[:, 1] += signal * targets
+    return deconfounded_permutation_test(
+        latents, size[:, None], [1.0], targets, np.arange(count).astype(str), SEX, 9, seed=seed, jobs=1, **QUICK
+    )
+
+
+def test_what_confounds_explain_is_no_finding():
+    values = [confounded(seed).p_value for seed in range(14)]
+    assert 0.3 < np.mean(values) < 0.8
+    assert confounded(0, signal=4.0).p_value == 0.1
+    assert confounded(0).as_dict()["predictor"] == "latents_deconfounded"
+
+
+def test_exchanged_latents_keep_what_confounds_explain():
+    generator = np.random.default_rng(0)
+    size, beside = generator.normal(size=(200, 1)), generator.integers(0, 2, (200, 1)).astype(float)
+    latents = np.hstack([2.0 * size, 3.0 * beside]) + 0.1 * generator.normal(size=(200, 2))
+    exchanged = exchange_beside_confounds(latents, size, beside, np.ones(1), generator.permutation(200))
+    assert np.corrcoef(exchanged[:, 0], size[:, 0])[0, 1] > 0.99
+    assert abs(np.corrcoef(exchanged[:, 1], beside[:, 0])[0, 1]) < 0.25
+    # What is known of the confounds is not taken for all that is true of them.
+    noisy = exchange_beside_confounds(latents, size, beside, np.full(1, 0.8), np.arange(200))
+    np.testing.assert_allclose(noisy, latents)

@@ -97,7 +97,8 @@ def test_age_is_predicted_with_the_figures_of_its_scores(of_age, small_grids):
     result = run_probe(of_age, plan=ProbePlan(target="age", confounds=("site",)), **QUICK)
     rows = {row["predictor"]: row for row in result.rows() if row["protocol"] == "transductive"}
     assert set(rows) == {
-        "latents", "latents_draw", "dummy", "head_volume", "brain_volume", "pca", "confounds", "latents_deconfounded"
+        "latents", "latents_draw", "dummy", "head_volume", "brain_volume", "pca", "confounds", "latents_deconfounded",
+        "confounds_and_latents", "pca_deconfounded", "latents_bias_corrected",
     }  # fmt: skip
     table = result.scores[(result.scores.predictor == "latents") & (result.scores.protocol == "transductive")]
     error = np.mean([mean_absolute_error(part.target, part.score) for _, part in table.groupby(["repeat", "fold"])])
@@ -136,3 +137,19 @@ def test_impossible_plans_are_refused_together(of_age):
     assert "classifiers: got tree, expected some of logistic, svm_linear" in str(caught.value)
     with pytest.raises(UsageError, match="classifiers: got knn for the numbers of age"):
         run_probe(of_age, plan=ProbePlan(target="age", classifiers=("knn",)), **QUICK)
+
+
+def test_predictions_are_brought_back_from_the_mean(of_age, small_grids):
+    train, test = np.arange(len(of_age.targets))[::2], np.arange(len(of_age.targets))[1::2]
+    names = of_age.groups
+    plain, back = (
+        RidgePredictor(of_age.latents, AGE, bias_corrected=value).fit_score(of_age.targets, names, train, test, 0)
+        for value in (False, True)
+    )
+    slopes = [np.polyfit(of_age.targets[test], found.score, 1)[0] for found in (plain, back)]
+    assert slopes[0] < slopes[1]
+    assert slopes[0] < 0.7 < slopes[1]
+    assert np.corrcoef(plain.score, back.score)[0, 1] == pytest.approx(1.0)
+    noise = np.random.default_rng(0).normal(size=(len(names), 2))
+    found = RidgePredictor(noise, AGE, bias_corrected=True).fit_score(of_age.targets, names, train, test, 0)
+    assert found.setting.endswith("not corrected")

@@ -9,7 +9,7 @@ from sklearn.decomposition import PCA
 
 import mrigen.statistics.pca
 from mrigen.errors import UsageError
-from mrigen.statistics.pca import fit_pca, gram_matrix, gram_scores
+from mrigen.statistics.pca import fit_pca, fit_pca_in_blocks, gram_matrix, gram_scores
 
 
 def people(num_people, num_values, seed=0, rank=4):
@@ -127,3 +127,39 @@ def test_scores_from_the_gram_matrix_equal_a_fit_on_the_training_people():
 def test_errors_say_what_came_and_what_was_expected(call, message):
     with pytest.raises(UsageError, match=message):
         call()
+
+
+def test_blocks_give_what_all_rows_at_once_do(matrix, monkeypatch):
+    monkeypatch.setattr(mrigen.statistics.pca, "_SPARE_DIRECTIONS", 3)
+    blocks = [matrix[:2], matrix[2:3], matrix[3:]]
+    expected, found = fit_pca(matrix, 3), fit_pca_in_blocks(iter(blocks), 3)
+    np.testing.assert_allclose(found.mean, expected.mean, rtol=1e-6)
+    np.testing.assert_allclose(found.eigenvalues, expected.eigenvalues, rtol=0.02)
+    assert found.noise_variance == pytest.approx(expected.noise_variance, rel=0.02)
+    np.testing.assert_allclose(np.abs((found.components * expected.components).sum(axis=1)), 1.0, atol=0.02)
+
+
+def test_one_block_gives_fit_pca(matrix):
+    expected, found = fit_pca(matrix, 3), fit_pca_in_blocks([matrix], 3)
+    np.testing.assert_allclose(found.components, expected.components, atol=1e-4)
+    np.testing.assert_allclose(found.eigenvalues, expected.eigenvalues, rtol=1e-5)
+    assert found.noise_variance == pytest.approx(expected.noise_variance, rel=1e-4)
+
+
+def test_blocks_far_from_zero_lose_no_accuracy(matrix):
+    blocks = [matrix[:4] + 1000.0, matrix[4:] + 1000.0]
+    np.testing.assert_allclose(fit_pca_in_blocks(blocks, 3).eigenvalues, fit_pca(matrix, 3).eigenvalues, rtol=0.02)
+
+
+@pytest.mark.parametrize(
+    "blocks, message",
+    [
+        ([], "got 0 rows"),
+        ([np.ones((1, 5), np.float32)], "got 1 rows"),
+        ([np.ones((2, 5), np.float32)] * 2, "all rows are equal"),
+        ([np.full((2, 5), np.nan, np.float32)], "NaN or infinite"),
+    ],
+)
+def test_blocks_that_hold_nothing_to_fit_are_refused(blocks, message):
+    with pytest.raises(UsageError, match=message):
+        fit_pca_in_blocks(blocks, 2)

@@ -68,6 +68,23 @@ def test_a_grid_is_made_and_a_collapsed_trial_cannot_win(begin):
     assert "val_elbo" not in again.render() and "collapse" in again.render("markdown")
 
 
+def test_that_no_run_is_best_is_put_down_to_what_happened(begin):
+    sweep = begin("model.latent_dim=7,4")
+    assert "got 2 not made yet of 2 trials" in sweep.explain_no_best()
+    work(sweep)
+    assert sweep.best() is None
+    said = sweep.explain_no_best()
+    assert said.startswith(f"{sweep.directory}: got 1 collapsed, 1 failed of 2 trials, expected one that is complete")
+    assert "no good" in said and f"`mrigen.diagnose({str(sweep.run_directory(1))!r})`" in said
+
+
+def test_trials_that_never_started_did_not_collapse(begin):
+    sweep = begin("model.latent_dim=7")
+    work(sweep)
+    said = sweep.explain_no_best()
+    assert "collapse" not in said and "diagnose" not in said and "1 failed of 1 trial," in said
+
+
 def test_spans_are_searched_and_every_worker_draws_its_own(begin, monkeypatch):
     sweep = begin("model.beta=0.5..4:log", trials=5, objective="mse")
     work(sweep, jobs=2)

@@ -54,9 +54,26 @@ class MorphRecipe(VAERecipe):
         ge=0,
         le=64,
     )
+    shading_spacing: int | None = key(
+        None,
+        "an integer from 1 to 64, or null",
+        "morph: voxels from one point of the gain and offset fields to the next, at least field_spacing; null for it. "
+        "Coarse ones (64 mm) leave small movements to the velocity, where growth maps see them.",
+        ge=1,
+        le=64,
+    )
 
     @model_validator(mode="after")
     def _has_a_template(self):
         if not self.mean_image:
             raise fault("got mean_image: false for kind: morph, expected true: it warps that image. Remove mean_image.")
+        return self
+
+    @model_validator(mode="after")
+    def _shades_no_finer_than_it_moves(self):
+        if self.shading_spacing is not None and self.shading_spacing < self.field_spacing:
+            raise fault(
+                f"got shading_spacing: {self.shading_spacing} with field_spacing: {self.field_spacing}, expected at "
+                "least that. Set shading_spacing to a multiple of it, or to null."
+            )
         return self

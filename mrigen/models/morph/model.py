@@ -10,6 +10,7 @@ from mrigen.layers import (
     PatchExpansion,
     WarpedTemplate,
     bending,
+    coarsen,
     integrate_velocity,
     upsample,
     upsample_displacement,
@@ -30,6 +31,7 @@ OPTIONS = (
     "affine",
     "detail_penalty",
     "appearance_modes",
+    "shading_spacing",
 )
 
 
@@ -55,6 +57,9 @@ class MorphingAutoencoder(VariationalAutoencoder):
             that is added to what was moved and shaded: what no movement explains, such as a lesion. None for no detail.
         appearance_modes: how many learned images are added to the template before it is moved, each by an amount that
             is linear in z: what heads differ in, at the same place, beside shape and shading. They are as crisp as it.
+        shading_spacing: voxels from one point of the log-gain and the offset to the next, at least `field_spacing`;
+            None for that. As fine as the velocity, they say what a movement of less than a voxel could say as well, and
+            nothing makes them dear: what `growth_map` sees is then too little, and elsewhere.
         velocity_smoothness: weight of the prior on the velocity, per squared voxel of the coarse grid; or "learned", a
             trained weight, which settles where the prior makes the velocities of the training people likeliest.
         See `VariationalAutoencoder` for the others; `mean_image` is the template and has to be true.
@@ -77,6 +82,7 @@ class MorphingAutoencoder(VariationalAutoencoder):
         affine=False,
         detail_penalty=None,
         appearance_modes=0,
+        shading_spacing=None,
         **kwargs,
     ):
         self.field_spacing = field_spacing
@@ -87,10 +93,15 @@ class MorphingAutoencoder(VariationalAutoencoder):
         self.affine = affine
         self.detail_penalty = detail_penalty
         self.appearance_modes = appearance_modes
+        self.shading_spacing = shading_spacing
         check_arguments(MorphRecipe, {name: getattr(self, name) for name in OPTIONS})
         super().__init__(*args, **kwargs)
         if not self.mean_image:
             raise ValueError("mean_image: got False, expected True: it is the template that is warped.")
+        if shading_spacing is not None and shading_spacing < field_spacing:
+            raise ValueError(
+                f"shading_spacing: got {shading_spacing}, expected at least field_spacing, {field_spacing}, or None."
+            )
         if velocity_smoothness == "learned":
             self.log_smoothness = self.add_weight(
                 name="log_smoothness", shape=(), initializer="zeros", dtype="float32", autocast=False
@@ -106,6 +117,8 @@ class MorphingAutoencoder(VariationalAutoencoder):
 
     def make_decoder(self, sides):
         self.field_sides = tuple(-(-side // self.field_spacing) for side in self.volume_shape)
+        if self.shading_spacing is not None:
+            self.shading_sides = tuple(-(-side // self.shading_spacing) for side in self.volume_shape)
         self.velocity_block = ConvolutionBlock(
             self.field_channels, self.residual, seed=self.seed + 1000, dtype=self.dtype_policy, name="velocity_block"
         )
@@ -167,7 +180,7 @@ class MorphingAutoencoder(VariationalAutoencoder):
 
     def fields(self, z, training=False, condition=None):
         """Returns the velocity (batch, *field_sides, 3) of latents `z`, and the log-gain and offset beside it
-        (batch, *field_sides, 2)."""
+        (batch, *field_sides, 2), with a `shading_spacing` on its grid."""
         code = self.with_condition(z, condition)
         return self._split(code, self._features(code, training))
 
@@ -191,6 +204,8 @@ class MorphingAutoencoder(VariationalAutoencoder):
             own = tf.einsum("pa,bpc->bac", self.affine_basis, flat)
             flat += tf.einsum("pa,bac->bpc", self.affine_basis, given - own)
             velocity = tf.reshape(flat, tf.shape(velocity))
+        if self.shading_spacing is not None:
+            shading = coarsen(shading, self.shading_sides)
         return velocity, shading
 
     def render(self, velocity, shading, amounts=None) -> dict:

@@ -12,6 +12,7 @@ from mrigen.models.base import LatentModel
 from mrigen.models.batches import split_inputs
 from mrigen.models.vae import adaptation
 from mrigen.models.vae.keys import VAERecipe, find_conflict
+from mrigen.models.vae.memory import Memory
 from mrigen.models.vae.objectives import Objective, Terms
 from mrigen.models.vae.refinement import Refinement
 from mrigen.schema import check_arguments
@@ -35,6 +36,9 @@ OPTIONS = (
 )
 # Share of the people of a training step whose covariates are withheld, so that the model can do without.
 WITHHELD_SHARE = 0.1
+# People of the batches before that objectives know of that are of all people: of spatial latents fewer.
+MOST_KEPT = 512
+KEPT_NUMBERS = 2**20
 
 
 @keras.saving.register_keras_serializable(package="mrigen")
@@ -127,6 +131,12 @@ class VariationalAutoencoder(LatentModel):
         self.predictability = Predictability(name="predictability") if self.invariant else None
         self.erasure = Erasure(name="erasure") if self.invariant else None
         self.refinement = Refinement(refinement_steps, name="refinement") if refinement_steps else None
+        self.memory = None
+        if self.objective.kept:
+            widths = dict.fromkeys(self.objective.kept, self.latent_size)
+            if self.condition_size:
+                widths["condition"] = self.condition_size
+            self.memory = Memory(widths, max(1, min(MOST_KEPT, KEPT_NUMBERS // self.latent_size)), name="memory")
         self.report("nll_nats", "kl_nats", "elbo_nats", "mse", "decoder_sigma")
         if self.invariant:
             self.reported["predictability"] = keras.metrics.Mean(name="predictability")
@@ -154,6 +164,8 @@ class VariationalAutoencoder(LatentModel):
             self.erasure.build((None, self.latent_size))
         if self.refinement is not None:
             self.refinement.build((None, self.latent_size))
+        if self.memory is not None:
+            self.memory.build()
         self.likelihood.build((None, *self.volume_shape, 1))
 
     def start_at_mean(self, mean_volume) -> None:
@@ -182,7 +194,7 @@ class VariationalAutoencoder(LatentModel):
         weights = [self.step, self.kl_weight]
         if self.masked:
             weights.append(self.likelihood.inside)
-        for layer in (self.predictability, self.erasure, self.refinement):
+        for layer in (self.predictability, self.erasure, self.refinement, self.memory):
             weights += [] if layer is None else layer.variables
         return weights
 
@@ -296,12 +308,19 @@ class VariationalAutoencoder(LatentModel):
         if training and self.objective.looks_across:
             rows = rows_of_all(rows, num_draws)
         condition = rows.pop("condition", None)
-        prior_draws = self.prior.draw(tf.shape(rows["z"])[0], self._noise_seed(2), condition)
+        kept = None if self.memory is None else self._people_before(rows, condition, num_draws, training)
+        count = tf.shape(rows["z"])[0]
+        if kept is not None:
+            count += self.memory.rows
+            if "condition" in kept:
+                condition = tf.concat([condition, kept["condition"]], axis=0)
+        prior_draws = self.prior.draw(count, self._noise_seed(2), condition)
         terms = Terms(
             **{"kl_per_dimension": None, **rows},
             prior_draws=prior_draws,
             num_draws=num_draws,
             num_people=self.num_people,
+            kept=kept,
         )
         loss = self.objective.loss(terms, self.kl_weight)
         if self.predictability is None:
@@ -313,6 +332,20 @@ class VariationalAutoencoder(LatentModel):
         known = self.predictability(*(rows_of_all(seen) if training else seen), training=training)
         self.record(predictability=known)
         return loss + self.invariance_weight * known
+
+    def _people_before(self, rows: dict, condition, num_draws: int, training: bool) -> dict:
+        """Returns what is kept of the people before, and keeps that of these, each once.
+
+        Of half as many as there are: few of these are among them then, and would count as somebody else.
+        """
+        batch = tf.shape(rows["z"])[0] // num_draws
+        people = {**rows, "condition": condition}
+        people = {name: people[name][:batch] for name in self.memory.widths if people[name] is not None}
+        if "condition" in self.memory.widths and condition is None:
+            people["condition"] = tf.zeros([batch, self.condition_size])
+        kept = self.memory(people, training=training)
+        is_near = tf.range(self.memory.rows) < max(self.num_people // 2, 1)
+        return {**kept, "is_kept": kept["is_kept"] & is_near}
 
     def get_config(self):
         return {

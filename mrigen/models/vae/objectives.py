@@ -19,8 +19,9 @@ class Terms:
         kl_per_dimension: (rows, latent), or None where it is no sum over latent variables.
         log_ratio: (rows,) log q(z given x) - log p(z) at the draws.
         z, loc, scale: (rows, latent), the draws and the parameters of the posteriors.
-        prior_draws: (rows, latent), draws from the prior.
+        prior_draws: (rows + kept, latent), draws from the prior.
         num_draws: draws a person. num_people: training people.
+        kept: what `Memory` has of the people before (z, or loc and scale, and is_kept), or None.
     """
 
     nll: tf.Tensor
@@ -34,6 +35,7 @@ class Terms:
     prior_draws: tf.Tensor
     num_draws: int
     num_people: int
+    kept: dict[str, tf.Tensor] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,6 +72,11 @@ class Objective:
         """Whether the loss is no mean of one value a person, so that it takes the whole batch to know it."""
         return self.name in ("capacity", "mmd", "tc") or (self.name == "elbo" and self.free_bits > 0.0)
 
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """What the loss has to know of the people before, by the names of `Terms`."""
+        return {"mmd": ("z",), "tc": ("loc", "scale")}.get(self.name, ())
+
     def loss(self, terms: Terms, kl_weight):
         """Returns the mean loss of a subject, a scalar.
 
@@ -97,24 +104,56 @@ def capacity(objective: Objective, terms: Terms, kl_weight):
 
 
 def mmd(objective: Objective, terms: Terms, kl_weight):
-    """Returns the ELBO's loss + the discrepancy between the posteriors of the batch, all together, and the prior."""
-    discrepancy = objective.mmd_weight * mean_discrepancy(terms.z, terms.prior_draws)
-    return elbo(objective, terms, kl_weight) + kl_weight * discrepancy
+    """Returns the ELBO's loss + the discrepancy between the posteriors of all people together and the prior.
+
+    It is that of the draws of this batch and those kept of the batches before; a few draws alone would say little.
+    """
+    z, weights = terms.z, None
+    if terms.kept is not None:
+        z = tf.concat([z, terms.kept["z"]], axis=0)
+        weights = tf.concat([tf.ones_like(terms.nll), tf.cast(terms.kept["is_kept"], tf.float32)], axis=0)
+        # Only the batch can move, and is a small part of what the value is of: its gradient is that of all.
+        share = tf.reduce_sum(weights) / tf.cast(tf.shape(terms.nll)[0], tf.float32)
+    discrepancy = mean_discrepancy(z, terms.prior_draws, weights)
+    if weights is not None:
+        discrepancy += (share - 1.0) * (discrepancy - tf.stop_gradient(discrepancy))
+    return elbo(objective, terms, kl_weight) + kl_weight * objective.mmd_weight * discrepancy
 
 
 def tc(objective: Objective, terms: Terms, kl_weight):
-    """Returns nll + KL, whose part that is total correlation of the latents weighs `tc_weight`.
-
-    The aggregate posterior is estimated from the batch (minibatch-weighted sampling); with a weight of 1 the loss is
-    the ELBO's.
-    """
-    batch = tf.shape(terms.z)[0] // terms.num_draws
-    pairs = pairwise_log_density(terms.z, terms.loc[:batch], terms.scale[:batch])
-    log_count = tf.math.log(tf.cast(batch, tf.float32)) + math.log(max(terms.num_people, 1))
-    joint = tf.reduce_logsumexp(tf.reduce_sum(pairs, axis=-1), axis=1) - log_count
-    product = tf.reduce_sum(tf.reduce_logsumexp(pairs, axis=1) - log_count, axis=-1)
+    """Returns nll + KL, whose part that is total correlation of the latents weighs `tc_weight`; see
+    `log_aggregate`. With a weight of 1 the loss is the ELBO's."""
+    joint, product = log_aggregate(terms)
     penalty = terms.log_ratio + (objective.tc_weight - 1.0) * (joint - product)
     return tf.reduce_mean(terms.nll + kl_weight * objective.beta * penalty)
+
+
+def log_aggregate(terms: Terms):
+    """Returns the log-density of the draws under the posteriors of all people together, and under the product of its
+    margins, (rows,) nats both; the mean of the difference is the total correlation of the latents.
+
+    A draw's own posterior counts as that of one person, those of the others in the batch and of the people kept from
+    the batches before stand for all the rest. (Of a batch of 8 alone the estimate is off by several times the total
+    correlation itself.) No gradient goes through these posteriors: in the mean over draws from the aggregate there is
+    none, as the densities integrate to one, whatever their parameters.
+    """
+    batch = tf.shape(terms.z)[0] // terms.num_draws
+    loc, scale = (tf.stop_gradient(values[:batch]) for values in (terms.loc, terms.scale))
+    is_own = tf.tile(tf.eye(batch, dtype=tf.bool), [terms.num_draws, 1])
+    is_other = ~is_own
+    if terms.kept is not None:
+        is_kept = tf.broadcast_to(terms.kept["is_kept"][None], [tf.shape(terms.z)[0], tf.shape(terms.kept["loc"])[0]])
+        loc = tf.concat([loc, terms.kept["loc"]], axis=0)
+        # Where nothing is kept yet, any scale does.
+        scale = tf.concat([scale, tf.where(terms.kept["is_kept"][:, None], terms.kept["scale"], 1.0)], axis=0)
+        is_own, is_other = tf.concat([is_own, is_kept & False], axis=1), tf.concat([is_other, is_kept], axis=1)
+    others = tf.reduce_sum(tf.cast(is_other, tf.float32), axis=1, keepdims=True)
+    own_share = tf.where(others > 0.0, 1.0 / max(terms.num_people, 1), 1.0)
+    shares = tf.where(is_own, own_share, tf.where(is_other, (1.0 - own_share) / tf.maximum(others, 1.0), 0.0))
+    pairs = pairwise_log_density(terms.z, loc, scale)
+    log_shares = tf.math.log(shares)
+    joint = tf.reduce_logsumexp(log_shares + tf.reduce_sum(pairs, axis=-1), axis=1)
+    return joint, tf.reduce_sum(tf.reduce_logsumexp(log_shares[..., None] + pairs, axis=1), axis=-1)
 
 
 def iw(objective: Objective, terms: Terms, kl_weight):
