@@ -6,26 +6,35 @@ from mrigen_cli.common import common_options, find_run, load_tensorflow, run_opt
 
 @click.command()
 @run_option
-@click.option("--confounds", default="", help="Taken out of the latents first: head_size, age, site, with commas.")
+@click.option(
+    "--confounds", default="", help="Taken out of the latents: head_size, age, site, brain_volume_ml, with commas."
+)
 @click.option("--participant", "participants", multiple=True, help="Show this person as the other sex; repeatable.")
 @click.option("--steps", "num_steps", type=int, default=7, show_default=True, help="Heads from women to men.")
 @click.option(
-    "--bootstrap",
-    "num_bootstrap",
+    "--permutations",
+    "num_permutations",
     type=int,
-    default=100,
+    default=300,
     show_default=True,
-    help="Refits of the probe, for the z maps.",
+    help="Of people, for the thresholds of the maps.",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the refits.")
+@click.option(
+    "--withhold/--no-withhold",
+    default=True,
+    show_default=True,
+    help="Write no maps where the probe does not beat chance.",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Of folds and permutations.")
 @click.option("-o", "--out", type=click.Path(), help="Folder to write to.  [default: RUN/explanation]")
 @click.option("--force", is_flag=True, help="Replace files that are there.")
 @common_options
-def explain(run_directory, confounds, participants, num_steps, num_bootstrap, seed, out, force):
+def explain(run_directory, confounds, participants, num_steps, num_permutations, withhold, seed, out, force):
     """Write what changes from women to men, voxel by voxel on the whole image, and print the paths.
 
-    Heads along the direction of the probe of sex, their difference with a z map over refits, where tissue is larger
-    (morphing models), and the saliency of the encoder.
+    Heads along the direction of the probe of sex, their difference with a threshold that permuted people set, where
+    tissue is larger (morphing models), and the saliency of the encoder. Where the probe does not beat chance there is
+    nothing to show, and explanation.json says so.
     """
     run = find_run(run_directory)
     load_tensorflow()
@@ -36,8 +45,11 @@ def explain(run_directory, confounds, participants, num_steps, num_bootstrap, se
         "confounds": [name.strip() for name in confounds.split(",") if name.strip()],
         "participants": participants,
         "num_steps": num_steps,
-        "num_bootstrap": num_bootstrap,
+        "num_permutations": num_permutations,
     }
     Explanation.check_target(run, out, force, **options)
-    for path in compute(run, **options, seed=seed).write(out, force):
+    found = compute(run, **options, withhold=withhold, seed=seed)
+    if found.withheld:
+        click.echo(f"Withheld: {found.withheld} With --no-withhold they are written all the same.", err=True)
+    for path in found.write(out, force):
         click.echo(path)

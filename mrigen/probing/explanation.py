@@ -2,37 +2,71 @@
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import tensorflow as tf
 from matplotlib.figure import Figure
-from sklearn.metrics import roc_auc_score
 
 from mrigen.data.covariates import COLUMNS
 from mrigen.data.pipeline import read_volumes
 from mrigen.data.tables import first_visits
 from mrigen.errors import CohortError, Fault, UsageError
-from mrigen.imaging.figures import plot_contact_sheet, plot_map, save_figure
+from mrigen.imaging.figures import plot_contact_sheet, save_figure
 from mrigen.imaging.headers import ALIGNED, SCANNER
+from mrigen.imaging.maps import Overlay, label_map, plot_overlays
 from mrigen.imaging.volumes import Nifti1Image, array_of, make_image, write_image, zooms_of
-from mrigen.layers import jacobian_determinant
 from mrigen.models import LatentModel
-from mrigen.models.batches import BATCH_SIZE, pad_batch
-from mrigen.probing.confounds import ConfoundRegressor
-from mrigen.probing.direction import Direction, fit_direction, resample_families
+from mrigen.probing.confounds import deconfounded
+from mrigen.probing.direction import Direction, fit_direction
+from mrigen.probing.inputs import ProbeInputs
+from mrigen.probing.map_tests import (
+    ERROR_RATE,
+    FEWEST_PERMUTATIONS,
+    WINDOW_MM,
+    MapTest,
+    maps_with_tests,
+)
+from mrigen.probing.predictors import LogisticPredictor
+from mrigen.probing.protocol import run_probe
+from mrigen.probing.saliency import NUM_STEPS, draw_pairs, saliency
+from mrigen.probing.score_table import HELDOUT, TRANSDUCTIVE
 from mrigen.runs import Run
-from mrigen.runs.encoding import decode_batches, decode_latents
+from mrigen.runs.encoding import decode_latents
 from mrigen.system.files import refuse_taken, write_json
 from mrigen.system.progress import progress_bar
 
-# Enough for the mean of a map; the gradients of a whole cohort would take as long as a fit.
-MOST_SALIENT_PEOPLE = 32
-NUM_SALIENCY_STEPS = 16
-# Added to the standard deviation of a map: a quarter of a grey level of an image of 8 bits.
-SMALLEST_SPREAD = 1e-3
+CHANCE = 0.5
+# What is measured of people beside covariates, and may be taken out.
+MEASURED = ("brain_volume_ml",)
+# name -> what it is, its unit, and what a positive voxel says.
+MAPS = {
+    "difference": ("Intensity of a man with the mean score of men minus that of such a woman", "intensity, 0 to 1"),
+    "growth": ("Logarithm of how much larger the tissue at a voxel is in men", "log of a ratio of volumes"),
+    "saliency": ("Integrated gradients of the score, through the whole of inference", "log-odds in a voxel"),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Figure95:
+    """A ROC AUC with its interval.
+
+    Attributes:
+        roc_auc: the figure.
+        low, high: its 95 % interval.
+        num_people: who were scored.
+        protocol: how: a key of `mrigen.probing.score_table.PROTOCOLS`.
+    """
+
+    roc_auc: float
+    low: float
+    high: float
+    num_people: int
+    protocol: str
+
+    def __str__(self) -> str:
+        return f"{self.roc_auc:.3f} [{self.low:.3f}, {self.high:.3f}] ({self.num_people} people, {self.protocol})"
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -41,45 +75,65 @@ class Explanation:
 
     Attributes:
         direction: along which the sex changes in the latent space.
-        sequence: (x, y, z, step) image, from a woman's mean score to a man's, in [0, 1].
+        sequence: (x, y, z, step) image, from a woman's mean score to a man's, in [0, 1]; None where maps are withheld.
         maps: name -> (x, y, z) image: "difference", the last of the sequence minus the first; "growth" (models that
             warp a template), the logarithm of how much larger a man's tissue is than a woman's at a voxel;
-            "difference_z", "growth_z", their means over their standard deviations in refits to resampled families;
-            "saliency", integrated gradients of the score through the encoder, from the mean image to a person's,
-            turned so that positive voxels speak for the person's own sex, the mean of up to `MOST_SALIENT_PEOPLE`.
+            "difference_z", "difference_strength", "difference_mask" and those of growth, these against permuted people,
+            the same around a voxel, and where it is beyond the threshold (see `MapTest`); "saliency", integrated
+            gradients of the score through the whole of inference, from women to men: positive voxels speak for a man.
+        tests: "difference", "growth" -> thresholds and p-values.
         counterfactuals: participant_id -> (x, y, z, 2) image: as the person is decoded, and with the other sex's mean
             score.
-        background: (x, y, z) image between women and men.
-        confounds: taken out of the latents first.
-        num_people, num_heldout: on whom the probe was fitted, and scored.
-        heldout_roc_auc: of the probe; None without held-out people of both sexes.
-        num_bootstrap, seed: of the refits.
+        background: (x, y, z) image between women and men; None where maps are withheld.
+        figures: protocol -> ROC AUC of the probe, cross-validated and of held-out people, as far as there are any.
+        withheld: why there are no images; None where there are.
+        saliency_sums: of the map of saliency, and what the score gains from women to men, which it should be.
+        confounds: taken out of the latents in every fit.
+        num_people, num_heldout: on whom the direction was fitted, and who were held out.
+        num_permutations, seed: of the tests.
+        is_oriented: whether left and right are known.
         directory: where `write` puts the files unless told otherwise.
     """
 
     direction: Direction
-    sequence: Nifti1Image
+    sequence: Nifti1Image | None
     maps: dict[str, Nifti1Image]
+    tests: dict[str, MapTest]
     counterfactuals: dict[str, Nifti1Image]
-    background: Nifti1Image
+    background: Nifti1Image | None
+    figures: dict[str, Figure95]
+    withheld: str | None
+    saliency_sums: tuple[float, float] | None
     confounds: tuple[str, ...]
     num_people: int
     num_heldout: int
-    heldout_roc_auc: float | None
-    num_bootstrap: int
+    num_permutations: int
     seed: int
+    is_oriented: bool
     directory: Path
 
     def __repr__(self) -> str:
-        score = "unknown" if self.heldout_roc_auc is None else f"{self.heldout_roc_auc:.3f}"
+        scores = "; ".join(map(str, self.figures.values()))
+        if self.withheld:
+            return f"Explanation of sex, withheld: {self.withheld}"
         return (
             f"Explanation of sex: {self.sequence.shape[3]} images from women to men, maps {', '.join(self.maps)}; "
-            f"ROC AUC of {self.num_heldout} held-out people {score}"
+            f"ROC AUC {scores or 'unknown'}"
         )
 
     @property
+    def heldout_roc_auc(self) -> float | None:
+        """Of the probe; None without held-out people of both sexes."""
+        return self.figures[HELDOUT].roc_auc if HELDOUT in self.figures else None
+
+    @property
     def scores(self) -> np.ndarray:
-        """(step,) scores of the sequence, in log-odds without bias."""
+        """(step,) scores of the sequence, in log-odds without bias.
+
+        Raises:
+            UsageError: the images are withheld.
+        """
+        self._refuse_withheld()
         return np.linspace(*self.direction.ends, self.sequence.shape[3])
 
     def plot(self, name: str = "sequence") -> Figure:
@@ -89,26 +143,38 @@ class Explanation:
             name: "sequence", "difference", "growth", "saliency", or a participant of `counterfactuals`.
 
         Raises:
-            UsageError: there is nothing of that name.
+            UsageError: there is nothing of that name, or the images are withheld.
         """
-        zooms = zooms_of(self.sequence.affine)
+        self._refuse_withheld()
+        affine = self.sequence.affine
         if name == "sequence":
             volumes = list(np.moveaxis(array_of(self.sequence), -1, 0))
-            return plot_contact_sheet(volumes, [f"{score:+.1f}" for score in self.scores], zooms, len(volumes))
+            titles = [f"{score:+.1f}" for score in self.scores]
+            return plot_contact_sheet(volumes, titles, zooms_of(affine), len(volumes))
         if name in self.counterfactuals:
             own, other = np.moveaxis(array_of(self.counterfactuals[name]), -1, 0)
-            return plot_map(own, {"other sex minus own": other - own}, zooms)
+            overlay = Overlay(f"{name}: with the other sex's mean score, minus own", other - own, "intensity, 0 to 1")
+            return plot_overlays(own, [overlay], affine, self.is_oriented)
         if name not in self._plotted:
             known = ", ".join([*self._plotted, *self.counterfactuals])
             raise UsageError(f"got {name!r}, expected one of {known}. Choose one.", parameter="name")
-        maps = {name: array_of(self.maps[name])}
-        if f"{name}_z" in self.maps:
-            maps[f"{name}, z"] = array_of(self.maps[f"{name}_z"])
-        return plot_map(array_of(self.background), maps, zooms)
+        test = self.tests.get(name)
+        mask = None if test is None else test.mask
+        units = f"{MAPS[name][1]}; women to men"
+        overlays = [Overlay(name, array_of(self.maps[name]), units, mask)]
+        if test is not None:
+            overlays.append(
+                Overlay(f"{name}, z; outlined: corrected p < {ERROR_RATE:g}", test.z, "z; women to men", mask)
+            )
+        return plot_overlays(array_of(self.background), overlays, affine, self.is_oriented)
 
     @property
     def _plotted(self) -> list[str]:
-        return ["sequence", *(name for name in self.maps if not name.endswith("_z"))]
+        return ["sequence", *(name for name in self.maps if name in MAPS)]
+
+    def _refuse_withheld(self) -> None:
+        if self.withheld:
+            raise UsageError(f"got an explanation that is withheld: {self.withheld}", parameter="withhold")
 
     @staticmethod
     def check_target(
@@ -119,28 +185,29 @@ class Explanation:
         confounds: Sequence[str] = (),
         participants: Sequence[str] = (),
         num_steps: int = 7,
-        num_bootstrap: int = 100,
+        num_permutations: int = 300,
     ) -> None:
         """Refuses, before `explain` takes its time, what it and `write` would refuse.
 
         Args:
             run: that is to be explained.
             directory, force: as for `write`.
-            confounds, participants, num_steps, num_bootstrap: as for `explain`.
+            confounds, participants, num_steps, num_permutations: as for `explain`.
 
         Raises:
             UsageError: a number out of range, an unknown confound or participant, or a file is there already.
         """
-        _check(run, confounds, participants, num_steps, num_bootstrap)
+        _check(run, confounds, participants, num_steps, num_permutations)
         directory = _default_directory(run) if directory is None else Path(directory)
         refuse_taken(_paths(directory, _map_names(run.recipe.model.warps_template), participants), force)
 
     def write(self, directory: str | os.PathLike | None = None, force: bool = False) -> list[Path]:
         """Writes the images, the figures and explanation.json, and returns the paths.
 
-        They are sequence.nii.gz, a .nii.gz for each of `maps`, <participant>_counterfactual.nii.gz, a .png for each but
-        the z (which is in that of its map), and explanation.json: who, the probe's AUC, its regularisation, the
-        confounds.
+        They are sequence.nii.gz, a .nii.gz for each of `maps`, <participant>_counterfactual.nii.gz, a .json of the same
+        name that says what each is, a .png for each but the z and the mask (which are in that of their map), and
+        explanation.json: who, the probe's AUC, its regularisation, the confounds. Where the images are withheld, it is
+        explanation.json alone, with the reason.
 
         Args:
             directory: the folder; RUN/explanation by default.
@@ -151,30 +218,89 @@ class Explanation:
         """
         directory = self.directory if directory is None else Path(directory)
         *paths, description = _paths(directory, list(self.maps), list(self.counterfactuals))
+        paths = [] if self.withheld else paths
         refuse_taken([*paths, description], force)
-        images = [self.sequence, *self.maps.values(), *self.counterfactuals.values()]
-        for path, image in zip(paths, images, strict=True):
-            write_image(path, image)
-        figures = {f"{name}.png": name for name in self._plotted}
-        figures |= {f"{name}_counterfactual.png": name for name in self.counterfactuals}
-        for file, name in figures.items():
-            save_figure(self.plot(name), directory / file)
-        write_json(
-            description,
-            {
-                "target": "sex",
-                "classes": ["F", "M"],
-                "confounds": list(self.confounds),
-                "num_people": self.num_people,
-                "num_heldout": self.num_heldout,
-                "heldout_roc_auc": self.heldout_roc_auc,
-                "ends": list(map(float, self.direction.ends)),
-                "c": self.direction.c,
-                "num_bootstrap": self.num_bootstrap,
-                "seed": self.seed,
+        written = []
+        if not self.withheld:
+            images = [self.sequence, *self.maps.values(), *self.counterfactuals.values()]
+            for path, image in zip(paths, images, strict=True):
+                write_image(path, image)
+                sidecar = directory / f"{_stem(path)}.json"
+                write_json(sidecar, self._describe(_stem(path)))
+                written += [path, sidecar]
+            plots = {f"{name}.png": name for name in self._plotted}
+            plots |= {f"{name}_counterfactual.png": name for name in self.counterfactuals}
+            for file, name in plots.items():
+                save_figure(self.plot(name), directory / file)
+                written.append(directory / file)
+        write_json(description, self.as_dict())
+        return [*written, description]
+
+    def as_dict(self) -> dict:
+        """Returns the content of explanation.json."""
+        return {
+            "target": "sex",
+            "classes": ["F", "M"],
+            "direction": "women to men",
+            "withheld": self.withheld,
+            "confounds": list(self.confounds),
+            "num_people": self.num_people,
+            "num_heldout": self.num_heldout,
+            "heldout_roc_auc": self.heldout_roc_auc,
+            "figures": {
+                name: {"roc_auc": one.roc_auc, "ci": [one.low, one.high], "num_people": one.num_people}
+                for name, one in self.figures.items()
             },
+            "ends": list(map(float, self.direction.ends)),
+            "c": self.direction.c,
+            "maps": {
+                name: {
+                    "threshold": _finite(test.threshold),
+                    "p": test.p_value,
+                    "num_voxels": int(test.mask.sum()),
+                }
+                for name, test in self.tests.items()
+            },
+            "saliency": None
+            if self.saliency_sums is None
+            else dict(zip(("sum", "score_gained"), self.saliency_sums, strict=True)),
+            "num_permutations": self.num_permutations,
+            "seed": self.seed,
+        }
+
+    def _describe(self, stem: str) -> dict:
+        """Returns the content of the .json beside an image."""
+        content = {"Direction": "women to men", "ConfoundsTakenOut": list(self.confounds)}
+        if stem == "sequence":
+            text = "What the run decodes, from the mean score of women to that of men; one image a step"
+            return {"Description": text, "Units": "intensity, 0 to 1", "Scores": self.scores.tolist(), **content}
+        name, _, kind = stem.partition("_")
+        if stem.endswith("_counterfactual"):
+            text = "The person as decoded, and with the mean score of the other sex"
+            return {"Description": text, "Units": "intensity, 0 to 1", "ConfoundsTakenOut": list(self.confounds)}
+        text, units = MAPS[name]
+        content = {"Description": text, "Units": units, "Positive": "more in men", **content}
+        if name == "saliency":
+            content["Positive"] = "speaks for a man"
+        if name not in self.tests:
+            return content
+        test = self.tests[name]
+        if kind == "z":
+            content["Units"] = "z: away from the mean of permuted people, over their standard deviation"
+        if kind == "mask":
+            content["Units"] = "1 where |z| is beyond the threshold, 0 elsewhere"
+            del content["Positive"]
+        rule = (
+            f"largest |z| of any voxel under permutation within sites, families as wholes; {ERROR_RATE:g} family-wise"
         )
-        return [*paths, *(directory / file for file in figures), description]
+        return content | {
+            "Threshold": _finite(test.threshold),
+            "ThresholdOf": f"{name}_strength.nii.gz",
+            "ThresholdRule": rule,
+            "P": test.p_value,
+            "Mask": f"{name}_mask.nii.gz",
+            "NumPermutations": self.num_permutations,
+        }
 
 
 def explain(
@@ -183,76 +309,227 @@ def explain(
     confounds: Sequence[str] = (),
     participants: Sequence[str] = (),
     num_steps: int = 7,
-    num_bootstrap: int = 100,
+    num_permutations: int = 300,
+    withhold: bool = True,
     seed: int = 0,
 ) -> Explanation:
     """Returns what changes from women to men in the images that a run decodes; nothing is written.
 
-    The probe is fitted on people that are not held out, and scored on those that are.
+    The direction is fitted on people that are not held out. Whether there is anything to show, the probe says: where
+    the 95 % interval of its ROC AUC does not lie above one half, cross-validated over everyone (or, where the model was
+    told the sex in training, of those held out), there are no images, but the reason.
 
     Args:
         run: a finished run.
-        confounds: of sex, age, head_size, site (not sex): taken out of the latents by linear regression first, so that
-            the images differ by what goes with sex beyond them.
+        confounds: of age, head_size, site, brain_volume_ml: taken out of the latents by linear regression, in every
+            fit anew, so that the images differ by what goes with sex beyond them.
         participants: ids of whom to show as the other sex.
         num_steps: images in the sequence.
-        num_bootstrap: refits.
-        seed: of the refits.
+        num_permutations: of people, for the thresholds of the maps.
+        withhold: whether images are withheld where the probe does not beat chance.
+        seed: of folds, permutations, and who is looked at for the saliency.
 
     Raises:
         UsageError: a number out of range, an unknown confound or participant.
         CohortError: too few women or men.
-
-    References:
-        Sundararajan, Taly and Yan 2017, Axiomatic attribution for deep networks.
     """
     given = (confounds, participants)
     confounds, participants = ((value,) if isinstance(value, str) else tuple(value) for value in given)
-    _check(run, confounds, participants, num_steps, num_bootstrap)
+    _check(run, confounds, participants, num_steps, num_permutations)
     people = _people(run, confounds)
-    unknown = [name for name in participants if name not in people["participant_id"]]
+    unknown = [name for name in participants if name not in people.table["participant_id"].to_numpy()]
     if unknown:
         raise UsageError(
             f"got {unknown[0]}, whose sex or confounds are unknown, expected both. Name another.",
             parameter="participants",
         )
-    fitted = people["split"] != "heldout"
+    fitted = people.fitted
+    latents, targets, groups, design = (
+        None if values is None else values[fitted]
+        for values in (people.latents, people.targets, people.groups, people.confounds)
+    )
+    direction = fit_direction(latents, targets, groups, confounds=design)
+    figures = _figures(people, seed)
+    withheld = reason_to_withhold(run, figures) if withhold else None
+    explanation = Explanation(
+        direction=direction,
+        sequence=None,
+        maps={},
+        tests={},
+        counterfactuals={},
+        background=None,
+        figures=figures,
+        withheld=withheld,
+        saliency_sums=None,
+        confounds=confounds,
+        num_people=int(fitted.sum()),
+        num_heldout=int((~fitted).sum()),
+        num_permutations=num_permutations,
+        seed=seed,
+        is_oriented=run.is_oriented(),
+        directory=_default_directory(run),
+    )
+    if withheld:
+        return explanation
     condition = None if run.covariates is None else run.conditions(run.load_latents("train")["scan_id"]).mean(axis=0)
-    latents, targets, groups = (people[name][fitted] for name in ("latents", "targets", "groups"))
-    direction = fit_direction(latents, targets, groups)
     model = run.load_model()
 
     def image(array: np.ndarray) -> Nifti1Image:
-        return make_image(array, run.affine, SCANNER if run.is_oriented() else ALIGNED)
+        return make_image(array, run.affine, SCANNER if explanation.is_oriented else ALIGNED)
 
-    walk = direction.at(np.linspace(*direction.ends, num_steps))
-    volumes = np.clip(decode_latents(model, walk, _repeat(condition, num_steps)), 0.0, 1.0)
-    middle = np.clip(decode_latents(model, direction.at([0.0]), _repeat(condition, 1))[0], 0.0, 1.0)
-    generator = np.random.default_rng(seed)
-    refits = [resample_families(targets, groups, generator) for _ in range(num_bootstrap)]
-    refits = [fit_direction(latents[rows], targets[rows], groups[rows], direction.c) for rows in refits]
-    with progress_bar("Explaining", num_bootstrap, "refits") as advance:
-        pairs = _maps_with_z(model, direction, refits, condition, advance)
-    maps = {name: values for name, (values, _) in pairs.items()}
-    maps |= {f"{name}_z": z for name, (_, z) in pairs.items()}
-    maps["saliency"] = _saliency(run, model, direction, people, seed)
-    heldout = ~fitted
-    both = len(np.unique(people["targets"][heldout])) == 2
-    score = direction.scores(people["latents"][heldout])
-    return Explanation(
-        direction=direction,
-        sequence=image(np.moveaxis(volumes, 0, -1)),
-        maps={name: image(values) for name, values in maps.items()},
+    def decode(scores) -> np.ndarray:
+        conditions = None if condition is None else np.repeat(condition[None], len(scores), axis=0)
+        return np.clip(decode_latents(model, direction.at(scores), conditions), 0.0, 1.0)
+
+    cache = run.open_dataset().cache
+
+    def volumes(scan_ids) -> np.ndarray:
+        return read_volumes(cache, pd.Index(cache.table["scan_id"]).get_indexer(scan_ids))[..., None]
+
+    women, men = draw_pairs(targets, seed)
+    with progress_bar("Explaining", num_permutations + NUM_STEPS * len(women), "heads") as advance:
+        tests = maps_with_tests(
+            model, direction, latents, targets, groups, people.sites[fitted], design,
+            zooms=run.grid["zooms"], condition=condition, num_permutations=num_permutations, seed=seed, advance=advance,
+        )  # fmt: skip
+        names = people.table.index.to_numpy(dtype=str)[fitted]
+        salient, gained = saliency(model, direction.weights, volumes(names[women]), volumes(names[men]), advance)
+    maps = {name: test.values for name, test in tests.items()}
+    maps |= {f"{name}_z": test.z for name, test in tests.items()}
+    maps |= {f"{name}_strength": test.strength for name, test in tests.items()}
+    maps |= {f"{name}_mask": test.mask.astype(np.uint8) for name, test in tests.items()}
+    maps["saliency"] = salient
+    maps = {name: image(values) for name, values in maps.items()}
+    for name, one in maps.items():
+        _label(one, name, tests)
+    return dataclasses.replace(
+        explanation,
+        sequence=image(np.moveaxis(decode(np.linspace(*direction.ends, num_steps)), 0, -1)),
+        maps=maps,
+        tests=tests,
         counterfactuals={name: image(_counterfactual(run, model, direction, people, name)) for name in participants},
-        background=image(middle),
-        confounds=confounds,
-        num_people=int(fitted.sum()),
-        num_heldout=int(heldout.sum()),
-        heldout_roc_auc=float(roc_auc_score(people["targets"][heldout], score)) if both else None,
-        num_bootstrap=num_bootstrap,
-        seed=seed,
-        directory=_default_directory(run),
+        background=image(decode([0.0])[0]),
+        saliency_sums=(float(salient.sum(dtype=np.float64)), gained),
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class _People:
+    """People whose sex and confounds are known, the first visit of each.
+
+    Attributes:
+        table: one row a person, by scan_id, with the columns of subjects.tsv and the split.
+        targets: (n,) int. groups, sites: (n,) str. latents: (n, latent). confounds: (n, confounds) or None.
+    """
+
+    table: pd.DataFrame
+    targets: np.ndarray
+    groups: np.ndarray
+    sites: np.ndarray
+    latents: np.ndarray
+    confounds: np.ndarray | None
+
+    @property
+    def fitted(self) -> np.ndarray:
+        """(n,) bool, who is not held out."""
+        return (self.table["split"] != "heldout").to_numpy()
+
+
+def _people(run: Run, confounds: Sequence[str]) -> _People:
+    latents = run.load_latents()
+    table = run.subjects.merge(run.split, on="participant_id").set_index("scan_id").loc[list(latents["scan_id"])]
+    columns = [COLUMNS.get(name, name) for name in confounds]
+    known = table["sex"].isin(["F", "M"]) & first_visits(table) & table[columns].notna().all(axis=1)
+    people = table[known]
+    if not len(people):
+        raise CohortError(
+            "sex: got nobody whose sex and confounds are known to the run, expected F and M. "
+            "Fit again with the column of sex in data.sex_column, or leave out `confounds`."
+        )
+    design = pd.get_dummies(people[columns], drop_first=True).to_numpy(dtype=float) if columns else None
+    if design is not None and design.shape[1]:
+        design = (design - design.mean(axis=0)) / np.where(design.std(axis=0) > 0, design.std(axis=0), 1.0)
+    return _People(
+        table=people,
+        targets=(people["sex"] == "M").to_numpy(dtype=int),
+        groups=people["family"].fillna(people["participant_id"]).to_numpy(dtype=str),
+        sites=people["site"].fillna("n/a").to_numpy(dtype=str),
+        latents=latents["loc"][known.to_numpy()].astype(np.float64),
+        confounds=design if design is not None and design.shape[1] else None,
+    )
+
+
+def _figures(people: _People, seed: int) -> dict[str, Figure95]:
+    """Returns what `probe` has of these people in the row `latents`, or without the confounds."""
+    features = people.latents
+    if people.confounds is not None:
+        features = deconfounded(people.latents, people.confounds)
+    nothing = np.zeros((len(people.targets), 1), np.float32)
+    inputs = ProbeInputs(
+        participant_ids=people.table["participant_id"].to_numpy(dtype=str),
+        targets=people.targets,
+        groups=people.groups,
+        site=people.sites,
+        split=people.table["split"].to_numpy(dtype=str),
+        latents=people.latents,
+        latents_draw=None,
+        volumes=nothing,
+        head_volume=nothing[:, 0],
+    )
+    result = run_probe(inputs, seed=seed, predictors={"latents": LogisticPredictor(features)})
+    return {
+        row["protocol"]: Figure95(row["roc_auc"], *row["roc_auc_ci"], row["num_subjects"], row["protocol"])
+        for row in result.rows()
+        if row["roc_auc"] is not None
+    }
+
+
+def reason_to_withhold(run: Run, figures: Mapping[str, Figure95]) -> str | None:
+    """Returns why nothing should be shown, or None where the probe beats chance.
+
+    Args:
+        run: whose model may have been told the sex of the people it was trained on.
+        figures: of the probe, by protocol.
+    """
+    told = "sex" in run.recipe.model.covariates  # What latents should not tell is given, too.
+    protocol, why = (HELDOUT, "whom the model was not told the sex of, ") if told else (TRANSDUCTIVE, "")
+    if protocol not in figures:
+        return f"nobody of both sexes was held out, {why}so nobody knows whether there is anything to show."
+    if figures[protocol].low > CHANCE:
+        return None
+    return (
+        f"the ROC AUC of the probe, {why}{figures[protocol]}, does not beat chance ({CHANCE:g}): "
+        "maps would show differences of these people by chance."
+    )
+
+
+def _label(image: Nifti1Image, stem: str, tests: Mapping[str, MapTest]) -> None:
+    name, _, kind = stem.partition("_")
+    threshold = tests[name].threshold if name in tests else None
+    if kind == "z":
+        label_map(image, stem, f"{name}, z, women to men; positive: more in men", is_z=True)
+    elif kind == "strength":
+        label_map(
+            image, stem, f"{name}, rms z in {WINDOW_MM:g} mm, women to men; beyond chance > {threshold:.2f}", threshold
+        )
+    elif kind == "mask":
+        label_map(image, stem, f"{name}, women to men: 1 where strength > {threshold:.2f}")
+    else:
+        label_map(image, stem, f"{name}, women to men, positive: more in men; {MAPS[name][1]}")
+
+
+def _counterfactual(run: Run, model: LatentModel, direction: Direction, people: _People, name: str) -> np.ndarray:
+    """Returns the image of one person as it is decoded, and with the other sex's mean score, (x, y, z, 2) float32."""
+    latents = run.load_latents()
+    scan_id = run.subjects.loc[run.subjects["participant_id"] == name, "scan_id"].iloc[0]
+    own = latents["loc"][latents["scan_id"] == scan_id].astype(np.float64)
+    index = np.flatnonzero(people.table["participant_id"] == name)
+    # How far the person is from the other sex is read from the latents without the confounds.
+    score = direction.scores(people.latents[index], None if people.confounds is None else people.confounds[index])
+    other = direction.ends[1 - people.targets[index[0]]]
+    pair = np.concatenate([own, own + (other - score)[:, None] * direction.pattern])
+    volumes = np.clip(decode_latents(model, pair, run.conditions([scan_id] * 2)), 0.0, 1.0)
+    return np.moveaxis(volumes, 0, -1)
 
 
 def _default_directory(run: Run) -> Path:
@@ -261,7 +538,7 @@ def _default_directory(run: Run) -> Path:
 
 def _map_names(warps_template: bool) -> list[str]:
     names = ["difference", "growth"] if warps_template else ["difference"]
-    return [*names, *(f"{name}_z" for name in names), "saliency"]
+    return [*names, *(f"{name}_{kind}" for kind in ("z", "strength", "mask") for name in names), "saliency"]
 
 
 def _paths(directory: Path, maps: Sequence[str], participants: Sequence[str]) -> list[Path]:
@@ -270,13 +547,24 @@ def _paths(directory: Path, maps: Sequence[str], participants: Sequence[str]) ->
     return [*(directory / f"{name}.nii.gz" for name in names), directory / "explanation.json"]
 
 
-def _check(run: Run, confounds, participants, num_steps, num_bootstrap) -> None:
+def _stem(path: Path) -> str:
+    return path.name.removesuffix(".nii.gz")
+
+
+def _finite(value: float) -> float | None:
+    return value if np.isfinite(value) else None
+
+
+def _check(run: Run, confounds, participants, num_steps, num_permutations) -> None:
     faults = [
-        Fault(f"got {value}, expected an integer >= 2. Set {example} for a start.", name)
-        for name, value, example in (("num_steps", num_steps, 7), ("num_bootstrap", num_bootstrap, 100))
-        if value < 2
+        Fault(f"got {value}, expected an integer >= {least}. Set {example} for a start.", name)
+        for name, value, least, example in (
+            ("num_steps", num_steps, 2, 7),
+            ("num_permutations", num_permutations, FEWEST_PERMUTATIONS, 300),
+        )
+        if value < least
     ]
-    known = [name for name in COLUMNS if name != "sex"]
+    known = [name for name in COLUMNS if name != "sex"] + [name for name in MEASURED if name in run.subjects]
     faults += [
         Fault(f"got {name!r}, expected {', '.join(known)}. Name one of these.", "confounds")
         for name in confounds
@@ -290,121 +578,3 @@ def _check(run: Run, confounds, participants, num_steps, num_bootstrap) -> None:
     ]
     if faults:
         raise UsageError(faults)
-
-
-def _people(run: Run, confounds: Sequence[str]) -> dict[str, np.ndarray]:
-    """Returns scan_id, participant_id, targets, groups, split and latents (without the confounds) of people whose sex
-    is known, the first visit of each."""
-    latents = run.load_latents()
-    table = run.subjects.merge(run.split, on="participant_id").set_index("scan_id").loc[list(latents["scan_id"])]
-    columns = [COLUMNS[name] for name in confounds]
-    known = table["sex"].isin(["F", "M"]) & first_visits(table) & table[columns].notna().all(axis=1)
-    people = table[known]
-    values = latents["loc"][known.to_numpy()].astype(np.float64)
-    if not len(people):
-        raise CohortError(
-            "sex: got nobody whose sex and confounds are known to the run, expected F and M. "
-            "Fit again with the column of sex in data.sex_column, or leave out `confounds`."
-        )
-    if columns:
-        design = pd.get_dummies(people[columns], drop_first=True).to_numpy(dtype=float)
-        fitted = (people["split"] != "heldout").to_numpy()
-        matrix = np.concatenate([values, design], axis=1)
-        values = ConfoundRegressor(design.shape[1]).fit(matrix[fitted]).transform(matrix)
-    return {
-        "scan_id": people.index.to_numpy(dtype=str),
-        "participant_id": people["participant_id"].to_numpy(dtype=str),
-        "targets": (people["sex"] == "M").to_numpy(dtype=int),
-        "groups": people["family"].fillna(people["participant_id"]).to_numpy(dtype=str),
-        "split": people["split"].to_numpy(dtype=str),
-        "latents": values,
-    }
-
-
-def _maps_with_z(
-    model: LatentModel, direction: Direction, refits: Sequence[Direction], condition, advance
-) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Returns the maps of a direction and their mean over standard deviation in refits, (x, y, z) float32 each."""
-    ways = [direction, *refits]
-    ends = np.concatenate([way.at(way.ends) for way in ways])
-    first, sums, squares, done = {}, {}, {}, 0
-    for parts in decode_batches(model, ends, _repeat(condition, len(ends))):
-        for row in range(0, len(parts["reconstruction"]), 2):
-            for name, values in _maps({key: part[row : row + 2] for key, part in parts.items()}).items():
-                if not done:
-                    first[name], sums[name], squares[name] = values, 0.0, 0.0
-                else:
-                    # Apart from the map itself, so that equal maps cancel exactly.
-                    away = np.subtract(values, first[name], dtype=np.float64)
-                    sums[name], squares[name] = sums[name] + away, squares[name] + away**2
-            done += 1
-            advance(int(done > 1))
-    maps = {}
-    for name, values in first.items():
-        mean = sums[name] / len(refits)
-        spread = np.sqrt(np.maximum(squares[name] - len(refits) * mean**2, 0.0) / (len(refits) - 1))
-        # Where nothing is decoded, hardly anything varies: no evidence, not infinite evidence.
-        z = (values + mean) / (spread + SMALLEST_SPREAD)
-        maps[name] = (values.astype(np.float32), z.astype(np.float32))
-    return maps
-
-
-def _maps(parts: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Returns the man's image minus the woman's, (x, y, z), and where a template is warped the logarithm of the growth.
-
-    Args:
-        parts: what is decoded of a woman and a man, in this order.
-    """
-    woman, man = np.clip(parts["reconstruction"][..., 0], 0.0, 1.0)
-    if "displacement" not in parts:
-        return {"difference": man - woman}
-    # The displacement leads from an image into the template: where that shrinks, the image is the larger one.
-    woman_log, man_log = np.log(np.maximum(jacobian_determinant(parts["displacement"]).numpy(), 1e-3))
-    return {"difference": man - woman, "growth": woman_log - man_log}
-
-
-def _saliency(run: Run, model: LatentModel, direction: Direction, people, seed: int) -> np.ndarray:
-    """Returns the mean integrated gradients (x, y, z) float32 of the score of people's own sex."""
-    cache = run.open_dataset().cache
-    chosen = np.arange(len(people["targets"]))
-    if len(chosen) > MOST_SALIENT_PEOPLE:
-        chosen = np.sort(np.random.default_rng(seed).choice(chosen, MOST_SALIENT_PEOPLE, replace=False))
-    rows = pd.Index(cache.table["scan_id"]).get_indexer(people["scan_id"][chosen])
-    volumes = read_volumes(cache, rows)[..., None]
-    baseline, weights = volumes.mean(axis=0), tf.constant(direction.weights, tf.float32)
-
-    @tf.function(autograph=False)
-    def gradients(batch):
-        with tf.GradientTape() as tape:
-            tape.watch(batch)
-            latents = model.posterior(batch, refined=False)["loc"]  # Refining leaves derivatives as they are.
-            score = tf.linalg.matvec(tf.cast(latents, tf.float32), weights)
-        return tape.gradient(score, batch)
-
-    total = np.zeros(baseline.shape, np.float64)
-    for step in (np.arange(NUM_SALIENCY_STEPS) + 0.5) / NUM_SALIENCY_STEPS:
-        for start in range(0, len(volumes), BATCH_SIZE):
-            some = slice(start, start + BATCH_SIZE)
-            away = volumes[some] - baseline
-            gradient = gradients(pad_batch(tf.constant(baseline + step * away)))[: len(away)].numpy()
-            sign = 2.0 * people["targets"][chosen][some] - 1.0
-            total += np.einsum("n,nxyzc->xyzc", sign, gradient * away)
-    return (total[..., 0] / (NUM_SALIENCY_STEPS * len(volumes))).astype(np.float32)
-
-
-def _counterfactual(run: Run, model: LatentModel, direction: Direction, people, name: str) -> np.ndarray:
-    """Returns the image of one person as it is decoded, and with the other sex's mean score, (x, y, z, 2) float32."""
-    latents = run.load_latents()
-    scan_id = run.subjects.loc[run.subjects["participant_id"] == name, "scan_id"].iloc[0]
-    own = latents["loc"][latents["scan_id"] == scan_id].astype(np.float64)
-    index = np.flatnonzero(people["participant_id"] == name)
-    # How far the person is from the other sex is read from the latents without the confounds.
-    score = direction.scores(people["latents"][index])
-    other = direction.ends[1 - people["targets"][index[0]]]
-    pair = np.concatenate([own, own + (other - score)[:, None] * direction.pattern])
-    volumes = np.clip(decode_latents(model, pair, run.conditions([scan_id] * 2)), 0.0, 1.0)
-    return np.moveaxis(volumes, 0, -1)
-
-
-def _repeat(condition, count: int):
-    return None if condition is None else np.repeat(condition[None], count, axis=0)

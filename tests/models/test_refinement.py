@@ -61,12 +61,43 @@ def test_an_energy_that_is_no_number_is_never_taken():
     assert np.isfinite(found).all() and np.all(bowl(found) < bowl(guess))
 
 
-def test_derivatives_are_those_of_the_guess():
-    layer, start = refinement(2), tf.constant(BEST)
+def test_derivatives_of_steps_that_lead_to_the_minimum_are_its_own():
+    """Wherever the steps begin, they lead to the best, which the energy is of; its curvature is a person's own."""
+    layer, start, best = refinement(6, CURVATURE / 1.5), tf.constant(BEST + 1.0), tf.constant(BEST)
+    with tf.GradientTape() as tape:
+        tape.watch([start, best])
+        found = layer(start, best, energy=lambda z, best: bowl(z - 2.0 * best + BEST))
+    by_guess, by_best = tape.gradient(found, [start, best])
+    np.testing.assert_allclose(by_guess, np.zeros((2, 2)), atol=1e-6)
+    np.testing.assert_allclose(by_best, np.full((2, 2), 2.0), rtol=1e-3)
+
+
+def test_what_steps_leave_of_the_way_is_the_derivative_of_the_guess():
+    """One step of the length of the mean curvature, where a person's own is half of it, goes half of the way."""
+    layer, start, best = refinement(1, CURVATURE * 2.0), tf.constant(BEST + 1.0), tf.constant(BEST)
+    with tf.GradientTape() as tape:
+        tape.watch([start, best])
+        found = layer(start, best, energy=lambda z, best: bowl(z - best + BEST))
+    for slopes in tape.gradient(found, [start, best]):
+        np.testing.assert_allclose(slopes, np.full((2, 2), 0.5), rtol=1e-3)
+
+
+def test_derivatives_stay_within_bounds_where_the_energy_is_no_bowl():
+    layer, start = refinement(6), tf.constant(BEST)
     with tf.GradientTape() as tape:
         tape.watch(start)
-        found = layer(start * start, energy=bowl)
-    np.testing.assert_allclose(tape.gradient(found, start), 2.0 * BEST, atol=1e-5)
+        found = layer(start, energy=lambda z: -bowl(z) + 1e-3 * tf.reduce_sum(z**4, axis=-1))
+    assert np.abs(tape.gradient(found, start)).max() < 10.0
+
+
+def test_derivatives_are_those_of_the_guess_until_the_curvature_is_learned():
+    layer, start, best = refinement(2, None), tf.constant(BEST), tf.constant(BEST)
+    with tf.GradientTape() as tape:
+        tape.watch([start, best])
+        found = layer(start * start, best, energy=lambda z, best: bowl(z - best + BEST))
+    by_guess, by_best = tape.gradient(found, [start, best])
+    np.testing.assert_allclose(by_guess, 2.0 * BEST, atol=1e-6)
+    np.testing.assert_array_equal(by_best, np.zeros((2, 2)))
 
 
 @pytest.mark.parametrize(

@@ -211,7 +211,7 @@ class VariationalAutoencoder(LatentModel):
         posterior = self.to_posterior(self.features(volumes, training))
         loc = posterior["loc"]
         if self.refinement is not None and refined and not training:
-            loc = self.refinement(loc, energy=lambda z: self.energy(volumes, z))
+            loc = self.refinement(loc, volumes, energy=lambda z, volumes: self.energy(volumes, z))
         return {**posterior, "loc": loc if self.erasure is None else self.erasure(loc)}
 
     def energy(self, volumes, z):
