@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from scipy import ndimage
 
 from mrigen.data.covariates import COLUMNS
 from mrigen.data.pipeline import read_volumes
@@ -38,6 +39,8 @@ from mrigen.system.files import refuse_taken, write_json
 from mrigen.system.progress import progress_bar
 
 CHANCE = 0.5
+# Above this, of intensities from 0 to 1, there is something of a head.
+VISIBLE = 0.05
 # What is measured of people beside covariates, and may be taken out.
 MEASURED = ("brain_volume_ml",)
 # name -> what it is, its unit, and what a positive voxel says.
@@ -386,11 +389,13 @@ def explain(
     def volumes(scan_ids) -> np.ndarray:
         return read_volumes(cache, pd.Index(cache.table["scan_id"]).get_indexer(scan_ids))[..., None]
 
+    background = decode([0.0])[0]
     women, men = draw_pairs(targets, seed)
     with progress_bar("Explaining", num_permutations + NUM_STEPS * len(women), "heads") as advance:
         tests = maps_with_tests(
             model, direction, latents, targets, groups, people.sites[fitted], design,
-            zooms=run.grid["zooms"], condition=condition, num_permutations=num_permutations, seed=seed, advance=advance,
+            zooms=run.grid["zooms"], inside=_head(background), condition=condition,
+            num_permutations=num_permutations, seed=seed, advance=advance,
         )  # fmt: skip
         names = people.table.index.to_numpy(dtype=str)[fitted]
         salient, gained = saliency(model, direction.weights, volumes(names[women]), volumes(names[men]), advance)
@@ -408,9 +413,14 @@ def explain(
         maps=maps,
         tests=tests,
         counterfactuals={name: image(_counterfactual(run, model, direction, people, name)) for name in participants},
-        background=image(decode([0.0])[0]),
+        background=image(background),
         saliency_sums=(float(salient.sum(dtype=np.float64)), gained),
     )
+
+
+def _head(background: np.ndarray) -> np.ndarray:
+    """Returns the voxels (x, y, z) of a decoded head and one around it."""
+    return ndimage.binary_dilation(ndimage.binary_fill_holes(background > VISIBLE), np.ones((3, 3, 3), bool))
 
 
 @dataclasses.dataclass(frozen=True)

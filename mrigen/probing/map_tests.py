@@ -61,6 +61,7 @@ def maps_with_tests(
     confounds: np.ndarray | None = None,
     *,
     zooms: Sequence[float],
+    inside: np.ndarray | None = None,
     condition: np.ndarray | None = None,
     num_permutations: int = 300,
     seed: int = 0,
@@ -75,6 +76,7 @@ def maps_with_tests(
         model: that decodes. direction: of the people as they are; its regularisation stays.
         latents: (n, latent). targets: (n,) int. groups, sites: (n,) str. confounds: (n, confounds) or None.
         zooms: voxel size, mm.
+        inside: (x, y, z) bool, the head: maps are zero elsewhere (air does not grow); None: everywhere.
         condition: (condition,) covariates of everyone who is decoded, of a model that is told any.
         num_permutations: at least `FEWEST_PERMUTATIONS`.
         seed: of the permutations.
@@ -92,6 +94,8 @@ def maps_with_tests(
     ]
     num_spread = round(SPREAD_SHARE * num_permutations)
     maps = decoded_maps(model, [direction, *refits], condition)
+    if inside is not None:
+        maps = ({name: np.where(inside, values, 0.0) for name, values in found.items()} for found in maps)
     observed = {name: np.asarray(values, np.float64) for name, values in next(maps).items()}
     sums = {name: np.zeros((2, *values.shape)) for name, values in observed.items()}
     largest = {name: [] for name in observed}
@@ -107,16 +111,16 @@ def maps_with_tests(
             if number < num_spread:
                 sums[name] += values, np.square(values, dtype=np.float64)
             else:
-                largest[name].append(float(strength_of((values - centres[name]) / spreads[name], zooms).max()))
+                largest[name].append(float(strength_of((values - centres[name]) / spreads[name], zooms, inside).max()))
         advance(1)
     return {
-        name: _test(values, (values - centres[name]) / spreads[name], zooms, np.sort(largest[name]))
+        name: _test(values, (values - centres[name]) / spreads[name], zooms, inside, np.sort(largest[name]))
         for name, values in observed.items()
     }
 
 
-def _test(values: np.ndarray, z: np.ndarray, zooms: Sequence[float], largest: np.ndarray) -> MapTest:
-    strength = strength_of(z, zooms)
+def _test(values, z, zooms: Sequence[float], inside: np.ndarray | None, largest: np.ndarray) -> MapTest:
+    strength = strength_of(z, zooms, inside)
     # The map itself is one of the permutations; a voxel at the threshold is not beyond it.
     rank = math.ceil((1.0 - ERROR_RATE) * (len(largest) + 1))
     threshold = float(largest[rank - 1]) if rank <= len(largest) else math.inf
@@ -124,10 +128,11 @@ def _test(values: np.ndarray, z: np.ndarray, zooms: Sequence[float], largest: np
     return MapTest(*(part.astype(np.float32) for part in (values, z, strength)), threshold, p_value)
 
 
-def strength_of(z: np.ndarray, zooms: Sequence[float]) -> np.ndarray:
-    """Returns the root mean square of z (x, y, z) around each voxel, in a Gaussian window of `WINDOW_MM`."""
+def strength_of(z: np.ndarray, zooms: Sequence[float], inside: np.ndarray | None = None) -> np.ndarray:
+    """Returns the root mean square of z (x, y, z) around each voxel `inside`, in a Gaussian window of `WINDOW_MM`."""
     widths = WINDOW_MM / math.sqrt(8.0 * math.log(2.0)) / np.asarray(zooms, float)
-    return np.sqrt(np.maximum(ndimage.gaussian_filter(np.square(z), widths), 0.0))
+    strength = np.sqrt(np.maximum(ndimage.gaussian_filter(np.square(z), widths), 0.0))
+    return strength if inside is None else np.where(inside, strength, 0.0)
 
 
 def permuted_rows(groups: np.ndarray, sites: np.ndarray, generator: np.random.Generator) -> np.ndarray:
