@@ -112,7 +112,7 @@ def test_probes(run):
 
 
 def test_explanation(run):
-    assert run.explain(num_steps=3, num_bootstrap=4) is not None
+    assert run.explain(num_steps=3, num_permutations=30) is not None
 
 
 def test_reconstructions(run, images):
