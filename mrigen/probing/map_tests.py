@@ -35,7 +35,7 @@ class MapTest:
         values: (x, y, z) float32.
         z: (x, y, z) float32, away from the mean of permuted people's maps, over their standard deviation.
         strength: (x, y, z) float32, the root mean square of z around a voxel, in a window of `WINDOW_MM`.
-        threshold: of the strength, which the largest of a map of nothing exceeds once in 20 times.
+        threshold: of the strength, which the largest of all maps of nothing exceeds once in 20 times.
         p_value: how often the largest strength of permuted people reaches the map's own; over all voxels, so corrected.
     """
 
@@ -113,8 +113,10 @@ def maps_with_tests(
             else:
                 largest[name].append(float(strength_of((values - centres[name]) / spreads[name], zooms, inside).max()))
         advance(1)
+    # One threshold for all maps: the largest of any of them.
+    joint = np.sort(np.max(list(largest.values()), axis=0))
     return {
-        name: _test(values, (values - centres[name]) / spreads[name], zooms, inside, np.sort(largest[name]))
+        name: _test(values, (values - centres[name]) / spreads[name], zooms, inside, joint)
         for name, values in observed.items()
     }
 
