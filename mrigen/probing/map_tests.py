@@ -76,7 +76,7 @@ def maps_with_tests(
         model: that decodes. direction: of the people as they are; its regularisation stays.
         latents: (n, latent). targets: (n,) int. groups, sites: (n,) str. confounds: (n, confounds) or None.
         zooms: voxel size, mm.
-        inside: (x, y, z) bool, the head: maps are zero elsewhere (air does not grow); None: everywhere.
+        inside: (x, y, z) bool, the head: nothing is marked elsewhere, and air does not grow; None: everywhere.
         condition: (condition,) covariates of everyone who is decoded, of a model that is told any.
         num_permutations: at least `FEWEST_PERMUTATIONS`.
         seed: of the permutations.
@@ -95,7 +95,9 @@ def maps_with_tests(
     num_spread = round(SPREAD_SHARE * num_permutations)
     maps = decoded_maps(model, [direction, *refits], condition)
     if inside is not None:
-        maps = ({name: np.where(inside, values, 0.0) for name, values in found.items()} for found in maps)
+        maps = (
+            found | {"growth": np.where(inside, found["growth"], 0.0)} if "growth" in found else found for found in maps
+        )
     observed = {name: np.asarray(values, np.float64) for name, values in next(maps).items()}
     sums = {name: np.zeros((2, *values.shape)) for name, values in observed.items()}
     largest = {name: [] for name in observed}
