@@ -69,36 +69,6 @@ def _middle_slices(volume: np.ndarray, zooms: Sequence[float]) -> list[tuple[np.
     ]
 
 
-def plot_map(
-    background: np.ndarray, maps: Mapping[str, np.ndarray], zooms: Sequence[float] = (1.0, 1.0, 1.0)
-) -> Figure:
-    """Returns a figure of the middle slices of maps of both signs, laid over an image, each with its scale.
-
-    Args:
-        background: (x, y, z), RAS+ axes, intensities in [0, 1].
-        maps: title -> (x, y, z); orange is positive, purple negative, and what is small is transparent.
-        zooms: voxel size in mm.
-    """
-    figure = Figure(figsize=(8.4, 2.9 * len(maps)), dpi=110, facecolor="black", layout="constrained")
-    FigureCanvasAgg(figure)
-    rows = figure.subplots(len(maps), 3, squeeze=False)
-    for axes, (title, values) in zip(rows, maps.items(), strict=True):
-        limit = max(float(np.quantile(np.abs(values), 0.999)), 1e-9)
-        slices = zip(_middle_slices(background, zooms), _middle_slices(values, zooms), strict=True)
-        for axis, ((head, aspect), (picture, _)) in zip(axes, slices, strict=True):
-            axis.set_axis_off()
-            axis.imshow(head, cmap="gray", vmin=0.0, vmax=1.0, aspect=aspect, interpolation="bilinear")
-            shown = axis.imshow(
-                picture, cmap="PuOr_r", vmin=-limit, vmax=limit, aspect=aspect, interpolation="bilinear",
-                alpha=np.clip(1.5 * np.abs(picture) / limit, 0.0, 0.9),
-            )  # fmt: skip
-        axes[0].set_title(title, color="white", fontsize=9)
-        bar = figure.colorbar(shown, ax=list(axes), shrink=0.8)
-        bar.solids.set_alpha(1.0)
-        bar.ax.tick_params(colors="white", labelsize=8)
-    return figure
-
-
 def plot_diagnosis(
     kl_per_dimension: np.ndarray,
     variances: np.ndarray,
