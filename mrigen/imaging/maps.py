@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from scipy import ndimage
 
 from mrigen.imaging.volumes import Nifti1Image, zooms_of
 
@@ -17,6 +18,8 @@ OPAQUE = 0.85
 FAINT = 0.35
 # Of the values of a map, the share that its scale holds.
 SCALED_SHARE = 0.999
+# Standard deviation, in mm, of the window in which a figure looks for where a map is strongest.
+AROUND_MM = 10.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,8 +46,8 @@ def plot_overlays(
 ) -> Figure:
     """Returns a figure of maps over the anatomy: a sagittal, a coronal and an axial slice of each.
 
-    All are cut through one place, where the first map with a mask is strongest in it (else the first map); left is on
-    the left. Orange is positive, purple negative. What does not reach the threshold is faint, not hidden.
+    All are cut through one place, around which the first map with a mask is strongest in it (else the first map); left
+    is on the left. Orange is positive, purple negative. What does not reach the threshold is faint, not hidden.
 
     Args:
         background: (x, y, z), intensities in [0, 1]; axes as near RAS+ as the grid has them.
@@ -56,9 +59,9 @@ def plot_overlays(
         Taylor et al. 2023, Highlight results, don't hide them: enhance interpretation, reduce biases and improve
         reproducibility, NeuroImage 274.
     """
-    place = strongest_voxel(overlays)
-    world = (np.asarray(affine, np.float64) @ [*place, 1.0])[:3]
     zooms = zooms_of(affine)
+    place = strongest_voxel(overlays, zooms)
+    world = (np.asarray(affine, np.float64) @ [*place, 1.0])[:3]
     figure = Figure(figsize=(8.8, 3.1 * len(overlays)), dpi=110, facecolor="black", layout="constrained")
     FigureCanvasAgg(figure)
     rows = figure.subplots(len(overlays), 3, squeeze=False)
@@ -88,13 +91,17 @@ def plot_overlays(
     return figure
 
 
-def strongest_voxel(overlays: Sequence[Overlay]) -> tuple[int, int, int]:
-    """Returns the voxel that a figure of maps is cut through; see `plot_overlays`."""
+def strongest_voxel(overlays: Sequence[Overlay], zooms: Sequence[float]) -> tuple[int, int, int]:
+    """Returns the voxel that a figure of maps is cut through; see `plot_overlays`.
+
+    It is the middle of what is strong: single voxels at the rim of the field of view show little of the anatomy.
+    """
     chosen = next((one for one in overlays if one.mask is not None and one.mask.any()), overlays[0])
-    strength = np.abs(chosen.values)
+    strength = np.abs(chosen.values, dtype=np.float64)
     if chosen.mask is not None and chosen.mask.any():
-        strength = np.where(chosen.mask, strength, -1.0)
-    return tuple(map(int, np.unravel_index(np.argmax(strength), strength.shape)))
+        strength = np.where(chosen.mask, strength, 0.0)
+    around = ndimage.gaussian_filter(strength, AROUND_MM / np.asarray(zooms, float), mode="constant")
+    return tuple(map(int, np.unravel_index(np.argmax(around), around.shape)))
 
 
 def _slice(volume: np.ndarray, view: int, place: Sequence[int]) -> np.ndarray:

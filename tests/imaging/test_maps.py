@@ -7,7 +7,7 @@ import pytest
 from mrigen.imaging.maps import Overlay, label_map, plot_overlays, strongest_voxel
 from mrigen.imaging.volumes import make_image, write_image
 
-SIDES = (7, 8, 9)
+SIDES, ZOOMS = (7, 8, 9), (4.0, 5.0, 6.0)
 AFFINE = np.array([[4.0, 0, 0, -12], [0, 5.0, 0, -20], [0, 0, 6.0, -24], [0, 0, 0, 1]])
 
 
@@ -24,9 +24,9 @@ def texts(figure):
 def test_maps_are_cut_where_the_first_is_strongest_among_what_is_marked():
     values = spot((1, 6, 2)) + spot((5, 2, 3), -1.0)
     mask = values < 0
-    assert strongest_voxel([Overlay("a", values, "")]) == (1, 6, 2)
-    assert strongest_voxel([Overlay("a", values, ""), Overlay("b", values, "", mask)]) == (5, 2, 3)
-    assert strongest_voxel([Overlay("a", values, "", np.zeros(SIDES, bool))]) == (1, 6, 2)
+    assert strongest_voxel([Overlay("a", values, "")], ZOOMS) == (1, 6, 2)
+    assert strongest_voxel([Overlay("a", values, ""), Overlay("b", values, "", mask)], ZOOMS) == (5, 2, 3)
+    assert strongest_voxel([Overlay("a", values, "", np.zeros(SIDES, bool))], ZOOMS) == (1, 6, 2)
 
 
 def test_a_figure_names_places_in_mm_left_and_right_and_units():
