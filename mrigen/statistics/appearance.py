@@ -57,7 +57,7 @@ class AppearanceModel:
     @property
     def variances(self) -> np.ndarray:
         """Prior variances of a person's numbers: those that move, then those that shade."""
-        shades = [] if self.textures is None else self.textures.eigenvalues
+        shades = np.zeros(0) if self.textures is None else self.textures.eigenvalues
         return np.concatenate([self.shapes.eigenvalues, shades])
 
     def calibrated(self, volumes: np.ndarray, inside: np.ndarray, seed: int = 0) -> "AppearanceModel":
@@ -312,9 +312,9 @@ def _lattice_points(lattice, sides) -> np.ndarray:
 def _spread(field, lattice, sides, points=None) -> np.ndarray:
     """Returns a field that is known on the lattice at `points` (n, 3) in voxels (at all voxels if None), (n, 3)."""
     points = np.indices(sides, np.float32).reshape(3, -1).T if points is None else points
-    scale = [(number - 1.0) / max(side - 1.0, 1.0) for number, side in zip(lattice, sides, strict=True)]
+    scale = np.array([(number - 1.0) / max(side - 1.0, 1.0) for number, side in zip(lattice, sides, strict=True)])
     field = np.asarray(field, np.float32).reshape(*lattice, 3)
-    return np.stack([_read(field[..., axis], points * np.float32(scale)) for axis in range(3)], axis=1)
+    return np.stack([_read(field[..., axis], points * scale.astype(np.float32)) for axis in range(3)], axis=1)
 
 
 def _read(image, points, order=1) -> np.ndarray:
