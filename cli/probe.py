@@ -151,7 +151,7 @@ def print_table(result) -> None:
     """Prints the rows of a probe as a table, and how the latents compare."""
     from rich.console import Console
 
-    console = Console(width=None if Console().is_terminal else 110)
+    console = Console(width=None if Console().is_terminal else 100)
     _print_rows(console, result, result.protocols)
     _print_comparisons(console, result)
     for name, text in result.row_notes.items():
@@ -183,7 +183,7 @@ def _print_rows(console, result, protocols) -> None:
         total = rows[0]["num_subjects"]
         title = f"{name[:1].upper()}{name[1:]}, {protocol} ({_rests_on(rows[0], protocol)})"
         table = Table(title=title, title_justify="left", caption=label)
-        table.add_column("predictor")
+        table.add_column("predictor", overflow="fold")
         for metric in metrics:
             table.add_column(f"{_FIGURES[metric]} [95 %]", justify="right")
         for row in rows:
@@ -206,7 +206,7 @@ def _print_comparisons(console, result) -> None:
     for protocol in dict.fromkeys(row["protocol"] for row in rows):
         title = f"{what} differences, {protocol}: the same people in the same folds"
         table = Table(title=title, title_justify="left")
-        table.add_column("difference of")
+        table.add_column("difference of", overflow="fold")
         table.add_column("[95 %]", justify="right")
         table.add_column("p", justify="right")
         table.add_column(f"p of all {len(rows)} (Holm)", justify="right")
