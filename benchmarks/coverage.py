@@ -11,7 +11,7 @@ hold the truth (held_at_90: those made at 90 %, which must not pass for 95 %), h
 median width over that of the middle 95 % of the figures themselves. PERMUTED cohorts at chance are given a permutation
 test of 99 permutations; the Kolmogorov-Smirnov test says whether the p-values are uniform.
 
-A quick form, of minutes: python -m benchmarks.coverage /tmp/coverage 20
+A quick form, of minutes: python -m benchmarks.coverage coverage 20
 """
 
 import itertools
