@@ -289,6 +289,9 @@ class ProbeResult:
 
     def _on_the_same_people(self, protocol: str, a: str, b: str) -> tuple[Summary, Summary]:
         tables = [self._tables[protocol, name] for name in (a, b)]
+        first, second = (set(zip(table["repeat"], table["participant_id"], strict=True)) for table in tables)
+        if first == second:
+            return self._summaries[protocol, a], self._summaries[protocol, b]
         repeats = set.intersection(*(set(table["repeat"]) for table in tables))
         shared = set.intersection(*(set(table["participant_id"]) for table in tables))
         return tuple(
