@@ -1,0 +1,88 @@
+"""The heads that an evaluation compares: samples, real people, and ways of making heads that are known to be bad."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+if TYPE_CHECKING:
+    from mrigen.runs import Run
+
+# Contenders, each of which is compared with never-seen people; in the order in which tables show them.
+SAMPLES, FLOOR, PCA, MEAN, COPIES = "samples", "training", "pca", "mean", "copies"
+CONTENDERS = {
+    SAMPLES: "what is judged",
+    FLOOR: "real people that were learned from: the floor, as good as anything can look",
+    PCA: "draws of a Gaussian in principal components of the training people",
+    MEAN: "the mean training head again and again, with faint noise",
+    COPIES: "training people, moved by 6 mm and nodded by 5 degrees",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Heads:
+    """Some heads on one grid.
+
+    Attributes:
+        volumes: (n, x, y, z) float32 in [0, 1], multiples of 1 / 255; RAS+ axes.
+        people: n rows: participant_id (str), family (str, never missing; who has no relatives is a family), and, where
+            they are known, sex ("F" or "M"), age (years), site (str), head_volume_ml. Of samples: what was asked for.
+        brains: (n, x, y, z) bool, where the brain is; found in the same way for all heads of an evaluation.
+    """
+
+    volumes: np.ndarray
+    people: pd.DataFrame
+    brains: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.volumes)
+
+    @property
+    def families(self) -> np.ndarray:
+        """(n,) str."""
+        return self.people["family"].to_numpy(dtype=str)
+
+    def column(self, name: str) -> np.ndarray:
+        """Returns what is known of each head, (n,) float or object; missing values where nothing is."""
+        if name in self.people:
+            return self.people[name].to_numpy()
+        return np.full(len(self), np.nan)
+
+    def take(self, rows) -> "Heads":
+        """Returns some of the heads, in the order of `rows` (numbers or booleans)."""
+        rows = np.flatnonzero(rows) if np.asarray(rows).dtype == bool else np.asarray(rows)
+        return Heads(self.volumes[rows], self.people.iloc[rows].reset_index(drop=True), self.brains[rows])
+
+
+@dataclasses.dataclass(frozen=True)
+class Material:
+    """What the parts of an evaluation are given.
+
+    Attributes:
+        unseen: real people that nothing was learned from.
+        taught: all real people that were learned from.
+        contenders: name (of `CONTENDERS`) -> as many heads as `unseen` has; `samples` is always there.
+        zooms: voxel size, mm.
+        affine: (4, 4) of the grid, mm; RAS+.
+        seed: of whatever is drawn.
+        run: that made the samples; None where something else did.
+        against: which people `unseen` are: "validation" or "heldout".
+        is_oriented: whether it is known which side is left.
+    """
+
+    unseen: Heads
+    taught: Heads
+    contenders: Mapping[str, Heads]
+    zooms: tuple[float, float, float]
+    affine: np.ndarray
+    seed: int = 0
+    run: "Run | None" = None
+    against: str = "validation"
+    is_oriented: bool = True
+
+    @property
+    def samples(self) -> Heads:
+        """The heads that are judged."""
+        return self.contenders[SAMPLES]
