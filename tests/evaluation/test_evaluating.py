@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mrigen.errors import CohortError, RunError, UsageError
-from mrigen.evaluation import PARTS, Evaluation, PartResult, Row, evaluating, evaluate
+from mrigen.evaluation import PARTS, Evaluation, PartResult, Row, evaluate, evaluating
 from mrigen.evaluation.comparing import compare_evaluations, describe_other_settings, open_evaluations
 from mrigen.evaluation.contenders import blurred, moved
 from mrigen.evaluation.heads import CONTENDERS, FLOOR, SAMPLES
