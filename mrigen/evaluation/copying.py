@@ -94,13 +94,12 @@ class _People:
 
     def __init__(self, material: Material):
         self.zooms, self.contenders, self.seed = material.zooms, material.contenders, material.seed
-        self.heads = [material.taught, material.unseen]
-        table = pd.concat([heads.people[["participant_id", "family"]] for heads in self.heads], ignore_index=True)
+        real = [material.taught, material.unseen]
+        table = pd.concat([heads.people[["participant_id", "family"]] for heads in real], ignore_index=True)
         self.names, self.families = (table[name].to_numpy(dtype=str) for name in ("participant_id", "family"))
         self.num_taught = len(material.taught)
         self.is_taught = np.arange(len(table)) < self.num_taught
-        volumes = [levels(head) for heads in self.heads for head in heads.volumes]
-        self.heads = volumes
+        self.heads = volumes = [levels(head) for heads in real for head in heads.volumes]
         compared = [smooth(head) for head in volumes]
         rng = np.random.default_rng([self.seed, 31])
         # Who makes the common head does not depend on who was learned from.
@@ -108,7 +107,8 @@ class _People:
         self.common = CommonHead(np.stack([compared[row] for row in chosen]), self.zooms)
         compared += [smooth(levels(head)) for heads in self.contenders.values() for head in heads.volumes]
         self.portraits = Portraits(self.common, portray(self.common, compared), len(volumes))
-        self.rows, start = {}, len(volumes)
+        self.rows: dict[str, range] = {}
+        start = len(volumes)
         for name, heads in self.contenders.items():
             self.rows[name] = range(start, start + len(heads))
             start += len(heads)
@@ -163,7 +163,7 @@ class _Finding:
         self._rng = np.random.default_rng([people.seed, 32, index])
         rows = people.rows[name]
         self.distances, self.mirrored = people.distances_to(rows)
-        self.own = people.distances_to(rows, rows)[0]
+        self.own, self._own_mirrored = people.distances_to(rows, rows)
         np.fill_diagonal(self.own, np.inf)
         if name == FLOOR:
             # They are among the people: nobody is compared with themselves or with relatives.
@@ -204,7 +204,7 @@ class _Finding:
         for index, row in enumerate(rows):
             for other in np.argsort(self.own[index], kind="stable")[:NUM_JUDGED]:
                 if not alike[index] and np.isfinite(self.own[index, other]):
-                    copy = self.people.portraits.compare(row, rows[int(other)], False)
+                    copy = self.people.portraits.compare(row, rows[int(other)], bool(self._own_mirrored[index, other]))
                     if 1.0 - copy.correlation < self.people.allowed:
                         alike[[index, other]] = True
         return alike
@@ -237,10 +237,9 @@ class _Finding:
             near, other = (self.distances[:, chosen].min(axis=1) for chosen in (side, ~side))
             shares.append(weighted_share(near, other, side.sum(), (~side).sum()))
             logs.append(np.log(np.maximum(near, LEAST_DISTANCE) / np.maximum(other, LEAST_DISTANCE)))
-        logs = np.stack(logs)
         # Where there are more taught people than others, the nearest of them is nearer: by so much.
-        beside = logs - logs.mean(axis=0)
-        count = min(logs.shape[1], max(FEWEST_EXTREME, round(EXTREME_SHARE * logs.shape[1])))
+        beside = np.stack(logs) - np.mean(logs, axis=0)
+        count = min(len(self.heads), max(FEWEST_EXTREME, round(EXTREME_SHARE * len(self.heads))))
         extreme = np.argsort(-np.abs(beside), axis=1, kind="stable")[:, :count]
         leans = np.take_along_axis(beside, extreme, axis=1).mean(axis=1)
         ratio = float(np.exp(leans[0]))

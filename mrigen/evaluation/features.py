@@ -29,7 +29,7 @@ def groups(material: Material) -> dict[str, Heads]:
 
 def others(material: Material) -> Heads:
     """Returns taught people of no family of the floor, at most `MOST_OTHERS`; all taught people where those are few."""
-    taken = material.contenders[FLOOR].families if FLOOR in material.contenders else []
+    taken = material.contenders[FLOOR].families if FLOOR in material.contenders else np.zeros(0, str)
     rows = np.flatnonzero(~np.isin(material.taught.families, taken))
     if len(rows) < FEWEST_OTHERS:
         rows = np.arange(len(material.taught))
