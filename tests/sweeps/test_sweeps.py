@@ -62,7 +62,8 @@ arguments = sys.argv[1:]
 run = Path(arguments[arguments.index("--run") + 1])
 assert arguments[arguments.index("--only") + 1] == "detail"
 value = json.loads((run / "history.csv").read_text().splitlines()[1].split(",")[2])
-rows = [{"figure": "power_16_8", "of": of, "value": 1 + (8 - value) * size} for of, size in (("samples", .1), ("pca", 9))]
+sizes = {"samples": 0.1, "pca": 9}
+rows = [{"figure": "power_16_8", "of": of, "value": 1 + (8 - value) * size} for of, size in sizes.items()]
 folder = run / "evaluation" / "validation"
 folder.mkdir(parents=True)
 part = {"rows": rows, "notes": [], "facts": {}, "seconds": 1.0}
