@@ -43,8 +43,7 @@ class VolumeNetwork:
 
     def __call__(self, volumes: np.ndarray) -> np.ndarray:
         """Returns what the network puts out for volumes (n, x, y, z): (n, features) float32."""
-        factor = -(-max(volumes.shape[1:]) // LONGEST_SIDE)
-        return np.stack([self._features(coarsened(volume, factor)) for volume in volumes])
+        return np.stack([self._features(coarsened(volume)) for volume in volumes])
 
     def _features(self, volume: np.ndarray) -> np.ndarray:
         maps, features = volume[..., None].astype(np.float32), []
@@ -94,9 +93,10 @@ class PatchNetwork:
         return np.concatenate(features, axis=1).astype(np.float32)
 
 
-def coarsened(volume: np.ndarray, factor: int) -> np.ndarray:
-    """Returns a volume (x, y, z) whose voxels are means of blocks of `factor` voxels along each axis; what is left over
-    at the far ends is left out."""
+def coarsened(volume: np.ndarray, longest: int = LONGEST_SIDE) -> np.ndarray:
+    """Returns a volume (x, y, z) of which no side is longer than `longest` voxels: means of blocks of voxels, as many
+    along each axis; what is left over at the far ends is left out."""
+    factor = -(-max(volume.shape) // longest)
     if factor == 1:
         return volume
     shape = [side // factor for side in volume.shape]
