@@ -87,7 +87,7 @@ def measure(material: Material, heads: Heads | None, networks: Mapping[str, Any]
     if len(np.unique(persons)) < FEWEST_PEOPLE:
         return {}
     return {
-        group: repeatability(values, persons, heads.families, material.seed)
+        group: repeatability(values, persons, heads.families)
         for group, values in represent(material, heads, networks).items()
     }
 

@@ -57,9 +57,9 @@ def test_intervals_hold():
     covered = []
     for seed in range(60):
         values, persons = scans(0.7, people=30, variables=4, seed=seed)
-        whole = repeatability(values, persons, seed=seed).whole
+        whole = repeatability(values, persons).whole
         covered.append(whole.low <= 0.7 <= whole.high)
-    assert np.mean(covered) > 0.85
+    assert np.mean(covered) > 0.87
 
 
 def test_a_shift_of_all_second_scans_counts_against_agreement():
@@ -148,7 +148,7 @@ def test_relatives_widen_the_interval():
     families, persons = np.repeat(np.arange(20), 3), np.arange(60)
     widths = []
     for groups in (families, persons):
-        estimate = module._estimate_of_shares(shares, module._draw_weights(groups, 0), groups)
+        estimate = module._estimate_of_shares(shares, groups)
         widths.append(estimate.high - estimate.low)
     assert widths[0] > 1.4 * widths[1]
 
