@@ -1,10 +1,16 @@
 """What a part of an evaluation found: rows of figures, notes and pictures."""
 
 import dataclasses
+import os
 from collections.abc import Mapping
 from typing import Any
 
 from matplotlib.figure import Figure
+
+from mrigen.errors import RunError
+from mrigen.system.files import read_json
+
+FILE = "evaluation.json"
 
 # What a figure should be.
 LOWER, HIGHER, ONE, HALF = "lower", "higher", "1", "0.5"
@@ -62,3 +68,22 @@ class PartResult:
     notes: tuple[str, ...] = ()
     pictures: Mapping[str, Figure] = dataclasses.field(default_factory=dict)
     facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+def read_evaluation(path: str | os.PathLike) -> dict[str, Any]:
+    """Returns the content of an evaluation.json; see `mrigen.evaluation.Evaluation.as_dict`.
+
+    Raises:
+        RunError: it cannot be read.
+    """
+    try:
+        content = read_json(path)
+        if not isinstance(content["settings"], dict):
+            raise TypeError("settings")
+        for part in content["parts"].values():
+            _ = [Row(**row) for row in part["rows"]], part["notes"], part["facts"], part["seconds"]
+        return content
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RunError(
+            f"{path}: cannot be read ({error}), expected an evaluation. Remove it, and evaluate anew."
+        ) from None

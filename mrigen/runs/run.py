@@ -41,6 +41,13 @@ def recipe_of_run(recipe: Recipe, version: int = 3) -> Recipe:
     return recipe.model_copy(update={"preprocess": recipe.preprocess.model_copy(update={"version": version})})
 
 
+def mostly_oriented(doubts: pd.Series) -> bool:
+    """Returns whether the headers of most images said which way their axes run, by the column `doubts` of their table;
+    True of no image."""
+    known = [has_orientation(cell.split(",")) if isinstance(cell, str) else True for cell in doubts]
+    return not known or sum(known) > len(known) / 2
+
+
 @dataclasses.dataclass(frozen=True)
 class Run:
     """One run directory.
@@ -103,8 +110,7 @@ class Run:
             doubts = self.subjects.loc[self.subjects["participant_id"].isin(training), "doubts"]
         else:
             doubts = self.subjects.loc[self.subjects["scan_id"].isin(list(scan_ids)), "doubts"]
-        known = [has_orientation(cell.split(",")) if isinstance(cell, str) else True for cell in doubts]
-        return not known or sum(known) > len(known) / 2
+        return mostly_oriented(doubts)
 
     @property
     def covariates(self) -> Covariates | None:
