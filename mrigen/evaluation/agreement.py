@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mrigen.evaluation.heads import Heads, Material
-from mrigen.evaluation.representations import LATENTS, PCA, UNTRAINED, active, encode
+from mrigen.evaluation.heads import PCA, Heads, Material
+from mrigen.evaluation.representations import LATENTS, UNTRAINED, active, encode
 from mrigen.evaluation.result import Row
 from mrigen.runs import Run
 from mrigen.statistics.pca import gram_matrix, gram_scores

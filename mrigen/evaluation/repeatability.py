@@ -175,6 +175,10 @@ def _facts(rescans: Heads, found: Mapping[str, Repeatability]) -> dict[str, Any]
     return {**counts, "splits": {str(name): int(count) for name, count in splits.items()}, "groups": groups}
 
 
+def _name(group: str) -> str:
+    return "latents" if group == LATENTS else group
+
+
 def plot_repeatability(found: Mapping[str, Repeatability]) -> Figure:
     """Returns a figure of the intraclass correlation of each variable, the highest first, and of what the whole vectors
     reach, with intervals."""
@@ -186,7 +190,7 @@ def plot_repeatability(found: Mapping[str, Repeatability]) -> Figure:
         icc = np.sort(result.icc[~np.isnan(result.icc)])[::-1]
         if group in (VOXELS, VOLUME) or not len(icc):
             continue
-        each.plot(np.linspace(0, 100, len(icc)), icc, color=colours[group], label=f"{group} ({len(icc)})")
+        each.plot(np.linspace(0, 100, len(icc)), icc, color=colours[group], label=f"{_name(group)} ({len(icc)})")
     each.axhline(0, color="0.7", linewidth=0.8)
     each.set(xlabel="share of the variables (%)", ylabel="ICC(2,1)", ylim=(-0.5, 1.02))
     each.legend(frameon=False, fontsize=8)
@@ -199,7 +203,7 @@ def plot_repeatability(found: Mapping[str, Repeatability]) -> Figure:
             at = place + (number - (len(found) - 1) / 2) * 0.15
             low, high = (estimate.value if bound is None else bound for bound in (estimate.low, estimate.high))
             whole.plot([at, at], [low, high], color=colours[group])
-            whole.plot(at, estimate.value, "o", color=colours[group], label=group if place == 0 else None)
+            whole.plot(at, estimate.value, "o", color=colours[group], label=_name(group) if place == 0 else None)
     whole.set_xticks(range(len(shown)), list(shown))
     whole.set(ylim=(-0.2, 1.05))
     whole.legend(frameon=False, fontsize=8)

@@ -5,11 +5,12 @@ from typing import Any
 
 import numpy as np
 
-from mrigen.evaluation.heads import Heads, Material
+from mrigen.evaluation.heads import PCA, SAMPLES, Heads, Material
 from mrigen.statistics.collapse import ACTIVE_VARIANCE
 from mrigen.statistics.pca import fit_pca, gram_matrix, gram_scores
 
-LATENTS, PCA, UNTRAINED, VOXELS, VOLUME = "latents", "pca", "untrained", "voxels", "volume"
+# What is judged stands where samples do in the other parts.
+LATENTS, UNTRAINED, VOXELS, VOLUME = SAMPLES, "untrained", "voxels", "volume"
 GROUPS = {
     LATENTS: "posterior means of the run",
     PCA: "as many principal components of the people who were learned from",
@@ -25,7 +26,7 @@ def represent(material: Material, heads: Heads, networks: Mapping[str, Any]) -> 
     Args:
         material: whose people principal components are found in.
         heads: to represent.
-        networks: the model of the run as `latents`, and that before training as `untrained`.
+        networks: the model of the run as `LATENTS`, and that before training as `UNTRAINED`.
     """
     latents = active(encode(networks[LATENTS], heads.volumes))
     flat = heads.volumes.reshape(len(heads), -1)

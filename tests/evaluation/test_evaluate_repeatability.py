@@ -107,7 +107,7 @@ def value(result, figure, of):
 
 def test_truth_repeats():
     for figure in OF_RESCANS:
-        assert value(truth_is_known(), figure, "latents") == pytest.approx(1.0)
+        assert value(truth_is_known(), figure, "samples") == pytest.approx(1.0)
 
 
 def test_principal_components_move_with_pose_and_scanner():
@@ -116,7 +116,7 @@ def test_principal_components_move_with_pose_and_scanner():
     assert value(result, "icc_whole", "pca") < 0.8
     assert value(result, "icc_worst", "pca") < value(result, "icc_median", "pca")
     heads = travelling_heads()
-    scores = representations.represent(material(), heads, {"latents": blocks, "untrained": blocks})["pca"]
+    scores = representations.represent(material(), heads, {"samples": blocks, "untrained": blocks})["pca"]
     change = scores[1::2] - scores[::2]
     shifts = heads.people[["shift_x", "shift_y", "shift_z"]].to_numpy(float)
     apart = np.linalg.norm(shifts[1::2] - shifts[::2], axis=1)
@@ -134,13 +134,13 @@ def test_scans_given_to_others_do_not_agree():
     heads = travelling_heads()
     others = heads.people.assign(person=np.roll(heads.people["person"], 1))
     result = judged(planted(truth_of(heads)), rescans=Heads(heads.volumes, others, heads.brains))
-    assert value(result, "icc_whole", "latents") < 0.4
-    assert value(result, "identified", "latents") < 0.2
+    assert value(result, "icc_whole", "samples") < 0.4
+    assert value(result, "identified", "samples") < 0.2
 
 
 def test_constant_latents_have_no_figures():
     result = judged(lambda volumes: {"loc": np.ones((len(volumes), 5), np.float32)})
-    rows = [row for row in result.rows if row.of == "latents"]
+    rows = [row for row in result.rows if row.of == "samples"]
     assert {row.value for row in rows} == {None}
     assert {row.note for row in rows} == {"constant"}
     assert any("5 of 5 latents are constant" in note for note in result.notes)
@@ -155,7 +155,7 @@ def test_collapsed_latents_of_a_vae_are_left_out():
         rows = loc if len(volumes) == len(loc) else np.zeros((len(volumes), loc.shape[1]))
         return {"loc": rows, "scale": np.ones_like(rows)}
 
-    assert value(judged(vae), "icc_worst", "latents") == pytest.approx(1.0)
+    assert value(judged(vae), "icc_worst", "samples") == pytest.approx(1.0)
     assert len(judged(vae).facts["rescans"]["groups"]["pca"]["icc"]) == truth_of(heads).shape[1]
 
 
@@ -179,7 +179,7 @@ def test_result_is_the_same_again():
 def test_nobody_scanned_twice_is_said_and_moved_heads_are_judged_all_the_same():
     result = judged(blocks, rescans=None)
     assert {row.note for row in result.rows if row.figure in OF_RESCANS} == {"nobody was scanned twice"}
-    assert value(result, "moved_icc_whole", "latents") is not None
+    assert value(result, "moved_icc_whole", "samples") is not None
     assert any("`data.same_person`" in note for note in result.notes)
     assert not result.pictures
     few = judged(blocks, rescans=travelling_heads().take(np.arange(6)))
@@ -192,7 +192,7 @@ def test_without_a_run_nothing_is_judged():
 
 def test_moved_heads_tell_what_sees_pose_from_what_does_not():
     result = judged(lambda volumes: {"loc": volumes.sum(axis=(1, 2, 3))[:, None]})
-    assert value(result, "moved_icc_whole", "latents") > 0.9
+    assert value(result, "moved_icc_whole", "samples") > 0.9
     assert value(result, "moved_icc_whole", "voxels") < 0.75
     assert value(result, "moved_icc_whole", "pca") < 0.75
 
@@ -247,9 +247,9 @@ def test_runs_that_find_the_same_agree(monkeypatch):
     turned = loc @ np.linalg.qr(rng.standard_normal((10, 10)))[0]
     rows, notes, pairs = agree(monkeypatch, loc, turned)
     assert not notes
-    assert {row.of: row.n for row in rows} == {"latents": 12, "pca": 12, "untrained": 12}
+    assert {row.of: row.n for row in rows} == {"samples": 12, "pca": 12, "untrained": 12}
     assert rows[0].value == pytest.approx(1.0)
-    assert pairs["latents"] == {"run1": pytest.approx(1.0)}
+    assert pairs["samples"] == {"run1": pytest.approx(1.0)}
     assert rows[1].value == pytest.approx(1.0)
 
 
@@ -259,7 +259,7 @@ def test_runs_that_find_nothing_alike_do_not_agree(monkeypatch):
     assert abs(rows[0].value) < 0.35
     assert rows[0].low < 0 < rows[0].high
     assert rows[0].note == "mean of 2 runs"
-    assert set(pairs["latents"]) == {"run1", "run2"}
+    assert set(pairs["samples"]) == {"run1", "run2"}
     json.dumps(pairs)
 
 
