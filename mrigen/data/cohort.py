@@ -15,7 +15,7 @@ from mrigen.data.descriptions import UNITS, as_years
 from mrigen.data.joining import join_tables
 from mrigen.data.kinds import NO_KIND, kind_note, kind_of, parse_stem
 from mrigen.data.masks import find_masks
-from mrigen.data.persons import PERSON, join_persons, person_faults
+from mrigen.data.persons import PERSON, join_persons, person_faults, person_notes
 from mrigen.data.sources import Source, listed, read_source
 from mrigen.data.summary import summarise
 from mrigen.data.tables import find_column
@@ -129,6 +129,7 @@ def index_cohort(data: DataRecipe) -> Cohort:
     lines += faults.scan_id_faults(images)
     if data.same_person:
         lines += person_faults(images)
+        notes += person_notes(images)
     if lines:
         raise CohortError(lines)
     own_columns, column_notes = _own_columns(raw.loc[images.index], sources, standard)

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from mrigen.system.wording import limited, some
+from mrigen.system.wording import counted, limited, some
 
 # Column of a cohort's table, where `data.same_person` is given.
 PERSON = "person"
@@ -51,6 +51,13 @@ def person_faults(images: pd.DataFrame) -> list[str]:
             if len(ids[person]) > 1
         ]
     )
+
+
+def person_notes(images: pd.DataFrame) -> list[str]:
+    """Returns a line that says how many people have several ids: participant_id, person."""
+    ids = images.groupby(PERSON)["participant_id"].nunique()
+    several = counted(int((ids > 1).sum()), "person has", "people have")
+    return [f"{several} several ids (data.same_person), {int(ids[ids > 1].sum())} in all; each is one family."]
 
 
 def persons_of(table: pd.DataFrame, same_person: str | None) -> np.ndarray:

@@ -62,6 +62,7 @@ def judge(material: Material) -> PartResult:
             "ids that `data.same_person` joins."
         )
     found = measure(material, with_moved(material.unseen, material.zooms, material.seed), networks)
+    found.pop(VOLUME, None)  # Nobody looked for the brains of moved heads again.
     for group, result in found.items():
         for figure, estimate in zip(OF_MOVED, (result.whole, result.identified), strict=True):
             rows.append(_row(figure, group, estimate, result.num_people))

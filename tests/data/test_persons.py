@@ -47,6 +47,11 @@ def test_ids_of_one_value_are_one_person(joined):
     assert joined["person"].tolist() == [f"sub-0{n}" for n in (1, 1, 3, 4, 5, 5, 7, 8)]
 
 
+def test_it_is_said_how_many_people_have_several_ids(tmp_path):
+    notes = index_cohort(DataRecipe(root=str(study(tmp_path / "s")), same_person="code")).notes
+    assert "2 people have several ids (data.same_person), 4 in all; each is one family." in notes
+
+
 def test_ids_of_one_person_are_one_family_with_all_relatives(joined):
     assert joined["family"].tolist() == ["sub-01", "sub-01", None, "k", "k", "k", "k", None]
 
