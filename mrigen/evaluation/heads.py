@@ -70,6 +70,10 @@ class Material:
         run: that made the samples; None where something else did.
         against: which people `unseen` are: "validation" or "heldout".
         is_oriented: whether it is known which side is left.
+        rescans: all scans of real people who were scanned several times, those of a person in their order. Beside the
+            columns of all heads `people` has scan_id, session (str or None), person (one for all ids of a person),
+            split (of the run), and brain_volume_ml where it is known; None where nobody was.
+        others: runs of the same cohort, from other seeds or splits.
     """
 
     unseen: Heads
@@ -81,6 +85,8 @@ class Material:
     run: "Run | None" = None
     against: str = "validation"
     is_oriented: bool = True
+    rescans: Heads | None = None
+    others: "tuple[Run, ...]" = ()
 
     @property
     def samples(self) -> Heads:
