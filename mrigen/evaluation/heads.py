@@ -1,6 +1,7 @@
 """The heads that an evaluation compares: samples, real people, and ways of making heads that are known to be bad."""
 
 import dataclasses
+import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -8,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 if TYPE_CHECKING:
+    from mrigen.evaluation.labels import Labels
     from mrigen.runs import Run
 
 # Contenders, each of which is compared with never-seen people; in the order in which tables show them.
@@ -70,6 +72,8 @@ class Material:
         run: that made the samples; None where something else did.
         against: which people `unseen` are: "validation" or "heldout".
         is_oriented: whether it is known which side is left.
+        labels: label images of the real people, where the cohort has some.
+        normative: a table of volumes by region, age and sex; see `mrigen.evaluation.normative`. None: no such figures.
     """
 
     unseen: Heads
@@ -81,6 +85,8 @@ class Material:
     run: "Run | None" = None
     against: str = "validation"
     is_oriented: bool = True
+    labels: "Labels | None" = None
+    normative: str | os.PathLike | None = None
 
     @property
     def samples(self) -> Heads:
