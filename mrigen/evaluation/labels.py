@@ -136,11 +136,12 @@ class Segmenter:
         ids: (labels,) int, ascending; the first is 0, what is outside.
         step: voxels of the grid to one of the working grid, along each axis.
         template: (x, y, z) of the working grid, the mean head.
+        voxel_ml: of the working grid.
     """
 
     def __init__(self, volumes: np.ndarray, labels: Sequence[np.ndarray], zooms):
         self.step = tuple(max(1, int(WORKING_MM / zoom + 1e-3)) for zoom in zooms)
-        self._voxel_ml = float(np.prod(np.multiply(zooms, self.step))) / 1000.0
+        self.voxel_ml = float(np.prod(np.multiply(zooms, self.step))) / 1000.0
         self.ids = np.union1d([0], np.unique(np.stack(labels)))
         heads = [self._coarser(volume) for volume in volumes]
         marks = [np.searchsorted(self.ids, self._nearest(each)).ravel() for each in labels]
@@ -159,7 +160,7 @@ class Segmenter:
         self._vote(fields, heads, marks, keep_template=True)
         self._learn_intensities(fields, heads, marks)
         self._ratio = np.ones(len(self.ids))
-        true = np.mean([np.bincount(each, minlength=len(self.ids)) for each in marks], axis=0) * self._voxel_ml
+        true = np.mean([np.bincount(each, minlength=len(self.ids)) for each in marks], axis=0) * self.voxel_ml
         found = np.mean([self._label(*each).volumes for each in zip(heads, fields, strict=True)], axis=0)
         self._ratio = true / np.maximum(found, 1e-9)
 
@@ -178,7 +179,7 @@ class Segmenter:
         known[self.ids[known] != labels.ravel()] = 0
         counts = np.bincount(known, minlength=len(self.ids)).astype(float)
         counts[0] = np.nan
-        return counts * self._voxel_ml / np.prod(self.step)
+        return counts * self.voxel_ml / np.prod(self.step)
 
     def on_working_grid(self, labels: np.ndarray) -> np.ndarray:
         """Returns a label image (x, y, z) as it is on the working grid."""
@@ -267,7 +268,7 @@ class Segmenter:
         away = (values[owner] - self._means[label]) / self._deviations[label]
         chances.data = chances.data * np.exp(-INTENSITY_WEIGHT * (away**2 / 2.0 + np.log(self._deviations[label])))
         totals = np.maximum(np.bincount(owner, chances.data, len(rows)), 1e-12)
-        volumes = np.bincount(label, chances.data / totals[owner], len(self.ids)) * self._voxel_ml * self._ratio
+        volumes = np.bincount(label, chances.data / totals[owner], len(self.ids)) * self.voxel_ml * self._ratio
         volumes[0] = np.nan
         marks = np.zeros(np.prod(self._sides), np.int16)
         order = np.lexsort((chances.data, owner))
