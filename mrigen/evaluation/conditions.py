@@ -67,8 +67,8 @@ def judge(material: Material) -> PartResult:
     weak = [name for name, judge in judges.items() if judge.is_known and not judge.has_power]
     if weak:
         notes.append(
-            f"Never-seen people's own {', '.join(weak)} is told with a correlation below {LEAST_CORRELATION:g}, so nothing "
-            "is said of it."
+            f"Never-seen people's own {', '.join(weak)} is told with a correlation below {LEAST_CORRELATION:g}, so "
+            "nothing is said of it."
         )
     if not any(row.value is not None for row in rows if row.of == SAMPLES):
         notes.append("Nothing that could be judged was asked of the samples.")

@@ -2,14 +2,13 @@
 
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 if TYPE_CHECKING:
-    from mrigen.evaluation.labels import Labels
     from mrigen.runs import Run
 
 # Contenders, each of which is compared with never-seen people; in the order in which tables show them.
@@ -59,6 +58,25 @@ class Heads:
 
 
 @dataclasses.dataclass(frozen=True)
+class Labels:
+    """Label images of people, each on the grid of the person's volume.
+
+    Attributes:
+        taught, unseen: (x, y, z) int16 of each person of the material, in its order; None where a person has none.
+            0 is outside the brain.
+        names: of labels, as far as they are known.
+    """
+
+    taught: Sequence[np.ndarray | None]
+    unseen: Sequence[np.ndarray | None]
+    names: Mapping[int, str] = dataclasses.field(default_factory=dict)
+
+    def name(self, label: int) -> str:
+        """Returns what a label is called."""
+        return self.names.get(int(label), f"label {label}")
+
+
+@dataclasses.dataclass(frozen=True)
 class Material:
     """What the parts of an evaluation are given.
 
@@ -85,7 +103,7 @@ class Material:
     run: "Run | None" = None
     against: str = "validation"
     is_oriented: bool = True
-    labels: "Labels | None" = None
+    labels: Labels | None = None
     normative: str | os.PathLike | None = None
 
     @property

@@ -13,7 +13,7 @@ References:
 import concurrent.futures
 import dataclasses
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,7 @@ import pandas as pd
 from scipy import ndimage, sparse
 
 from mrigen.data.preprocess import grid_affine
+from mrigen.evaluation.heads import Labels as Labels
 from mrigen.imaging.volumes import read_volume
 from mrigen.statistics.registration import (
     lattice_blur,
@@ -46,25 +47,6 @@ NEAR_BRAIN = 0.02
 # independent. Of 0, 0.25, 0.5 and 1, labels of never-seen people of `ixi-hh` were met best with this (median Dice .637,
 # .655, .649, .639; correlation of the volumes of the lateral ventricles .946, .991, .994, .994).
 INTENSITY_WEIGHT = 0.25
-
-
-@dataclasses.dataclass(frozen=True)
-class Labels:
-    """Label images of people, each on the grid of the person's volume.
-
-    Attributes:
-        taught, unseen: (x, y, z) int16 of each person of the material, in its order; None where a person has none.
-            0 is outside the brain.
-        names: of labels, as far as they are known.
-    """
-
-    taught: Sequence[np.ndarray | None]
-    unseen: Sequence[np.ndarray | None]
-    names: Mapping[int, str] = dataclasses.field(default_factory=dict)
-
-    def name(self, label: int) -> str:
-        """Returns what a label is called."""
-        return self.names.get(int(label), f"label {label}")
 
 
 def read_labels(dataset: "Dataset", rows, zooms) -> tuple[list[np.ndarray | None], dict[int, str]]:
