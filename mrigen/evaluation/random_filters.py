@@ -10,7 +10,6 @@ References:
 """
 
 import numpy as np
-from scipy import ndimage
 
 # Whole volumes are averaged in blocks until no side is longer than this.
 LONGEST_SIDE = 64

@@ -1,14 +1,7 @@
-import dataclasses
-
-import numpy as np
 import pytest
-from synthetic_heads import make_material, synthetic_people
+from synthetic_heads import make_material
 
 from mrigen.evaluation import discrimination
-from mrigen.evaluation.contenders import mean_volumes
-from mrigen.evaluation.heads import Heads
-from mrigen.evaluation.known_bad import softened, with_shaped_noise
-from mrigen.evaluation.random_filters import PatchNetwork, VolumeNetwork, coarsened, patch_corners
 
 NETWORKS = ("told_network", "told_patches")
 

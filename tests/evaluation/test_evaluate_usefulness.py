@@ -1,12 +1,9 @@
 import dataclasses
 
-import numpy as np
 import pytest
-from synthetic_heads import make_material, synthetic_people
+from synthetic_heads import make_material
 
 from mrigen.evaluation import usefulness
-from mrigen.evaluation.contenders import made_people
-from mrigen.evaluation.heads import Heads
 
 
 def rows_of(samples):
