@@ -73,7 +73,7 @@ def test_a_stronger_blur_is_told_better():
         discrimination.Classifier("told_patches", PatchNetwork(np.ones((14, 12, 13), bool))),
     )
     areas = []
-    for sigma in (0.2, 0.3, 0.45):
+    for sigma in (0.3, 0.38, 0.5):
         other = fields(24, 3)
         seen = [classifier.look(volumes) for volumes in (real.volumes, softened(other.volumes, sigma))]
         areas.append(discrimination.tell(classifier, *seen, real, other).auc)
@@ -107,7 +107,8 @@ def test_too_few_heads_are_not_told():
     assert any("fewer than 8 heads" in note for note in result.notes)
 
 
-def test_training_people_that_are_told_are_spoken_of():
+def test_training_people_that_are_told_are_spoken_of(monkeypatch):
+    monkeypatch.setattr(discrimination, "KNOWN_BAD", {"blurred": "of which Gaussian fields have no other"})
     material = material_of(fields(16, 3), 16)
     other = fields(16, 5, sigma=1.3)
     result = discrimination.judge(dataclasses.replace(material, contenders={"samples": other, "training": other}))

@@ -39,6 +39,14 @@ def labelled(heads, **columns):
     return dataclasses.replace(heads, people=heads.people.assign(**columns))
 
 
+@pytest.fixture(scope="module", autouse=True)
+def fewer_parts():
+    """Each figure is learned anew without each part of the heads."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(usefulness, "NUM_PARTS", 4)
+        yield
+
+
 @pytest.fixture(scope="module")
 def honest():
     return judged(people_like(24, 3))[0]
