@@ -103,12 +103,9 @@ def judge(material: Material) -> PartResult:
 
 def reconstruct(run, model, heads: Heads) -> np.ndarray:
     """Returns what a model makes of heads, (n, x, y, z) in [0, 1]: what the means of their posteriors stand for."""
-    from mrigen.models.batches import BATCH_SIZE, encode_batches
-    from mrigen.runs.encoding import decode_latents
+    from mrigen.runs.encoding import decode_latents, encode_volumes
 
-    volumes = heads.volumes[..., None]
-    parts = (volumes[start : start + BATCH_SIZE] for start in range(0, len(volumes), BATCH_SIZE))
-    latents = encode_batches(model, parts)["loc"]
+    latents = encode_volumes(model, np.rint(255.0 * heads.volumes).astype(np.uint8))["loc"]
     conditions = run.conditions(heads.people["scan_id"]) if "scan_id" in heads.people else None
     return np.clip(decode_latents(model, latents, conditions), 0.0, 1.0)
 
