@@ -31,8 +31,8 @@ def find_brains(
             None where no masks are known.
         zooms: voxel size, mm.
 
-    On 38 people of `ixi-hh` at 4 mm that are not in the mean head, Dice with the masks of DLMUSE is .962 in the mean (.91
-    to .98).
+    On 38 people of `ixi-hh` at 4 mm that are not in the mean head, Dice with the masks of DLMUSE is .962 in the mean
+    (.91 to .98).
     """
     if template_mask is None or _is_stripped(template_volume, template_mask):
         return np.stack([_not_dark(volume) for volume in volumes])
