@@ -1,7 +1,8 @@
 """The heads that an evaluation compares: samples, real people, and ways of making heads that are known to be bad."""
 
 import dataclasses
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -57,6 +58,25 @@ class Heads:
 
 
 @dataclasses.dataclass(frozen=True)
+class Labels:
+    """Label images of people, each on the grid of the person's volume.
+
+    Attributes:
+        taught, unseen: (x, y, z) int16 of each person of the material, in its order; None where a person has none.
+            0 is outside the brain.
+        names: of labels, as far as they are known.
+    """
+
+    taught: Sequence[np.ndarray | None]
+    unseen: Sequence[np.ndarray | None]
+    names: Mapping[int, str] = dataclasses.field(default_factory=dict)
+
+    def name(self, label: int) -> str:
+        """Returns what a label is called."""
+        return self.names.get(int(label), f"label {label}")
+
+
+@dataclasses.dataclass(frozen=True)
 class Material:
     """What the parts of an evaluation are given.
 
@@ -74,6 +94,8 @@ class Material:
             columns of all heads `people` has scan_id, session (str or None), person (one for all ids of a person),
             split (of the run), and brain_volume_ml where it is known; None where nobody was.
         others: runs of the same cohort, from other seeds or splits.
+        labels: label images of the real people, where the cohort has some.
+        normative: a table of volumes by region, age and sex; see `mrigen.evaluation.normative`. None: no such figures.
     """
 
     unseen: Heads
@@ -87,6 +109,8 @@ class Material:
     is_oriented: bool = True
     rescans: Heads | None = None
     others: "tuple[Run, ...]" = ()
+    labels: Labels | None = None
+    normative: str | os.PathLike | None = None
 
     @property
     def samples(self) -> Heads:
