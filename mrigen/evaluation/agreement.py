@@ -72,8 +72,10 @@ def _mean_row(group: str, estimates: list[Estimate], count: int) -> Row:
     # The mean is as wide as one: all share the run and its people.
     bounds = [(e.low, e.high) for e in known if e.low is not None and e.high is not None]
     low, high = np.mean(bounds, axis=0).tolist() if len(bounds) == len(known) else (None, None)
-    note = "" if len(known) == 1 else f"mean of {len(known)} runs"
-    return Row(FIGURE, group, float(np.mean([e.value for e in known])), low, high, n=count, note=note)
+    value, note = float(np.mean([e.value for e in known])), "" if len(known) == 1 else f"mean of {len(known)} runs"
+    if group == UNTRAINED and value > 1.0 - 1e-6:
+        note = "one seed: the same network"
+    return Row(FIGURE, group, value, low, high, n=count, note=note)
 
 
 def _everybody(material: Material) -> Heads:
