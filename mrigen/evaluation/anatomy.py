@@ -548,5 +548,8 @@ def _plot_labels(material, study) -> Figure:
             panel.imshow(picture, cmap="gray", origin="lower", vmin=0, vmax=1, aspect=aspect[1] / aspect[0])
             panel.imshow(colours[marks], origin="lower", aspect=aspect[1] / aspect[0], interpolation="nearest")
             panel.set_axis_off()
+            if axis and material.is_oriented:  # Axes are RAS+: what is on the left of the picture is left.
+                for side, at in (("L", 0.03), ("R", 0.93)):
+                    panel.text(at, 0.92, side, color="w", fontsize=8, transform=panel.transAxes)
         row[1].set_title(f"labels carried to {'a person never seen' if name == UNSEEN else 'a sample'}", fontsize=8)
     return figure

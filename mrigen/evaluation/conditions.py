@@ -15,7 +15,7 @@ from mrigen.data.covariates import COLUMNS
 from mrigen.evaluation.heads import FLOOR, SAMPLES, Heads, Material
 from mrigen.evaluation.phantom_truth import has_truth, true_change
 from mrigen.evaluation.result import HIGHER, LOWER, ONE, FigureKind, PartResult, Row
-from mrigen.statistics.pca import gram_matrix, gram_scores
+from mrigen.statistics.pca import gram_scores
 
 UNSEEN = "unseen"
 NAMES = ("sex", "age", "head_size")
@@ -23,6 +23,7 @@ UNITS = {"age": "years", "head_size": "ml"}
 FOLDS, FEWEST, NUM_BOOTSTRAPS = 5, 8, 200
 # Where never-seen people themselves are told with a smaller correlation than this, nothing can be judged.
 LEAST_CORRELATION = 0.3
+VOXELS_AT_A_TIME = 2**18
 # Of the synthetic cohort, people whose true counterparts are made.
 MOST_TRUE = 12
 
@@ -36,7 +37,7 @@ def _figures() -> dict[str, FigureKind]:
         else:
             found[f"asked_{name}_r"] = FigureKind(f"correlation of asked and predicted {name}", HIGHER)
             found[f"asked_{name}_error"] = FigureKind(f"predicted less asked {name}, mean, {UNITS[name]}", "0")
-        words = f"predicted on asked {name}, over that of real people; more is overdone"
+        words = f"predicted on asked {name}, over that of real people by the same judge; more is overdone"
         found[f"asked_{name}_slope"] = FigureKind(words, ONE)
     for name in NAMES:
         found[f"counterfactual_{name}_slope"] = FigureKind(f"change of predicted on change of asked {name}", ONE)
@@ -88,42 +89,60 @@ class _Judge:
     """What says which sex, age or head size heads show; taught by the never-seen people.
 
     Attributes:
-        is_known: whether enough of them are known. count: how many.
+        is_known: whether enough of them are known. count: how many. rows: which.
         own: (n,) what is said of each of them by those of other families; nan where it is unknown.
-        correlation: of `own` and the truth. slope: of `own` on the truth.
+        correlation: of `own` and the truth.
+        real: what is said of training people (told, true, families): the same judge has never seen them either. Of the
+            never-seen people themselves, where too few training people are known.
+        slope: of what is told on the truth, of `real`.
     """
 
     def __init__(self, name: str, material: Material):
         self.name, self._unseen = name, material.unseen
         self.values = _values(name, material.unseen)
-        self._rows = np.flatnonzero(np.isfinite(self.values))
-        self.count = len(self._rows)
+        self.rows = np.flatnonzero(np.isfinite(self.values))
+        self.count, families = len(self.rows), material.unseen.families
         self.own, self.correlation, self.slope = np.full(len(self.values), np.nan), None, None
-        families = material.unseen.families
-        differ = self.count >= FEWEST and np.ptp(self.values[self._rows]) > 0
-        self.is_known = differ and len(set(families[self._rows])) >= FOLDS
+        differ = self.count >= FEWEST and np.ptp(self.values[self.rows]) > 0
+        self.is_known = bool(differ and len(set(families[self.rows])) >= FOLDS)
         if not self.is_known:
             return
-        gram = gram_matrix(material.unseen.volumes.reshape(len(material.unseen), -1))
-        for train, test in GroupKFold(FOLDS).split(self._rows, groups=families[self._rows]):
-            self.own[self._rows[test]] = self._told(gram, self._rows[train], self._rows[test])
-        self.correlation, self.slope = _line(self.own[self._rows], self.values[self._rows])
+        self._products = _products(material.unseen.volumes, material.unseen.volumes)
+        for train, test in GroupKFold(FOLDS).split(self.rows, groups=families[self.rows]):
+            self.own[self.rows[test]] = self._told(self._products, self.rows[train])[self.rows[test]]
+        self.correlation, _ = _line(self.own[self.rows], self.values[self.rows])
+        true = _values(name, material.taught)
+        known = np.isfinite(true)
+        if known.sum() >= FEWEST and np.ptp(true[known]) > 0:
+            self.real = self.tell(material.taught.volumes)[known], true[known], material.taught.families[known]
+        else:
+            self.real = self.own[self.rows], self.values[self.rows], families[self.rows]
+        self.slope = _line(*self.real[:2])[1]
 
     @property
     def has_power(self) -> bool:
-        return self.is_known and (self.correlation or 0.0) >= LEAST_CORRELATION
+        """Whether it tells never-seen people, and training people, well enough."""
+        return self.is_known and (self.correlation or 0.0) >= LEAST_CORRELATION and (self.slope or 0.0) > 0
 
     def tell(self, volumes: np.ndarray) -> np.ndarray:
         """Returns what is said of other heads (n, x, y, z), (n,)."""
-        both = np.concatenate([self._unseen.volumes, volumes])
-        gram = gram_matrix(both.reshape(len(both), -1))
-        return self._told(gram, self._rows, np.arange(len(self._unseen), len(both)))
+        both = np.concatenate([self._products, _products(volumes, self._unseen.volumes)])
+        return self._told(both, self.rows)[len(self._products) :]
 
-    def _told(self, gram, train, test) -> np.ndarray:
-        scores = gram_scores(gram, train, len(train))
+    def _told(self, products, train) -> np.ndarray:
+        # Of a Gram matrix, only the columns of the people that teach are ever read.
+        scores = gram_scores(products, train, len(train))
         scale = np.square(scores[train]).sum(axis=1).mean()
         ridge = RidgeCV(scale * np.logspace(-4, 1, 16)).fit(scores[train], self.values[train])
-        return ridge.predict(scores[test])
+        return ridge.predict(scores)
+
+
+def _products(volumes: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Returns the inner products (n, m) float64 of heads, some voxels at a time."""
+    first, second = (each.reshape(len(each), -1) for each in (volumes, others))
+    blocks = range(0, first.shape[1], VOXELS_AT_A_TIME)
+    parts = [slice(start, start + VOXELS_AT_A_TIME) for start in blocks]
+    return sum(first[:, part].astype(np.float64) @ second[:, part].astype(np.float64).T for part in parts)
 
 
 def _values(name: str, heads: Heads) -> np.ndarray:
@@ -171,25 +190,28 @@ def _asked(name: str, judge: _Judge, material: Material) -> list[Row]:
                 for figure in figures
             ]
     if judge.has_power:
-        groups[UNSEEN] = judge.own[judge._rows], judge.values[judge._rows], material.unseen.families[judge._rows]
+        groups[UNSEEN] = judge.own[judge.rows], judge.values[judge.rows], material.unseen.families[judge.rows]
     for of, (told, asked, families) in groups.items():
         if asked is None:
             continue
         generator = np.random.default_rng([material.seed, 51])
         draws = []
         for _ in range(NUM_BOOTSTRAPS):
-            rows_of, real = _by_family(families, generator), _by_family(groups[UNSEEN][2], generator)
-            real = rows_of if of == UNSEEN else real
-            slope = _line(groups[UNSEEN][0][real], groups[UNSEEN][1][real])[1]
-            if np.ptp(asked[rows_of]) > 0 and slope > 0.1 * judge.slope:
-                draws.append(_said(name, told[rows_of], asked[rows_of], slope))
-        said = _said(name, told, asked, judge.slope)
-        for figure, value in said.items():
-            low, high = np.quantile([draw[figure] for draw in draws], (0.025, 0.975)) if draws else (None, None)
-            if of == UNSEEN and figure.endswith("slope"):
-                low, high = None, None  # 1 by definition.
+            some, real = _by_family(families, generator), _by_family(judge.real[2], generator)
+            slope = _line(judge.real[0][real], judge.real[1][real])[1]
+            if np.ptp(asked[some]) > 0 and slope > 0.1 * judge.slope:
+                draws.append(_said(name, told[some], asked[some], slope))
+        for figure, value in _said(name, told, asked, judge.slope).items():
+            low, high = _interval([draw[figure] for draw in draws])
             rows.append(Row(figure, of, value, low, high, n=len(told)))
     return rows
+
+
+def _interval(draws) -> tuple[float | None, float | None]:
+    if not len(draws):
+        return None, None
+    low, high = np.quantile(draws, (0.025, 0.975))
+    return float(low), float(high)
 
 
 def _said(name, told, asked, real_slope) -> dict[str, float]:
@@ -296,8 +318,7 @@ def _person_row(figure, squares, unit, families, seed) -> Row:
         return Row(figure, SAMPLES, None, n=len(squares), note="all people are reconstructed alike")
     generator = np.random.default_rng([seed, 53])
     draws = [np.sqrt(squares[_by_family(families, generator)].mean()) / unit for _ in range(NUM_BOOTSTRAPS)]
-    low, high = np.quantile(draws, (0.025, 0.975))
-    return Row(figure, SAMPLES, float(np.sqrt(squares.mean()) / unit), float(low), float(high), n=len(squares))
+    return Row(figure, SAMPLES, float(np.sqrt(squares.mean()) / unit), *_interval(draws), n=len(squares))
 
 
 def _effect_row(figure, judge, changed, own, asked, known, material) -> Row:
@@ -310,8 +331,7 @@ def _effect_row(figure, judge, changed, own, asked, known, material) -> Row:
     for _ in range(NUM_BOOTSTRAPS):
         rows = _by_family(families, generator)
         draws.append(float(asked[rows] @ told[rows] / (asked[rows] @ asked[rows])) / judge.slope)
-    low, high = np.quantile(draws, (0.025, 0.975))
-    return Row(figure, SAMPLES, value, float(low), float(high), n=len(known))
+    return Row(figure, SAMPLES, value, *_interval(draws), n=len(known))
 
 
 def _truth_rows(name, run, people, table, change, material) -> list[Row]:
@@ -335,9 +355,8 @@ def _truth_rows(name, run, people, table, change, material) -> list[Row]:
     generator, families = np.random.default_rng([material.seed, 55]), material.unseen.families[chosen]
     draws = np.array([figures(_by_family(families, generator)) for _ in range(NUM_BOOTSTRAPS)])
     for place, what in enumerate(("slope", "r")):
-        low, high = np.quantile(draws[:, place], (0.025, 0.975))
         value = float(figures(slice(None))[place])
-        rows.append(Row(f"truth_{name}_{what}", SAMPLES, value, float(low), float(high), n=len(chosen)))
+        rows.append(Row(f"truth_{name}_{what}", SAMPLES, value, *_interval(draws[:, place]), n=len(chosen)))
     return rows
 
 
