@@ -64,7 +64,8 @@ def judge(material: Material) -> PartResult:
         Med. Image Anal. 98 (samples judged by Cohen's d of regions; here real people at the same n stand beside).
     """
     study = Study(material)
-    rows, notes, facts = [], list(study.notes), {}
+    rows: list[Row] = []
+    notes = list(study.notes)
     unseen = study.measured[UNSEEN].known
     if len(unseen.brain) < FEWEST_HEADS:
         note = "too few people"
@@ -83,10 +84,10 @@ def judge(material: Material) -> PartResult:
     else:
         notes.append("No table of published centiles was named, so volumes are not compared with any.")
     rows.sort(key=lambda row: list(FIGURES).index(row.figure))
-    facts |= study.facts | {"regions": _region_facts(study, unseen)}
+    facts = study.facts | {"regions": _region_facts(study, unseen)}
     pictures = {"anatomy_regions": plot_regions(study, unseen)}
     if study.segmenter is not None:
-        pictures["anatomy_labels"] = plot_labels(material, study)
+        pictures["anatomy_labels"] = plot_labels(material, study, study.segmenter)
     return PartResult(tuple(rows), tuple(notes), pictures, facts)
 
 

@@ -6,6 +6,7 @@ from matplotlib.figure import Figure
 from mrigen.evaluation.anatomy_measures import cohens_d
 from mrigen.evaluation.anatomy_study import FEWEST_HEADS, UNSEEN, Measured, Study
 from mrigen.evaluation.heads import FLOOR, SAMPLES, Material
+from mrigen.evaluation.labels import Segmenter
 
 MOST_SHOWN = 30
 # Cohen's d that is called small.
@@ -34,19 +35,19 @@ def plot_regions(study: Study, unseen: Measured) -> Figure:
     return figure
 
 
-def plot_labels(material: Material, study: Study) -> Figure:
+def plot_labels(material: Material, study: Study, segmenter: Segmenter) -> Figure:
     """Returns labels that were found in a never-seen person and in a sample."""
-    colours = np.random.default_rng(0).random((int(study.segmenter.ids.max()) + 1, 4)) * [1, 1, 1, 0] + [0, 0, 0, 0.45]
+    colours = np.random.default_rng(0).random((int(segmenter.ids.max()) + 1, 4)) * [1, 1, 1, 0] + [0, 0, 0, 0.45]
     colours[0] = 0.0
     shown = [(name, *study.shown[name]) for name in (UNSEEN, SAMPLES) if name in study.shown]
     figure = Figure(figsize=(7.5, 2.6 * max(1, len(shown))), layout="constrained")
     panels = figure.subplots(max(1, len(shown)), 3, squeeze=False)
     for row, (name, index, found) in zip(panels, shown, strict=False):
         heads = material.unseen if name == UNSEEN else material.contenders[name]
-        volume = study.segmenter.on_working_grid(heads.volumes[index])
+        volume = segmenter.on_working_grid(heads.volumes[index])
         for axis, panel in enumerate(row):
             place = int(np.median(np.nonzero(found.labels)[axis])) if found.labels.any() else volume.shape[axis] // 2
-            aspect = [zoom * step for zoom, step in zip(material.zooms, study.segmenter.step, strict=True)]
+            aspect = [zoom * step for zoom, step in zip(material.zooms, segmenter.step, strict=True)]
             del aspect[axis]
             picture, marks = (np.take(each, place, axis).T for each in (volume, found.labels))
             panel.imshow(picture, cmap="gray", origin="lower", vmin=0, vmax=1, aspect=aspect[1] / aspect[0])

@@ -145,9 +145,9 @@ class Study:
                 if each is not None:
                     regions[index], brain[index] = each.volumes[self._columns], np.nansum(each.volumes)
                     likeness[index] = each.likeness
-            shown = next((index for index, each in enumerate(found) if each is not None), None)
-            if shown is not None:
-                self.shown[name] = shown, found[shown]
+            for index, each in enumerate(found):
+                if each is not None:
+                    self.shown.setdefault(name, (index, each))
             self.facts.setdefault("likeness", {})[name] = number(np.nanmedian(likeness) if len(likeness) else np.nan)
         age = np.array([as_number(each) for each in heads.column("age")], float)
         ids = heads.people["participant_id"].to_numpy(dtype=str)
@@ -155,12 +155,11 @@ class Study:
 
     def _measure_real(self) -> tuple[Measured, Measured]:
         unseen, found = self._measure(self._material.unseen, UNSEEN)
-        if self.segmenter is not None:
-            self._own_error(found)
+        if self.segmenter is not None and self._material.labels is not None:
+            self._own_error(self.segmenter, self._material.labels.unseen, found)
         return unseen, self._measure(self._material.taught, TAUGHT)[0]
 
-    def _own_error(self, found) -> None:
-        segmenter, labels = self.segmenter, self._material.labels.unseen
+    def _own_error(self, segmenter: Segmenter, labels, found) -> None:
         have = [index for index, each in enumerate(labels) if each is not None and found[index] is not None]
         names = ("segmenter_dice", "segmenter_volume_error", "segmenter_volume_r")
         if len(have) < FEWEST_HEADS:

@@ -4,6 +4,7 @@ What judges is taught by never-seen people alone: ridge regression on the princi
 """
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -11,17 +12,20 @@ from sklearn.linear_model import RidgeCV
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GroupKFold
 
-from mrigen.data.covariates import COLUMNS
+from mrigen.data.covariates import COLUMNS, Covariates
 from mrigen.evaluation.heads import FLOOR, SAMPLES, Heads, Material
 from mrigen.evaluation.phantom_truth import has_truth, true_change
 from mrigen.evaluation.result import HIGHER, LOWER, ONE, FigureKind, PartResult, Row
 from mrigen.statistics.pca import gram_scores
 
+if TYPE_CHECKING:
+    from mrigen.runs import Run
+
 UNSEEN = "unseen"
 NAMES = ("sex", "age", "head_size")
 UNITS = {"age": "years", "head_size": "ml"}
 FOLDS, FEWEST, NUM_BOOTSTRAPS = 5, 8, 200
-# Where never-seen people themselves are told with a smaller correlation than this, nothing can be judged.
+# Where real people themselves are told with a smaller correlation than this, nothing can be judged.
 LEAST_CORRELATION = 0.3
 VOXELS_AT_A_TIME = 2**18
 # Of the synthetic cohort, people whose true counterparts are made.
@@ -68,7 +72,7 @@ def judge(material: Material) -> PartResult:
     weak = [name for name, judge in judges.items() if judge.is_known and not judge.has_power]
     if weak:
         notes.append(
-            f"Never-seen people's own {', '.join(weak)} is told with a correlation below {LEAST_CORRELATION:g}, so "
+            f"Of real people, {', '.join(weak)} is told with a correlation below {LEAST_CORRELATION:g}, so "
             "nothing is said of it."
         )
     if not any(row.value is not None for row in rows if row.of == SAMPLES):
@@ -80,7 +84,7 @@ def judge(material: Material) -> PartResult:
         of_run = [name for name in FIGURES if name.startswith(("counterfactual", "truth"))]
         rows += [Row(name, SAMPLES, None, note=why if material.run else "no run") for name in of_run]
     else:
-        rows += _counterfactuals(material, judges, notes)
+        rows += _counterfactuals(material, material.run, material.run.covariates, judges, notes)
     rows.sort(key=lambda row: list(FIGURES).index(row.figure))
     return PartResult(tuple(rows), tuple(notes), facts=facts)
 
@@ -91,43 +95,48 @@ class _Judge:
     Attributes:
         is_known: whether enough of them are known. count: how many. rows: which.
         own: (n,) what is said of each of them by those of other families; nan where it is unknown.
-        correlation: of `own` and the truth.
         real: what is said of training people (told, true, families): the same judge has never seen them either. Of the
             never-seen people themselves, where too few training people are known.
-        slope: of what is told on the truth, of `real`.
+        correlation, slope: of what is told with, and on, the truth, of `real`.
     """
 
     def __init__(self, name: str, material: Material):
-        self.name, self._unseen = name, material.unseen
+        self.name = name
         self.values = _values(name, material.unseen)
         self.rows = np.flatnonzero(np.isfinite(self.values))
         self.count, families = len(self.rows), material.unseen.families
-        self.own, self.correlation, self.slope = np.full(len(self.values), np.nan), None, None
+        self.own, self.correlation, self.slope = np.full(len(self.values), np.nan), 0.0, 0.0
         differ = self.count >= FEWEST and np.ptp(self.values[self.rows]) > 0
         self.is_known = bool(differ and len(set(families[self.rows])) >= FOLDS)
         if not self.is_known:
             return
-        self._products = _products(material.unseen.volumes, material.unseen.volumes)
+        self._seen = self._shown(material.unseen.volumes, material.unseen.brains)
+        self._products = _products(self._seen, self._seen)
         for train, test in GroupKFold(FOLDS).split(self.rows, groups=families[self.rows]):
             self.own[self.rows[test]] = self._told(self._products, self.rows[train])[self.rows[test]]
-        self.correlation, _ = _line(self.own[self.rows], self.values[self.rows])
         true = _values(name, material.taught)
         known = np.isfinite(true)
         if known.sum() >= FEWEST and np.ptp(true[known]) > 0:
-            self.real = self.tell(material.taught.volumes)[known], true[known], material.taught.families[known]
+            told = self.tell(material.taught.volumes, material.taught.brains)
+            self.real = told[known], true[known], material.taught.families[known]
         else:
             self.real = self.own[self.rows], self.values[self.rows], families[self.rows]
-        self.slope = _line(*self.real[:2])[1]
+        self.correlation, self.slope = _line(*self.real[:2])
 
     @property
     def has_power(self) -> bool:
-        """Whether it tells never-seen people, and training people, well enough."""
-        return self.is_known and (self.correlation or 0.0) >= LEAST_CORRELATION and (self.slope or 0.0) > 0
+        """Whether it tells real people well enough."""
+        return self.is_known and self.correlation >= LEAST_CORRELATION and self.slope > 0
 
-    def tell(self, volumes: np.ndarray) -> np.ndarray:
-        """Returns what is said of other heads (n, x, y, z), (n,)."""
-        both = np.concatenate([self._products, _products(volumes, self._unseen.volumes)])
+    def tell(self, volumes: np.ndarray, brains: np.ndarray) -> np.ndarray:
+        """Returns what is said of other heads (n, x, y, z) and their brains, (n,)."""
+        both = np.concatenate([self._products, _products(self._shown(volumes, brains), self._seen)])
         return self._told(both, self.rows)[len(self._products) :]
+
+    def _shown(self, volumes, brains) -> np.ndarray:
+        # Of 25 people of `ixi-hh`, a judge of whole heads learned ages with a correlation of .52 (89 others), of brains
+        # .58; sexes .80 and .74.
+        return volumes * brains if self.name == "age" else volumes
 
     def _told(self, products, train) -> np.ndarray:
         # Of a Gram matrix, only the columns of the people that teach are ever read.
@@ -140,9 +149,11 @@ class _Judge:
 def _products(volumes: np.ndarray, others: np.ndarray) -> np.ndarray:
     """Returns the inner products (n, m) float64 of heads, some voxels at a time."""
     first, second = (each.reshape(len(each), -1) for each in (volumes, others))
-    blocks = range(0, first.shape[1], VOXELS_AT_A_TIME)
-    parts = [slice(start, start + VOXELS_AT_A_TIME) for start in blocks]
-    return sum(first[:, part].astype(np.float64) @ second[:, part].astype(np.float64).T for part in parts)
+    products = np.zeros((len(first), len(second)))
+    for start in range(0, first.shape[1], VOXELS_AT_A_TIME):
+        part = slice(start, start + VOXELS_AT_A_TIME)
+        products += first[:, part].astype(np.float64) @ second[:, part].astype(np.float64).T
+    return products
 
 
 def _values(name: str, heads: Heads) -> np.ndarray:
@@ -164,7 +175,7 @@ def _line(told, asked) -> tuple[float, float]:
 
 def _asked(name: str, judge: _Judge, material: Material) -> list[Row]:
     figures = [figure for figure in FIGURES if figure.startswith(f"asked_{name}_")]
-    groups: dict[str, tuple[np.ndarray, np.ndarray | None, np.ndarray]] = {}
+    groups: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
     rows: list[Row] = []
     if not judge.is_known:
         return [Row(figure, SAMPLES, None, note="of too few never-seen people it is known") for figure in figures]
@@ -179,9 +190,10 @@ def _asked(name: str, judge: _Judge, material: Material) -> list[Row]:
             note = "nothing was asked for" if not known.any() else "no power"
             rows += [Row(figure, of, None, n=int(known.sum()), note=note) for figure in figures]
             continue
-        told = judge.tell(heads.volumes[known])
-        groups[of] = told, asked[known] if differ else None, heads.families[known]
-        if not differ:  # One value for all: how far off they are can be said, no more.
+        told = judge.tell(heads.volumes[known], heads.brains[known])
+        if differ:
+            groups[of] = told, asked[known], heads.families[known]
+        else:  # One value for all: how far off they are can be said, no more.
             error = (told * asked[known] <= 0).mean() if name == "sex" else (told - asked[known]).mean()
             rows += [
                 Row(figure, of, float(error), n=len(told))
@@ -192,8 +204,6 @@ def _asked(name: str, judge: _Judge, material: Material) -> list[Row]:
     if judge.has_power:
         groups[UNSEEN] = judge.own[judge.rows], judge.values[judge.rows], material.unseen.families[judge.rows]
     for of, (told, asked, families) in groups.items():
-        if asked is None:
-            continue
         generator = np.random.default_rng([material.seed, 51])
         draws = []
         for _ in range(NUM_BOOTSTRAPS):
@@ -229,16 +239,16 @@ def _by_family(families, generator) -> np.ndarray:
     return np.concatenate([members[each] for each in generator.integers(0, len(names), len(names))])
 
 
-def _counterfactuals(material: Material, judges: Mapping[str, _Judge], notes: list[str]) -> list[Row]:
+def _counterfactuals(
+    material: Material, run: "Run", covariates: Covariates, judges: Mapping[str, _Judge], notes: list[str]
+) -> list[Row]:
     """Returns the figures of never-seen people with another sex, age or head size.
 
     Latents are the posterior means; a counterfactual decodes them with another covariate, as `transfer` does.
     """
     from mrigen.runs.encoding import decode_latents, encode_volumes
 
-    run, heads = material.run, material.unseen
-    model, covariates = run.load_model(), run.covariates
-    people = heads.people
+    heads, model, people = material.unseen, run.load_model(), material.unseen.people
 
     def encoded(volumes):
         return encode_volumes(model, np.rint(np.clip(volumes, 0.0, 1.0) * 255).astype(np.uint8))["loc"]
@@ -274,8 +284,8 @@ def _counterfactuals(material: Material, judges: Mapping[str, _Judge], notes: li
         ("counterfactual_minimality", moved, of_latents),
     ):
         if values:
-            values = np.concatenate(values)
-            rows.append(_person_row(figure, values, unit, np.arange(len(values)), material.seed))
+            of_all = np.concatenate(values)
+            rows.append(_person_row(figure, of_all, unit, np.arange(len(of_all)), material.seed))
         else:
             rows.append(Row(figure, SAMPLES, None, note="no sex, age or head size conditions the run"))
     missing = [
@@ -324,7 +334,8 @@ def _person_row(figure, squares, unit, families, seed) -> Row:
 def _effect_row(figure, judge, changed, own, asked, known, material) -> Row:
     if not judge.has_power:
         return Row(figure, SAMPLES, None, n=len(known), note="no power")
-    told = judge.tell(changed[known]) - judge.tell(own[known])
+    brains = material.unseen.brains[known]  # Of the person: what a covariate moves is seen in its place.
+    told = judge.tell(changed[known], brains) - judge.tell(own[known], brains)
     asked = asked[known]
     value = float(asked @ told / (asked @ asked)) / judge.slope
     generator, families, draws = np.random.default_rng([material.seed, 54]), material.unseen.families[known], []
@@ -344,8 +355,8 @@ def _truth_rows(name, run, people, table, change, material) -> list[Row]:
     for index in chosen:
         person = people.iloc[index]
         truth.append(true_change(run.recipe, person["participant_id"], name, table[column].iloc[index]))
-    truth, change = np.stack(truth), change[chosen]
-    products, squares = (_sums(each, truth) for each in (change, truth))
+    true, change = np.stack(truth), change[chosen]
+    products, squares = (_sums(each, true) for each in (change, true))
     own = _sums(change, change)
 
     def figures(rows):

@@ -20,7 +20,8 @@ COUNT = 24
 
 @pytest.fixture(scope="module")
 def real():
-    return people(COUNT, 0, "unseen"), people(36, 1, "taught")
+    taught, labels = people(28, 1, "taught")
+    return people(COUNT, 0, "unseen"), (taught, [None] * 14 + labels[14:])
 
 
 def material_of(samples, real, **changes):
@@ -70,7 +71,7 @@ def value(result, figure, of=SAMPLES):
 
 def test_labels_of_other_people_are_found(real):
     (unseen, truth), (taught, labels) = real
-    segmenter = Segmenter(taught.volumes[:12], labels[:12], ZOOMS)
+    segmenter = Segmenter(taught.volumes[14:], labels[14:], ZOOMS)
     found = segmenter.segment(unseen.volumes[:10])
     dice = [
         [_dice(each.labels == label, own == label) for label in NAMES] for each, own in zip(found, truth, strict=False)
@@ -142,9 +143,11 @@ def test_heads_that_show_nothing_fail_the_gate(real):
     volumes[2] = 0.5
     brains = same.brains.copy()
     brains[:3] = False
-    contenders = {SAMPLES: Heads(volumes, same.people, brains), FLOOR: taught.take(np.arange(8))}
-    labels = Labels(taught_labels[:8], unseen_labels[:8], NAMES)
-    few = Material(unseen.take(np.arange(8)), taught.take(np.arange(8)), contenders, ZOOMS, np.eye(4), labels=labels)
+    contenders = {SAMPLES: Heads(volumes, same.people, brains), FLOOR: taught.take(np.arange(14, 22))}
+    labels = Labels(taught_labels[14:22], unseen_labels[:8], NAMES)
+    few = Material(
+        unseen.take(np.arange(8)), taught.take(np.arange(14, 22)), contenders, ZOOMS, np.eye(4), labels=labels
+    )
     result = anatomy.judge(few)
     assert value(result, "gate_share").value <= 5 / 8
     assert any("show no brain" in note for note in result.notes)
