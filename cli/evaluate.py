@@ -31,13 +31,26 @@ COLUMNS = ("training", "pca", "mean", "copies")
 @click.option("--temperature", type=float, default=1.0, show_default=True, help="Of the samples; as of mrigen sample.")
 @click.option("--density", default="auto", show_default=True, help="Of the samples; as of mrigen sample.")
 @given_option
+@click.option(
+    "--beside",
+    multiple=True,
+    type=click.Path(),
+    metavar="RUN",
+    help="A run of another seed or split, whose latents are compared; may be repeated.",
+)
+@click.option(
+    "--normative",
+    type=click.Path(),
+    metavar="TABLE",
+    help="Volumes by region, age and sex, to compare those of samples with.",
+)
 @click.option("-o", "--out", type=click.Path(), help="Folder to write to.  [default: RUN/evaluation/validation]")
 @click.option("--force", is_flag=True, help="Judge everything anew, whatever is there.")
 @click.option("--json", "as_json", is_flag=True, help="Print evaluation.json.")
 @common_options
 def evaluate(
-    run_directory, samples, real, overrides, only, list_parts, against, num, seed, temperature, density, given, out,
-    force, as_json,
+    run_directory, samples, real, overrides, only, list_parts, against, num, seed, temperature, density, given,
+    beside, normative, out, force, as_json,
 ):  # fmt: skip
     """Say whether synthetic heads are any good: detail, anatomy, copying and more, each figure beside that of real
     people and of ways of making heads that are known to be bad.
@@ -61,10 +74,11 @@ def evaluate(
     people = None if real is None else _open_real(real, overrides)
     load_tensorflow()
     from mrigen.evaluation import PARTS, Evaluation
+    from mrigen.runs import open_run
 
     evaluation = Evaluation(
         run, samples=samples, real=people, against=against, num=num, seed=seed, density=density,
-        temperature=temperature, given=given,
+        temperature=temperature, given=given, beside=[open_run(other) for other in beside], normative=normative,
     )  # fmt: skip
     names = evaluation.check_parts(names)
     kept = evaluation.take_over(out, force)

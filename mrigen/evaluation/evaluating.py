@@ -50,6 +50,8 @@ def evaluate(
     density: str = "auto",
     temperature: float = 1.0,
     given: Mapping[str, str | float] | None = None,
+    beside: Sequence[Run] = (),
+    normative: str | os.PathLike | None = None,
 ) -> "Evaluation":
     """Returns how good synthetic heads are, beside real people and beside ways of making heads that are bad.
 
@@ -66,6 +68,8 @@ def evaluate(
         num: how many people, and as many samples; all of them, but at most 100, if None.
         seed: of samples and of whatever else is drawn.
         density, temperature, given: of the samples of a run; see `mrigen.sample`.
+        beside: runs of the same cohort, from other seeds or splits, with whose latents those of `run` are compared.
+        normative: a table of volumes by region, age and sex; see `mrigen.evaluation.normative`.
 
     Raises:
         UsageError: too few people or samples, or an argument that does not fit. CohortError: images that cannot be
@@ -73,7 +77,7 @@ def evaluate(
     """
     evaluation = Evaluation(
         run, samples=samples, real=real, against=against, num=num, seed=seed, density=density, temperature=temperature,
-        given=given,
+        given=given, beside=beside, normative=normative,
     )  # fmt: skip
     for name in evaluation.check_parts(only):
         evaluation.judge(name)
@@ -101,6 +105,8 @@ class Evaluation:
         density: str = "auto",
         temperature: float = 1.0,
         given: Mapping[str, str | float] | None = None,
+        beside: Sequence[Run] = (),
+        normative: str | os.PathLike | None = None,
     ):
         if against not in AGAINST:
             raise UsageError(f"got {against!r}, expected one of {', '.join(AGAINST)}. Take validation.", "against")
@@ -120,6 +126,7 @@ class Evaluation:
         self._real = run if real is None else real
         self._sampling = {"density": density, "temperature": temperature, "given": dict(given or {}), "seed": seed}
         self._paths = None if samples is None else find_samples(samples)
+        self._beside, self._normative = tuple(beside), normative
         self._folder = None if samples is None else Path(samples)
         self._unwritten: set[str] = set()
 
@@ -138,12 +145,16 @@ class Evaluation:
     @functools.cached_property
     def settings(self) -> dict[str, Any]:
         """What parts that stand in one table have in common, JSON-safe."""
-        people = self._real
+        people: Any = self._real
         settings: dict[str, Any] = {"format": FORMAT, "against": self.against, "num": self.num, "seed": self.seed}
         if isinstance(people, Run):
             settings["people"] = people.facts["data_fingerprint"]
         else:
             settings["people"] = people.model_dump(mode="json", include={"data", "preprocess"})
+        if self._normative is not None:
+            settings["normative"] = file_digest(self._normative)
+        if self._beside:
+            settings["beside"] = [file_digest(run.weights_path) for run in self._beside]
         if self.run is not None:
             return settings | self._sampling | {"weights": file_digest(self.run.weights_path)}
         return settings | {"samples": samples_key(self._paths or [])}
@@ -159,7 +170,10 @@ class Evaluation:
             samples = draw_samples(self.run, len(rows), self._sampling)
         if self.against == "heldout" and real.run is not None:
             record_look(real.run, self.settings)
-        return gather(real, rows, samples, run=self.run, against=self.against, seed=self.seed)
+        return gather(
+            real, rows, samples, run=self.run, against=self.against, seed=self.seed, others=self._beside,
+            normative=self._normative,
+        )  # fmt: skip
 
     def check_parts(self, only: Sequence[str] | None = None) -> list[str]:
         """Returns the names of the parts that are asked for, in their order.

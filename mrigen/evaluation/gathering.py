@@ -18,7 +18,9 @@ from mrigen.data.tables import first_visits
 from mrigen.errors import CohortError, UsageError
 from mrigen.evaluation.brains import find_brains
 from mrigen.evaluation.contenders import made_people, mean_volumes, moved_copies, pca_volumes, quantised
-from mrigen.evaluation.heads import COPIES, FLOOR, MEAN, PCA, SAMPLES, Heads, Material
+from mrigen.evaluation.heads import COPIES, FLOOR, MEAN, PCA, SAMPLES, Heads, Labels, Material
+from mrigen.evaluation.labels import read_labels
+from mrigen.evaluation.rescans import gather_rescans
 from mrigen.recipe import Recipe
 from mrigen.runs import Run
 from mrigen.runs.run import mostly_oriented
@@ -187,6 +189,8 @@ def gather(
     run: Run | None,
     against: str,
     seed: int = 0,
+    others: Sequence[Run] = (),
+    normative: str | os.PathLike | None = None,
 ) -> Material:
     """Returns the material of an evaluation.
 
@@ -197,6 +201,8 @@ def gather(
         run: that made the samples, if one did.
         against: the split of `rows`.
         seed: of whatever is drawn.
+        others: runs of the same cohort, beside `run`.
+        normative: a table of volumes; see `mrigen.evaluation.normative`.
     """
     table, count, zooms = real.dataset.cache.table, len(rows), real.zooms
     train = real.rows("train")
@@ -232,4 +238,16 @@ def gather(
         run=run,
         against=against,
         is_oriented=mostly_oriented(doubts),
+        rescans=None if run is None else gather_rescans(run, against, real.dataset),
+        others=tuple(others),
+        labels=_labels(real, train, rows),
+        normative=normative,
     )
+
+
+def _labels(real: Real, taught: np.ndarray, unseen: np.ndarray) -> Labels | None:
+    of_taught, names = read_labels(real.dataset, taught, real.zooms)
+    of_unseen, others = read_labels(real.dataset, unseen, real.zooms)
+    if all(image is None for image in of_taught):
+        return None
+    return Labels(of_taught, of_unseen, names or others)

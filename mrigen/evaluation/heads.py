@@ -90,6 +90,10 @@ class Material:
         run: that made the samples; None where something else did.
         against: which people `unseen` are: "validation" or "heldout".
         is_oriented: whether it is known which side is left.
+        rescans: all scans of real people who were scanned several times, those of a person in their order. Beside the
+            columns of all heads `people` has scan_id, session (str or None), person (one for all ids of a person),
+            split (of the run), and brain_volume_ml where it is known; None where nobody was.
+        others: runs of the same cohort, from other seeds or splits.
         labels: label images of the real people, where the cohort has some.
         normative: a table of volumes by region, age and sex; see `mrigen.evaluation.normative`. None: no such figures.
     """
@@ -103,6 +107,8 @@ class Material:
     run: "Run | None" = None
     against: str = "validation"
     is_oriented: bool = True
+    rescans: Heads | None = None
+    others: "tuple[Run, ...]" = ()
     labels: Labels | None = None
     normative: str | os.PathLike | None = None
 

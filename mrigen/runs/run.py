@@ -27,6 +27,8 @@ logger = logging.getLogger(__name__)
 
 RUN_FORMAT = 1
 WEIGHTS = "model.weights.h5"
+# Of the tables of a run; what looks like a number is text there, too.
+TEXT_COLUMNS = ("scan_id", "participant_id", "session_id", "site", "family", "person", "sex")
 
 
 def recipe_of_run(recipe: Recipe, version: int = 3) -> Recipe:
@@ -245,7 +247,9 @@ class Run:
             table = pd.read_csv(
                 path,
                 sep="\t",
-                dtype=dict.fromkeys(("scan_id", "participant_id", "session_id", "site", "family", "sex"), str),
+                dtype=dict.fromkeys(
+                    ("scan_id", "participant_id", "session_id", "site", "family", "person", "sex"), str
+                ),
                 na_values=["n/a"],
                 keep_default_na=False,
             )
