@@ -28,7 +28,7 @@ def agreement(material: Material) -> tuple[list[Row], list[str], dict[str, Any]]
     References:
         See `mrigen.statistics.repeatability.linear_cka`.
     """
-    runs = [material.run, *material.others]
+    runs = [run for run in (material.run, *material.others) if run is not None]
     heads = _everybody(material)
     ids = heads.people["participant_id"].to_numpy(dtype=str)
     learned = [np.isin(ids, run.split.loc[run.split["split"] == "train", "participant_id"]) for run in runs]

@@ -257,8 +257,8 @@ def _agreement(between, columns, rest, total, scans: int) -> np.ndarray:
 
 def _whole(between, columns, rest, total, scans: int) -> np.ndarray:
     """Returns ICC(2,1) of the vectors, (draws,)."""
-    sums = [part.sum(axis=1, keepdims=True) for part in (between, columns, rest)]
-    return _agreement(*sums, total, scans)[:, 0]
+    between, columns, rest = (part.sum(axis=1, keepdims=True) for part in (between, columns, rest))
+    return _agreement(between, columns, rest, total, scans)[:, 0]
 
 
 def _comparisons(distances: np.ndarray, persons: np.ndarray):
