@@ -6,6 +6,8 @@ from mrigen_cli.words import translate
 
 # Contenders that have a column of their own.
 COLUMNS = ("training", "pca", "mean", "copies")
+# What stands in place of the figure of a classifier that tells nothing.
+NO_POWER = "no power"
 
 
 @click.command()
@@ -132,36 +134,47 @@ def print_tables(evaluation) -> None:
 
     console = Console(width=None if Console().is_terminal else 100)
     for name, result in evaluation.results.items():
-        if result.rows:
-            console.print(_table(name, result))
+        table, said = _table(name, result)
+        if table is not None:
+            console.print(table)
+        for line in said:
+            console.print(line, highlight=False, markup=False)
     for note in evaluation.notes():
         console.print(f"Note: {translate(note, evaluate)}", highlight=False, markup=False)
 
 
 def _table(name, result):
+    """Returns the table of a part, and why some of its figures have no row."""
     from rich.table import Table
 
     from mrigen.evaluation import PARTS
 
-    part, rows = PARTS[name], {}
+    part, rows, without = PARTS[name], {}, {}
     for row in result.rows:
         rows.setdefault(row.figure, {})[row.of] = row
+    for figure, found in list(rows.items()):
+        row = found.get("samples")
+        if row is not None and row.value is None and row.note != NO_POWER:
+            without.setdefault(row.note or "no value", []).append(figure)
+            del rows[figure]
     across = [of for of in COLUMNS if any(of in found for found in rows.values())]
     sizes = {row.n for row in result.rows if row.n}
     size = f" (n = {sizes.pop()})" if len(sizes) == 1 else ""
     table = Table(title=f"{name}: {part.words}{size}", title_justify="left")
     table.add_column("figure", overflow="fold")
+    table.add_column("good", justify="center", overflow="fold")
     for of in ("samples", *across):
         table.add_column(of, justify="right", overflow="fold")
     for figure, found in rows.items():
         cells = [_cell(found.get("samples"), True), *(_cell(found.get(of), False) for of in across)]
+        better = part.figures[figure].better if figure in part.figures else ""
         if any(cells):
-            better = part.figures[figure].better if figure in part.figures else ""
-            table.add_row(figure + _good(better), *cells)
+            table.add_row(figure, better, *cells)
         for of, row in found.items():
             if of not in ("samples", *across):
-                table.add_row(f"{figure}, {of}", _cell(row, True), *[""] * len(across))
-    return table
+                table.add_row(f"  {of}" if any(cells) else f"{figure}, {of}", "", _cell(row, True), *[""] * len(across))
+    said = [f"No value: {', '.join(figures)} ({note})." for note, figures in without.items()]
+    return table if rows else None, said
 
 
 def _cell(row, whole: bool) -> str:
@@ -169,10 +182,10 @@ def _cell(row, whole: bool) -> str:
     if row is None:
         return ""
     if row.value is None:
-        return row.note or "-"
+        return NO_POWER if row.note == NO_POWER else "-"
     text = f"{row.value:.3g}"
     if whole and row.low is not None and row.high is not None:
         text += f" [{row.low:.3g}, {row.high:.3g}]"
     if whole and row.p is not None:
         text += f", p {row.p:.2g}"
-    return f"{text} ({row.note})" if row.note else text
+    return f"{text} ({row.note})" if whole and row.note else text

@@ -68,6 +68,6 @@ def moved_copies(heads: Heads, zooms, seed: int = 0) -> np.ndarray:
 
 
 def blurred(volumes: np.ndarray, zooms, fwhm: float) -> np.ndarray:
-    """Returns volumes (n, x, y, z) under a Gaussian of `fwhm` mm."""
+    """Returns volumes (n, x, y, z) under a Gaussian of `fwhm` mm; it does nothing if that is under a voxel or so."""
     sigma = fwhm / 2.3548 / np.asarray(zooms, float)
     return quantised(np.stack([ndimage.gaussian_filter(volume, sigma, mode="nearest") for volume in volumes]))

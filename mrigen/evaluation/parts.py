@@ -39,7 +39,7 @@ PARTS = {
     "anatomy": Part("anatomy", "Are the volumes of regions, and what goes with them, those of people?"),
     "copying": Part("copying", "Are samples copies of people that were learned from?"),
     "usefulness": Part("usefulness", "Does what is learned from samples hold for real people?"),
-    "conditions": Part("conditions", "Do samples have the sex, age and size that was asked for?", needs_run=True),
+    "conditions": Part("conditions", "Do samples have the sex, age and size that was asked for?"),
     "reconstruction": Part("reconstruction", "How well are never-seen people reconstructed?", needs_run=True),
     "repeatability": Part("repeatability", "Do the latents of two scans of one person agree?", needs_run=True),
 }
