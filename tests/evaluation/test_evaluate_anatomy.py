@@ -2,8 +2,10 @@
 
 import dataclasses
 import json
+import types
 
 import numpy as np
+import pandas as pd
 import pytest
 from labelled_heads import NAMES, ZOOMS, people
 from synthetic_heads import make_material, synthetic_people
@@ -12,8 +14,9 @@ from mrigen.errors import UsageError
 from mrigen.evaluation import anatomy
 from mrigen.evaluation.contenders import made_people, mean_volumes, moved_copies, pca_volumes
 from mrigen.evaluation.heads import CONTENDERS, COPIES, FLOOR, MEAN, PCA, SAMPLES, Heads, Material
-from mrigen.evaluation.labels import Labels, Segmenter
+from mrigen.evaluation.labels import Labels, Segmenter, read_labels
 from mrigen.evaluation.normative import NormativeTable
+from mrigen.imaging.volumes import write_volume
 
 COUNT = 24
 
@@ -182,3 +185,25 @@ def test_a_table_of_centiles_without_columns_is_refused(tmp_path):
         NormativeTable(path)
     with pytest.raises(UsageError, match="cannot be read"):
         NormativeTable(tmp_path / "none.tsv")
+
+
+def test_label_images_are_read_onto_the_grid(tmp_path):
+    labels = np.zeros((12, 10, 8), np.int16)
+    labels[2:6, 3:9, 2:6], labels[8:10, 3:9, 2:6] = 7, 9
+    affine = np.diag([2.0, 2.0, 2.0, 1.0])
+    affine[:3, 3] = [-11.0, -9.0, -7.0]
+    folder = tmp_path / "derivatives" / "tool" / "sub-1" / "anat"
+    folder.mkdir(parents=True)
+    write_volume(folder / "sub-1_dseg.nii.gz", labels, affine)
+    write_volume(folder / "sub-2_mask.nii.gz", (labels > 0).astype(np.uint8), affine)
+    (tmp_path / "derivatives" / "tool" / "dseg.tsv").write_text("index\tname\n7\tLeft Putamen\n")
+    paths = [str(folder / "sub-1_dseg.nii.gz"), str(folder / "sub-2_mask.nii.gz"), None]
+    table = pd.DataFrame({"mask_path": paths, "centre_x": 0.0, "centre_y": 0.0, "centre_z": 0.0})
+    dataset = types.SimpleNamespace(cache=types.SimpleNamespace(table=table, volume_shape=(6, 5, 4)))
+    found, names = read_labels(dataset, [0, 1, 2], (4.0, 4.0, 4.0))
+    assert found[1] is None and found[2] is None
+    assert found[0].shape == (6, 5, 4) and found[0].dtype == np.int16
+    assert set(np.unique(found[0])) == {0, 7, 9}
+    assert 8 * np.count_nonzero(found[0] == 7) == pytest.approx(np.count_nonzero(labels == 7), rel=0.5)
+    assert Labels(found, [], names).name(7) == "Left Putamen"
+    assert Labels(found, [], names).name(9) == "label 9"
