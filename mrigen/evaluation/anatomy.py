@@ -9,12 +9,8 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from mrigen.evaluation.anatomy_measures import (
-    NUM_BOOTSTRAPS,
-    bootstrapped,
-    by_family,
     cohens_d,
     correlation_distance,
-    interval,
     median,
     number,
     permuted,
@@ -24,6 +20,7 @@ from mrigen.evaluation.anatomy_measures import (
 )
 from mrigen.evaluation.anatomy_pictures import SMALL, plot_labels, plot_regions
 from mrigen.evaluation.anatomy_study import FEWEST_HEADS, UNSEEN, Measured, Study
+from mrigen.evaluation.bootstrap import redrawn_interval, share_interval
 from mrigen.evaluation.heads import COPIES, FLOOR, SAMPLES, Material
 from mrigen.evaluation.normative import NormativeTable
 from mrigen.evaluation.result import HIGHER, LOWER, ONE, FigureKind, PartResult, Row
@@ -93,7 +90,7 @@ def judge(material: Material) -> PartResult:
 
 def _rows_of(name, measured, study, unseen, floor_d, gate, material) -> list[Row]:
     known, count = measured.known, len(measured.brain)
-    rows = [_gate_row(name, measured, gate, material.seed)]
+    rows = [_gate_row(name, measured, gate)]
     if len(known.brain) < FEWEST_HEADS:
         names = [figure for figure in FIGURES if figure.startswith(("region", "tissue", "brain"))]
         return rows + [Row(figure, name, None, n=count, note="too few heads") for figure in names]
@@ -113,9 +110,9 @@ def _rows_of(name, measured, study, unseen, floor_d, gate, material) -> list[Row
         "tissue_d_largest": lambda a, b: float(np.nanmax(np.abs(cohens_d(a.tissues, b.tissues)))),
     }
     for figure, function in of_both.items():
-        draws = [function(*pair) for pair in bootstrapped((known, unseen), generator)]
-        # The largest of several differences is larger in every bootstrap.
-        low, high = (None, None) if figure == "tissue_d_largest" else interval(draws)
+        low, high = _interval(function, known, unseen, generator)
+        if figure == "tissue_d_largest":  # The largest of several differences is larger in every bootstrap.
+            low, high = None, None
         rows.append(Row(figure, name, number(function(known, unseen)), low, high, n=len(known.brain)))
     for figure, of in (("region_age_slope", "age"), ("region_size_slope", "brain")):
         rows.append(_slope_row(figure, name, known, others, of, generator))
@@ -153,8 +150,14 @@ def _slope_row(figure, name, known, others, of, generator) -> Row:
     value = relation(ours, theirs)
     if not np.isfinite(value):
         return Row(figure, name, None, n=count, note="real people's own slopes are lost in noise")
-    low, high = interval([relation(*pair) for pair in bootstrapped((ours, theirs), generator)])
+    low, high = _interval(relation, ours, theirs, generator)
     return Row(figure, name, value, low, high, n=count)
+
+
+def _interval(figure: Callable[[Measured, Measured], float], ours: Measured, theirs: Measured, generator):
+    """Returns the interval of a figure of two sides, both of which are drawn anew."""
+    sides = ours.families, theirs.families
+    return redrawn_interval(lambda own, real: figure(ours.take(own), theirs.take(real)), sides, generator)
 
 
 def _others(study, name) -> Measured:
@@ -187,17 +190,16 @@ def _gate(study):
     return float(np.quantile(farthest, GATE)), values, of_real
 
 
-def _gate_row(name, measured, gate, seed) -> Row:
+def _gate_row(name, measured, gate) -> Row:
     limit, real, of_real = gate
     values = _logarithms(measured)
     with np.errstate(invalid="ignore"):
         farthest = np.abs((values - real.mean(axis=0)) / np.maximum(real.std(axis=0), 1e-6)).max(axis=1)
     if name == FLOOR:
         farthest = np.array([of_real.get(each, own) for each, own in zip(measured.ids, farthest, strict=True)])
-    passes = (np.nan_to_num(farthest, nan=np.inf) <= limit).astype(float)
-    generator = np.random.default_rng([seed, 43])
-    draws = [passes[by_family(measured.families, generator)].mean() for _ in range(NUM_BOOTSTRAPS)]
-    return Row("gate_share", name, float(passes.mean()), *interval(draws), n=len(passes))
+    passes = np.nan_to_num(farthest, nan=np.inf) <= limit
+    low, high = share_interval(passes, measured.families)
+    return Row("gate_share", name, float(passes.mean()), low, high, n=len(passes))
 
 
 def _normative(material, study, notes) -> list[Row]:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-NUM_PERMUTATIONS, NUM_BOOTSTRAPS = 200, 200
+NUM_PERMUTATIONS = 200
 
 
 def cohens_d(ours, theirs) -> np.ndarray:
@@ -56,31 +56,6 @@ def permuted(ours, theirs, generator):
         first = order[np.cumsum(sizes[order]) <= len(ours.brain)]
         own = np.isin(index, first)
         yield shares[own], shares[~own]
-
-
-def bootstrapped(sides, generator):
-    """Yields the sides (see `Measured`), families of each drawn with replacement."""
-    for _ in range(NUM_BOOTSTRAPS):
-        yield [side.take(by_family(side.families, generator)) for side in sides]
-
-
-def by_family(families, generator) -> np.ndarray:
-    """Returns rows of families that are drawn with replacement."""
-    names, index = np.unique(families, return_inverse=True)
-    if len(names) == len(families):
-        return generator.integers(0, len(families), len(families))
-    members = [np.flatnonzero(index == each) for each in range(len(names))]
-    return np.concatenate([members[each] for each in generator.integers(0, len(names), len(names))])
-
-
-def interval(draws) -> tuple[float | None, float | None]:
-    """Returns the 95 % interval of what was drawn; None where most draws have no value."""
-    draws = np.asarray(draws, float)
-    draws = draws[np.isfinite(draws)]
-    if len(draws) < NUM_BOOTSTRAPS / 2:
-        return None, None
-    low, high = np.quantile(draws, (0.025, 0.975))
-    return float(low), float(high)
 
 
 def dice(found, truth, ids) -> np.ndarray:

@@ -8,7 +8,7 @@ from mrigen.evaluation.anatomy_measures import as_number, correlation, dice, med
 from mrigen.evaluation.heads import FLOOR, Heads, Material
 from mrigen.evaluation.labels import FEWEST_PEOPLE, MOST_PEOPLE, Segmentation, Segmenter
 from mrigen.evaluation.result import Row
-from mrigen.evaluation.tissues import TISSUES, TissueMixture
+from mrigen.evaluation.tissue import TISSUES, find_tissues
 
 UNSEEN, TAUGHT = "unseen", "taught"
 # Regions of at least so many voxels of the working grid (1 ml at 4 mm); of 5 ml where there are fewer people than this.
@@ -76,7 +76,6 @@ class Study:
         self.shown: dict[str, tuple[int, Segmentation]] = {}
         self._material = material
         self._voxel_ml = float(np.prod(material.zooms)) / 1000.0
-        self._mixture = TissueMixture(material.taught.volumes, material.taught.brains)
         self.segmenter = self._teach()
         if self.segmenter is None:
             self.names, self._columns = list(TISSUES), np.arange(3)
@@ -130,9 +129,9 @@ class Study:
 
     def _measure(self, heads: Heads, name: str) -> tuple[Measured, list[Segmentation | None]]:
         count = len(heads)
-        tissues = np.stack(
-            [self._mixture.shares(*each) for each in zip(heads.volumes, heads.brains, strict=True)]
-        ).reshape(count, 3)
+        found_tissues = [find_tissues(volume[brain]) for volume, brain in zip(heads.volumes, heads.brains, strict=True)]
+        tissues = np.array([np.full(3, np.nan) if each is None else each.shares for each in found_tissues])
+        tissues = tissues.reshape(count, 3)
         brain = heads.brains.reshape(count, -1).sum(axis=1) * self._voxel_ml
         likeness, found = np.full(count, np.nan), []
         if self.segmenter is None:

@@ -1,12 +1,15 @@
-"""Intervals of figures of two groups of people, by drawing families again."""
+"""95 % intervals of figures of groups of heads, by drawing families again; those of shares without."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from scipy import stats
 
 CONFIDENCE = 0.95
-NUM_DRAWS = 2000
+# Draws of means, which are quick; and of figures that are found anew in each draw.
+NUM_DRAWS, NUM_REDRAWS = 2000, 200
+
+Interval = tuple[float | None, float | None]
 
 
 def draw_counts(families: np.ndarray, num_draws: int, generator: np.random.Generator) -> np.ndarray:
@@ -24,23 +27,65 @@ def drawn_means(values: np.ndarray, families: np.ndarray, seed, num_draws: int =
     return (counts @ values) / (total if np.ndim(values) == 1 else total[:, None])
 
 
-def percentiles(draws: np.ndarray, num_families: int) -> tuple[float, float]:
-    """Returns the interval of a figure from its values in draws; wider where there are few families.
+def draw_rows(families: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """Returns the rows of as many families as there are, drawn with replacement, relatives together."""
+    names, index = np.unique(families, return_inverse=True)
+    drawn = generator.integers(0, len(names), len(names))
+    members = np.split(np.argsort(index, kind="stable"), np.cumsum(np.bincount(index))[:-1])
+    return np.concatenate([members[each] for each in drawn])
+
+
+def redraw(
+    figure: Callable[..., object],
+    families: Sequence[np.ndarray],
+    generator: np.random.Generator,
+    num_draws: int = NUM_REDRAWS,
+) -> np.ndarray:
+    """Returns figures of groups whose families are drawn anew, (draws,) or (draws, figures).
+
+    Args:
+        figure: of the rows that are drawn of each group.
+        families: (n,) of each group.
+        generator: of the draws.
+        num_draws: how many.
+    """
+    return np.array([figure(*(draw_rows(each, generator) for each in families)) for _ in range(num_draws)], float)
+
+
+def redrawn_interval(
+    figure: Callable[..., object],
+    families: Sequence[np.ndarray],
+    generator: np.random.Generator,
+    num_draws: int = NUM_REDRAWS,
+) -> Interval:
+    """Returns the interval of a figure of groups; see `redraw`."""
+    return percentiles(redraw(figure, families, generator, num_draws), fewest(*families))
+
+
+def fewest(*families: np.ndarray) -> int:
+    """Returns how many families the group has that has the fewest."""
+    return min(len(np.unique(each)) for each in families)
+
+
+def percentiles(draws: np.ndarray, num_families: int) -> Interval:
+    """Returns the interval of a figure from its values in draws; wider where there are few families. None where there
+    is one family, or where most draws have no value.
 
     References:
         Hesterberg 2015, What teachers should know about the bootstrap, Am. Stat. 69(4) (the expanded percentiles).
     """
-    if num_families < 2:
-        return -np.inf, np.inf
+    known = draws[np.isfinite(draws)]
+    if num_families < 2 or 2 * len(known) < len(draws):
+        return None, None
     ratio = np.sqrt(num_families / (num_families - 1.0))
     tail = float(stats.norm.cdf(ratio * stats.t.ppf((1.0 - CONFIDENCE) / 2.0, num_families - 1)))
-    low, high = np.quantile(draws, (tail, 1.0 - tail))
+    low, high = np.quantile(known, (tail, 1.0 - tail))
     return float(low), float(high)
 
 
-def mean_interval(values: np.ndarray, families: np.ndarray, seed) -> tuple[float, float]:
+def mean_interval(values: np.ndarray, families: np.ndarray, seed) -> Interval:
     """Returns the interval of the mean of `values` (n,)."""
-    return percentiles(drawn_means(values, families, [*_key(seed), 0]), len(np.unique(families)))
+    return percentiles(drawn_means(values, families, [*_key(seed), 0]), fewest(families))
 
 
 def compared_interval(
@@ -50,7 +95,7 @@ def compared_interval(
     others: np.ndarray,
     families_of_others: np.ndarray,
     seed,
-) -> tuple[float, float]:
+) -> Interval:
     """Returns the interval of a figure of the means of two groups, both of which are drawn anew.
 
     Args:
@@ -62,7 +107,7 @@ def compared_interval(
     draws = figure(
         drawn_means(values, families, [*_key(seed), 1]), drawn_means(others, families_of_others, [*_key(seed), 2])
     )
-    return percentiles(draws, min(len(np.unique(families)), len(np.unique(families_of_others))))
+    return percentiles(draws, fewest(families, families_of_others))
 
 
 def share_interval(inside: np.ndarray, families: np.ndarray) -> tuple[float, float]:

@@ -7,11 +7,12 @@ import joblib
 import numpy as np
 
 from mrigen.evaluation.bootstrap import compared_interval, mean_interval, share_interval
+from mrigen.evaluation.boundary import RIM_MM, find_boundary
 from mrigen.evaluation.heads import Heads, Material
 from mrigen.evaluation.pictures import plot_measures, plot_spectra
 from mrigen.evaluation.result import HIGHER, ONE, FigureKind, PartResult, Row
 from mrigen.evaluation.spectra import BANDS, bands_of, depth_in, find_spectrum, fine_wavelengths
-from mrigen.evaluation.tissue import find_boundary, find_tissues
+from mrigen.evaluation.tissue import find_tissues
 
 UNSEEN = "unseen"
 # Of real people that were never seen, nine in ten lie between these; and so should samples.
@@ -76,7 +77,7 @@ def measure_one(volume: np.ndarray, brain: np.ndarray, zooms) -> tuple[np.ndarra
     if spectrum is not None:
         powers = np.concatenate([spectrum.between(band) for band in bands]) if bands else powers
         fine = spectrum.between(narrow)
-    tissues = find_tissues(volume, depth)
+    tissues = find_tissues(volume[depth > RIM_MM])
     if tissues is not None:
         measures[[0, 2]] = tissues.separation, tissues.white_share
         boundary = find_boundary(volume, depth, tissues.boundary, zooms)

@@ -7,15 +7,15 @@ import dataclasses
 from collections.abc import Mapping
 
 import numpy as np
-from scipy import stats
 
+from mrigen.evaluation.bootstrap import Interval, mean_interval, share_interval
 from mrigen.evaluation.features import OTHERS, SPACES, UNSEEN, WORDS, Space, scaled
 from mrigen.evaluation.heads import CONTENDERS, FLOOR, Material
 from mrigen.evaluation.result import HIGHER, LOWER, FigureKind, PartResult, Row
 
 # Neighbours of precision, recall, density and coverage; fewer heads than this have no distribution.
 NUM_NEAREST, FEWEST = 5, 8
-NUM_PERMUTATIONS, NUM_BOOTSTRAPS = 499, 500
+NUM_PERMUTATIONS = 499
 FIGURE_WORDS = {
     "frechet": ("squared Frechet distance to people never seen, in variances of training people", LOWER),
     "mmd": ("squared maximum mean discrepancy from people never seen, unbiased, x 1000", LOWER),
@@ -57,7 +57,7 @@ def judge(material: Material, spaces: Mapping[str, Space] = SPACES) -> PartResul
             if contender in points:
                 families = heads.families, material.unseen.families
                 comparison = _Comparison(points[contender], points[UNSEEN], *families, facts[name]["bandwidth"])
-                rows += comparison.rows(name, contender, np.random.default_rng([material.seed, 21, index]))
+                rows += comparison.rows(name, contender, [material.seed, 21, index])
     order = {figure: index for index, figure in enumerate(figures_of(spaces))}
     rows.sort(key=lambda row: order[row.figure])
     return PartResult(tuple(rows), tuple(_notes(material)), {}, {"distribution": facts})
@@ -85,7 +85,7 @@ class _Comparison:
     real_families: np.ndarray
     width: float
 
-    def rows(self, space: str, of: str, rng: np.random.Generator) -> list[Row]:
+    def rows(self, space: str, of: str, seed: list[int]) -> list[Row]:
         """Returns the row of each figure."""
         num = min(len(self.made), len(self.real))
         if num < FEWEST:
@@ -98,7 +98,7 @@ class _Comparison:
         families = np.concatenate(
             [[f"made {name}" for name in self.made_families], [f"real {name}" for name in self.real_families]]
         )
-        sides = permuted_sides(families, len(self.made), NUM_PERMUTATIONS, rng)
+        sides = permuted_sides(families, len(self.made), NUM_PERMUTATIONS, np.random.default_rng(seed))
         frechet = np.array([frechet_distance(both[side], both[~side]) for side in sides])
         discrepancies = 1000.0 * unbiased_mmd(gaussian_kernel(both, self.width), sides)
         found = [
@@ -107,7 +107,7 @@ class _Comparison:
         ]
         for figure, counted in neighbourhoods(self.real, self.made, NUM_NEAREST).items():
             own = self.made_families if figure in OF_MADE else self.real_families
-            low, high = _interval(counted, own, rng)
+            low, high = _interval(counted, own, seed)
             found.append(Row(f"{figure}_{space}", of, float(counted.mean()), low, high, n=num))
         return found
 
@@ -232,14 +232,8 @@ def _p(values: np.ndarray) -> float:
     return float((values >= values[0] - 1e-12).mean())
 
 
-def _interval(values: np.ndarray, families: np.ndarray, rng: np.random.Generator) -> tuple[float, float]:
-    """Returns the 95 % interval of a mean by a bootstrap of whole families; that of Wilson for a share of 0 or 1."""
-    _, family = np.unique(families, return_inverse=True)
-    sums, sizes = np.bincount(family, values), np.bincount(family)
-    drawn = rng.integers(0, len(sizes), (NUM_BOOTSTRAPS, len(sizes)))
-    low, high = np.percentile(sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1), [2.5, 97.5])
+def _interval(values: np.ndarray, families: np.ndarray, seed) -> Interval:
+    """Returns the interval of a mean; that of a share of 0 or 1, of which a bootstrap would be sure."""
     if values.all() == values.any() and values.max() <= 1.0:
-        # None or all of them: a bootstrap would be sure.
-        found = stats.binomtest(len(sizes) * int(values.max()), len(sizes)).proportion_ci(method="wilson")
-        low, high = found.low, found.high
-    return float(low), float(high)
+        return share_interval(values > 0.0, families)
+    return mean_interval(values, families, seed)

@@ -8,7 +8,8 @@ from scipy import ndimage
 from synthetic_heads import make_material
 
 from mrigen.evaluation.contenders import made_people, moved, pca_volumes, quantised
-from mrigen.evaluation.copying import FIGURES, gaps, judge, weighted_share
+from mrigen.evaluation.copying import FIGURES, judge
+from mrigen.evaluation.copying_people import gaps, weighted_share
 from mrigen.evaluation.heads import COPIES, FLOOR, MEAN, PCA, SAMPLES, Heads
 
 ZOOMS = (8.0, 8.0, 8.0)
