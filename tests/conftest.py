@@ -16,7 +16,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 # Of mrigen, what no fit knows.
-ABOVE_FITS = ("api", "cluster.py", "generation", "probing", "sweeps")
+ABOVE_FITS = ("api", "cluster.py", "evaluation", "generation", "probing", "sweeps")
 
 
 @pytest.fixture(autouse=True)

@@ -34,7 +34,7 @@ def find_brains(
     On 38 people of `ixi-hh` at 4 mm that are not in the mean head, Dice with the masks of DLMUSE is .962 in the mean
     (.91 to .98).
     """
-    if template_mask is None or _is_stripped(template_volume, template_mask):
+    if template_volume is None or template_mask is None or _is_stripped(template_volume, template_mask):
         return np.stack([_not_dark(volume) for volume in volumes])
     sides = template_volume.shape
     lattice = lattice_sides(sides, zooms, LATTICE_MM)

@@ -65,7 +65,8 @@ def measure(heads: Heads, zooms) -> Details:
         joblib.delayed(measure_one)(volume, brain, zooms)
         for volume, brain in zip(heads.volumes, heads.brains, strict=True)
     )
-    return Details(*(np.stack(parts) for parts in zip(*found, strict=True)), heads.families)
+    powers, spectra, measures = (np.stack(parts) for parts in zip(*found, strict=True))
+    return Details(powers, spectra, measures, heads.families)
 
 
 def measure_one(volume: np.ndarray, brain: np.ndarray, zooms) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -178,7 +178,8 @@ def tell(
         [independent_people(families[test], labels[test]) for test, _ in figures],
         1.0 / (num_folds - 1),
     )
-    return Telling(estimate.value, *interval("roc_auc", estimate), count)
+    low, high = interval("roc_auc", estimate)
+    return Telling(estimate.value, low, high, count)
 
 
 def _made_bad(material: Material) -> dict[str, Heads]:
@@ -187,8 +188,8 @@ def _made_bad(material: Material) -> dict[str, Heads]:
     floor = contenders.get(FLOOR, taught.take(np.arange(min(count, len(taught)))))
     made = {}
     if PCA not in contenders:
-        drawn = pca_volumes(taught.volumes, count, NUM_DRAWN_COMPONENTS, material.seed)
-        made[PCA] = Heads(drawn, made_people(count, PCA), np.zeros(drawn.shape, bool))
+        volumes = pca_volumes(taught.volumes, count, NUM_DRAWN_COMPONENTS, material.seed)
+        made[PCA] = Heads(volumes, made_people(count, PCA), np.zeros(volumes.shape, bool))
     drawn = contenders.get(PCA) or made[PCA]
     made[BLURRED] = dataclasses.replace(floor, volumes=softened(floor.volumes))
     noisy = {NOISY: drawn} | ({NOISY_SAMPLES: material.samples} if material.run is not None else {})

@@ -123,7 +123,7 @@ class Evaluation:
         self.run, self.against, self.seed, self.num = run, against, seed, num
         self.results: dict[str, PartResult] = {}
         self.seconds: dict[str, float] = {}
-        self._real = run if real is None else real
+        self._real: Any = run if real is None else real
         self._sampling = {"density": density, "temperature": temperature, "given": dict(given or {}), "seed": seed}
         self._paths = None if samples is None else find_samples(samples)
         self._beside, self._normative = tuple(beside), normative
@@ -145,7 +145,7 @@ class Evaluation:
     @functools.cached_property
     def settings(self) -> dict[str, Any]:
         """What parts that stand in one table have in common, JSON-safe."""
-        people: Any = self._real
+        people = self._real
         settings: dict[str, Any] = {"format": FORMAT, "against": self.against, "num": self.num, "seed": self.seed}
         if isinstance(people, Run):
             settings["people"] = people.facts["data_fingerprint"]
@@ -213,7 +213,8 @@ class Evaluation:
             return Path(directory)
         if self.run is not None:
             return self.run.directory / "evaluation" / self.against
-        return self._folder.with_name(f"{self._folder.name}-evaluation-{self.against}")
+        folder = Path(self._of)
+        return folder.with_name(f"{folder.name}-evaluation-{self.against}")
 
     def take_over(self, directory: str | os.PathLike | None = None, force: bool = False) -> list[str]:
         """Takes over the parts that were judged before, with the same settings, and returns their names.

@@ -65,7 +65,8 @@ class Real:
     @property
     def zooms(self) -> tuple[float, float, float]:
         """Voxel size, mm."""
-        return tuple(map(float, self.recipe.preprocess.zooms))
+        x, y, z = map(float, self.recipe.preprocess.zooms)
+        return x, y, z
 
     def rows(self, split: str) -> np.ndarray:
         """Returns the rows of the first scans of the people of a split."""
@@ -83,7 +84,8 @@ class Real:
         Raises:
             CohortError: the faults of all of them.
         """
-        volumes, faults = [], []
+        volumes: list[np.ndarray] = []
+        faults: list[str] = []
         with progress_bar("Preparing samples", len(paths), "images") as advance:
             for path in paths:
                 made = prepare_image(path, None, self.recipe.preprocess, False, name=str(path))

@@ -42,7 +42,7 @@ def with_shaped_noise(drawn: np.ndarray, taught: np.ndarray, seed: int = 0) -> n
 
 def _power(volumes: np.ndarray) -> np.ndarray:
     """Returns the variance of each Fourier coefficient over volumes (n, x, y, z), real transform."""
-    mean, total = volumes.mean(axis=0), 0.0
+    mean, total = volumes.mean(axis=0), np.zeros(1)
     for volume in volumes:
         total = total + np.abs(fft.rfftn(volume - mean)) ** 2
     return total / max(len(volumes) - 1, 1)

@@ -72,7 +72,7 @@ def plot_groups(groups: Mapping[str, Heads], zooms: Sequence[float], is_oriented
 
 
 def head_strip(
-    volume: np.ndarray, brain: np.ndarray, zooms: Sequence[float], size: Sequence[float]
+    volume: np.ndarray, brain: np.ndarray, zooms: Sequence[float], size: np.ndarray
 ) -> tuple[np.ndarray, list[float]]:
     """Returns the sagittal, coronal and axial slice through the middle of a brain, side by side.
 
@@ -85,7 +85,7 @@ def head_strip(
         picture: (height, width) in pixels of `PIXEL` mm, head or nose up, left on the left.
         middles: the middle column of the coronal and of the axial view.
     """
-    zooms = np.asarray(zooms, float)
+    sides = np.asarray(zooms, float)[:, None, None]
     box = ndimage.find_objects(brain.astype(np.uint8))
     if box:
         centre = np.array([(side.start + side.stop - 1) / 2.0 for side in box[0]])
@@ -98,7 +98,7 @@ def head_strip(
         grid = np.meshgrid(steps[up][::-1], steps[across], indexing="ij")
         places = np.zeros((3, *grid[0].shape))
         places[up], places[across] = grid
-        places = places / zooms[:, None, None] + centre[:, None, None]
+        places = places / sides + centre[:, None, None]
         views.append(ndimage.map_coordinates(volume, places, order=1, mode="constant"))
     height = max(len(view) for view in views)
     padded = []
@@ -120,11 +120,11 @@ def _view_size(groups: Sequence[Heads], zooms: Sequence[float]) -> np.ndarray:
         for brain in heads.brains:
             box = ndimage.find_objects(brain.astype(np.uint8))
             if box:
-                sizes.append([(side.stop - side.start) * zoom for side, zoom in zip(box[0], zooms, strict=True)])
+                sizes.append(np.array([side.stop - side.start for side in box[0]]) * zooms)
     return np.max(sizes, axis=0) + 2.0 * MARGIN_MM
 
 
-def _name_sides(axis, middles: Sequence[float], size: Sequence[float], is_oriented: bool) -> None:
+def _name_sides(axis, middles: Sequence[float], size: np.ndarray, is_oriented: bool) -> None:
     if not is_oriented:
         return
     for middle in middles:

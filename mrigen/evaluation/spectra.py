@@ -62,7 +62,7 @@ class Spectrum:
     powers: np.ndarray
     counts: np.ndarray
 
-    def between(self, wavelengths: Sequence[float]) -> np.ndarray:
+    def between(self, wavelengths: Sequence[float] | np.ndarray) -> np.ndarray:
         """Returns the mean power between wavelengths (mm, falling), (bands,); NaN where there is no mode."""
         edges = 1.0 / np.asarray(wavelengths, float)
         where = np.searchsorted(edges * (1.0 - 1e-9), self.frequencies, side="right")

@@ -53,6 +53,9 @@ class Tissues:
 def find_tissues(values: np.ndarray) -> Tissues | None:
     """Returns the tissues of a brain; None where there is none, or no contrast in it.
 
+    Of 60 people of `ixi-hh` at 4 mm, shares of grey matter go with those of DLMUSE with a correlation of .48; those of
+    Gaussians of one width, which begin where those of all people end, with .06.
+
     Args:
         values: (voxels,) its intensities.
     """

@@ -149,12 +149,12 @@ class _Probe:
 
         found, values = figure(), self._values[self._test]
         strata = values if self._target.classes else np.zeros(len(values), int)
-        tested = np.nan_to_num(family_variance(found.influence, self._families[self._test], strata))
+        tested = float(np.nan_to_num(family_variance(found.influence, self._families[self._test], strata)))
         taught, freedom = 0.0, 1.0
         for name in dict.fromkeys(plus + minus):
             left = [figure((name, part)).value for part in range(len(self._parts[name]))]
             if len(left) > 1:
-                taught, freedom = taught + (len(left) - 1) * np.var(left), len(left) - 1.0
+                taught, freedom = taught + (len(left) - 1) * float(np.var(left)), len(left) - 1.0
         people = independent_people(self._families[self._test], strata)
         return Estimate(found.value, tested + taught, people, _freedom((tested, people - 2.0), (taught, freedom)))
 
@@ -174,7 +174,7 @@ class _Probe:
                 train = np.setdiff1d(train, self._parts[left_out[0]][left_out[1]])
             scored = self._model.fit_score(self._values, self._families, train, self._test, self._seed)
             figures = measure(self._target, self._values[self._test], scored.score, scored.prediction)
-            self._known[names, left_out] = figures
+            self._known[names, left_out] = figures or {}
         return self._known[names, left_out]
 
 
@@ -205,8 +205,8 @@ def _rows(target, name, unseen, real, other, fault, seed) -> list[Row]:
 def _row(figure, name, note, count, metric, estimate, is_difference=False) -> Row:
     if estimate is None:
         return Row(figure, name, None, note=note)
-    ends = (difference_interval if is_difference else interval)(metric, estimate)
-    return Row(figure, name, estimate.value, *ends, n=count)
+    low, high = (difference_interval if is_difference else interval)(metric, estimate)
+    return Row(figure, name, estimate.value, low, high, n=count)
 
 
 def _freedom(*parts: tuple[float, float]) -> float:

@@ -85,9 +85,10 @@ def lattice_blur(sides, lattice):
     return [max(0.0, 0.4 * (side - 1) / (number - 1) - 0.2) for side, number in zip(sides, lattice, strict=True)]
 
 
-def lattice_sides(sides, zooms, step: float) -> tuple[int, ...]:
+def lattice_sides(sides, zooms, step: float) -> tuple[int, int, int]:
     """Returns the sides of the lattice of about `step` mm that spans a grid of `sides` voxels from corner to corner."""
-    return tuple(max(2, round((side - 1) * zoom / step) + 1) for side, zoom in zip(sides, zooms, strict=True))
+    x, y, z = (max(2, round((side - 1) * zoom / step) + 1) for side, zoom in zip(sides, zooms, strict=True))
+    return x, y, z
 
 
 def lattice_points(lattice, sides) -> np.ndarray:

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 
@@ -36,7 +37,7 @@ class Objective:
     better: str = LOWER
 
     @property
-    def direction(self) -> str:
+    def direction(self) -> Literal["minimize", "maximize"]:
         """Which way Optuna goes."""
         return "maximize" if self.better == HIGHER else "minimize"
 

@@ -98,6 +98,12 @@ def test_the_mean_head_again_and_again_is_not_new(as_good):
     assert as_good["self_distance", MEAN].value < 0.5
 
 
+def test_one_sample_again_and_again_is_not_new(material, unheard):
+    rows, pairs, _ = judged(material, quantised(with_noise(np.repeat(unheard.volumes[:1], 24, axis=0))))
+    assert rows["alike_share"].value == 1.0 and rows["new_share"].value == 0.0
+    assert not copied(pairs)
+
+
 def test_noise_is_not_new(material):
     noise = quantised(np.random.default_rng(0).uniform(size=material.unseen.volumes.shape))
     rows, _, result = judged(material, noise)

@@ -6,7 +6,6 @@ from scipy import ndimage
 from synthetic_heads import make_material
 
 from mrigen.evaluation import detail
-from mrigen.evaluation.bootstrap import compared_interval, mean_interval, share_interval
 from mrigen.evaluation.boundary import RIM_MM, find_boundary
 from mrigen.evaluation.contenders import blurred, mean_volumes, quantised
 from mrigen.evaluation.detail import FIGURES, MEASURES, judge, measure
@@ -236,30 +235,6 @@ def test_ranges_hold_nine_in_ten_of_other_people():
     covered = [stats.norm.cdf(high) - stats.norm.cdf(low) for low, high in known]
     assert np.mean(covered) == pytest.approx(0.9, abs=0.02)
     assert detail._range_of(np.array([1.0, np.nan, 2.0])) is None
-
-
-def test_intervals_hold_the_truth_and_relatives_count_together():
-    generator, held = np.random.default_rng(0), {"ratio": 0, "mean": 0, "twins": 0, "naive": 0}
-    for number in range(150):
-        ours, theirs = np.exp(0.3 * generator.normal(size=(2, 24)))
-        names = np.arange(24).astype(str)
-        low, high = compared_interval(np.divide, ours, names, theirs, names, number)
-        held["ratio"] += low <= 1.0 <= high
-        low, high = mean_interval(ours, names, number)
-        held["mean"] += low <= np.exp(0.045) <= high
-        twins = np.repeat(generator.normal(size=20), 2)
-        for key, families in (("twins", np.repeat(np.arange(20), 2)), ("naive", np.arange(40))):
-            low, high = mean_interval(twins, families.astype(str), number)
-            held[key] += low <= 0.0 <= high
-    shares = {name: count / 150 for name, count in held.items()}
-    assert min(shares["ratio"], shares["mean"], shares["twins"]) >= 0.9
-    assert shares["naive"] < 0.88
-
-
-def test_share_of_all_has_an_interval():
-    low, high = share_interval(np.ones(24, bool), np.arange(24).astype(str))
-    assert (round(low, 3), high) == (0.862, 1.0)
-    assert share_interval(np.ones(24, bool), np.repeat(np.arange(12), 2).astype(str))[0] < low
 
 
 def test_measures_of_the_mean_head_are_those_of_no_fold(good):

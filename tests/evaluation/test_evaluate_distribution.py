@@ -153,18 +153,26 @@ def test_more_blur_is_further_away(material, unheard, as_good):
     assert np.all(np.diff(found) > 0.0)
 
 
-def test_shifted_heads_are_far_in_components(material, unheard, as_good):
-    shifted = np.stack([moved(volume, ZOOMS, (0.0, 8.0, 0.0)) for volume in unheard.volumes])
-    found = judged(material, "pca", shifted)
-    assert found["frechet"].p <= 0.01
-    assert found["frechet"].value > 3.0 * as_good["frechet_pca", SAMPLES].value
+def test_shifted_heads_are_far_in_components_and_further_when_shifted_more(material, unheard, as_good):
+    distances = [as_good[f"{figure}_pca", SAMPLES].value for figure in ("frechet", "mmd")]
+    for shift in (4.0, 8.0, 16.0):
+        shifted = np.stack([moved(volume, ZOOMS, (0.0, shift, 0.0)) for volume in unheard.volumes])
+        found = judged(material, "pca", shifted)
+        assert found["frechet"].value > distances[0] and found["mmd"].value > distances[1]
+        distances = found["frechet"].value, found["mmd"].value
+        if shift >= 8.0:
+            assert found["frechet"].p <= 0.01 and distances[0] > 3.0 * as_good["frechet_pca", SAMPLES].value
 
 
-def test_one_head_again_and_again_is_precise_and_covers_nobody(material, unheard):
-    noise = np.random.default_rng(0).normal(0.0, 0.01, unheard.volumes.shape)
-    found = judged(material, "pca", quantised(unheard.volumes[:1] + noise))
-    assert found["recall"].value < 0.2 and found["coverage"].value < 0.5
-    assert found["frechet"].p <= 0.01
+def test_a_few_heads_again_and_again_cover_few(material, unheard, as_good):
+    noise, covered = np.random.default_rng(0).normal(0.0, 0.01, unheard.volumes.shape), []
+    for num in (1, 4, 12):
+        found = judged(material, "pca", quantised(np.resize(unheard.volumes[:num], unheard.volumes.shape) + noise))
+        covered.append(found["coverage"].value)
+        if num == 1:
+            assert found["recall"].value < 0.2 and found["frechet"].p <= 0.01
+    covered.append(as_good["coverage_pca", SAMPLES].value)
+    assert covered[0] < 0.5 and all(np.diff(covered) > 0.0)
 
 
 def test_one_sex_alone_is_seen_by_its_volumes(material, as_good):
