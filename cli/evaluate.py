@@ -134,6 +134,7 @@ def print_tables(evaluation) -> None:
 
     console = Console(width=None if Console().is_terminal else 100)
     for name, result in evaluation.results.items():
+        console.print(_title(name, result), style="italic", highlight=False, markup=False)
         table, said = _table(name, result)
         if table is not None:
             console.print(table)
@@ -141,6 +142,13 @@ def print_tables(evaluation) -> None:
             console.print(line, highlight=False, markup=False)
     for note in evaluation.notes():
         console.print(f"Note: {translate(note, evaluate)}", highlight=False, markup=False)
+
+
+def _title(name, result) -> str:
+    from mrigen.evaluation import PARTS
+
+    sizes = {row.n for row in result.rows if row.n}
+    return f"{name}: {PARTS[name].words}" + (f" (n = {sizes.pop()})" if len(sizes) == 1 else "")
 
 
 def _table(name, result):
@@ -158,9 +166,7 @@ def _table(name, result):
             without.setdefault(row.note or "no value", []).append(figure)
             del rows[figure]
     across = [of for of in COLUMNS if any(of in found for found in rows.values())]
-    sizes = {row.n for row in result.rows if row.n}
-    size = f" (n = {sizes.pop()})" if len(sizes) == 1 else ""
-    table = Table(title=f"{name}: {part.words}{size}", title_justify="left")
+    table = Table()
     table.add_column("figure", overflow="fold")
     table.add_column("good", justify="center", overflow="fold")
     for of in ("samples", *across):

@@ -58,7 +58,7 @@ def judge(material: Material) -> PartResult:
         few = counted(count, "person was", "people were") if count else "nobody was"
         rows += [Row(figure, LATENTS, None, n=count, note=f"{few} scanned twice") for figure in OF_RESCANS]
         notes.append(
-            f"Repeatability: {few} scanned twice, expected {FEWEST_PEOPLE} at least. Sessions of one id are pairs, and "
+            f"{few[0].upper()}{few[1:]} scanned twice, expected {FEWEST_PEOPLE} at least. Sessions of one id are pairs, and "
             "ids that `data.same_person` joins."
         )
     found = measure(material, with_moved(material.unseen, material.zooms, material.seed), networks)
