@@ -58,8 +58,8 @@ def judge(material: Material) -> PartResult:
         few = counted(count, "person was", "people were") if count else "nobody was"
         rows += [Row(figure, LATENTS, None, n=count, note=f"{few} scanned twice") for figure in OF_RESCANS]
         notes.append(
-            f"{few[0].upper()}{few[1:]} scanned twice, expected {FEWEST_PEOPLE} at least. Sessions of one id are pairs, and "
-            "ids that `data.same_person` joins."
+            f"{few[0].upper()}{few[1:]} scanned twice, expected {FEWEST_PEOPLE} at least. Sessions of one "
+            "id are pairs, and ids that `data.same_person` joins."
         )
     found = measure(material, with_moved(material.unseen, material.zooms, material.seed), networks)
     found.pop(VOLUME, None)  # Nobody looked for the brains of moved heads again.
