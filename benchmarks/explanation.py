@@ -23,7 +23,7 @@ from sklearn.metrics import average_precision_score
 from mrigen.data.phantom_anatomy import grid_points, load_template, planted_region, sample
 from mrigen.data.phantom_factors import MEAN_BRAIN_VOLUME_ML
 from mrigen.probing import explain, saliency
-from mrigen.probing.explanation import reason_to_withhold
+from mrigen.probing.explained_people import reason_to_withhold
 from mrigen.probing.permutation import permute_by_group
 from mrigen.runs import Run, open_run
 

@@ -9,7 +9,8 @@ from mrigen.data.pipeline import read_volumes
 from mrigen.errors import UsageError
 from mrigen.probing import Explanation, explain
 from mrigen.probing.direction import fit_direction
-from mrigen.probing.explanation import Figure95, reason_to_withhold
+from mrigen.probing.explained_people import reason_to_withhold
+from mrigen.probing.explanation import Figure95
 from mrigen.probing.saliency import draw_pairs, saliency
 from mrigen.runs import Run
 from mrigen.runs.encoding import decode_latents
