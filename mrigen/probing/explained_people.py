@@ -10,6 +10,7 @@ from mrigen.data.covariates import COLUMNS
 from mrigen.data.tables import first_visits
 from mrigen.errors import CohortError
 from mrigen.probing.confounds import deconfounded
+from mrigen.probing.direction import Direction, fit_direction
 from mrigen.probing.explanation import Figure95
 from mrigen.probing.inputs import ProbeInputs
 from mrigen.probing.predictors import LogisticPredictor
@@ -40,6 +41,12 @@ class ExplainedPeople:
     def fitted(self) -> np.ndarray:
         """(n,) bool, who is not held out."""
         return (self.table["split"] != "heldout").to_numpy()
+
+    def direction(self) -> Direction:
+        """Returns the direction of those who are not held out."""
+        some = self.fitted
+        confounds = None if self.confounds is None else self.confounds[some]
+        return fit_direction(self.latents[some], self.targets[some], self.groups[some], confounds=confounds)
 
 
 def explained_people(run: Run, confounds: Sequence[str]) -> ExplainedPeople:

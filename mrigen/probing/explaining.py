@@ -1,7 +1,7 @@
 """What changes from women to men in the images of a run: a walk along the probe's direction, maps, saliency."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -12,10 +12,10 @@ from mrigen.errors import UsageError
 from mrigen.imaging.headers import ALIGNED, SCANNER
 from mrigen.imaging.volumes import Nifti1Image, make_image
 from mrigen.models import LatentModel
-from mrigen.probing.direction import Direction, fit_direction
+from mrigen.probing.direction import Direction
 from mrigen.probing.explained_people import ExplainedPeople, explained_people, probe_figures, reason_to_withhold
 from mrigen.probing.explanation import Explanation, check_request, default_directory
-from mrigen.probing.map_tests import maps_with_tests
+from mrigen.probing.map_tests import MapTest, maps_with_tests
 from mrigen.probing.map_texts import label_image
 from mrigen.probing.saliency import NUM_STEPS, draw_pairs, saliency
 from mrigen.runs import Run
@@ -66,12 +66,7 @@ def explain(
             f"got {unknown[0]}, whose sex or confounds are unknown, expected both. Name another.",
             parameter="participants",
         )
-    fitted = people.fitted
-    latents, targets, groups, design = (
-        None if values is None else values[fitted]
-        for values in (people.latents, people.targets, people.groups, people.confounds)
-    )
-    direction = fit_direction(latents, targets, groups, confounds=design)
+    direction = people.direction()
     figures = probe_figures(people, seed)
     withheld = reason_to_withhold(run, figures) if withhold else None
     explanation = Explanation(
@@ -85,8 +80,8 @@ def explain(
         withheld=withheld,
         saliency_sums=None,
         confounds=confounds,
-        num_people=int(fitted.sum()),
-        num_heldout=int((~fitted).sum()),
+        num_people=int(people.fitted.sum()),
+        num_heldout=int((~people.fitted).sum()),
         num_permutations=num_permutations,
         seed=seed,
         is_oriented=run.is_oriented(),
@@ -94,30 +89,21 @@ def explain(
     )
     if withheld:
         return explanation
-    condition = None if run.covariates is None else run.conditions(run.load_latents("train")["scan_id"]).mean(axis=0)
     model = run.load_model()
 
     def image(array: np.ndarray) -> Nifti1Image:
         return make_image(array, run.affine, SCANNER if explanation.is_oriented else ALIGNED)
-
-    def decode(scores) -> np.ndarray:
-        conditions = None if condition is None else np.repeat(condition[None], len(scores), axis=0)
-        return np.clip(decode_latents(model, direction.at(scores), conditions), 0.0, 1.0)
 
     cache = run.open_dataset().cache
 
     def volumes(scan_ids) -> np.ndarray:
         return read_volumes(cache, pd.Index(cache.table["scan_id"]).get_indexer(scan_ids))[..., None]
 
-    background = decode([0.0])[0]
-    women, men = draw_pairs(targets, seed)
+    condition = _mean_condition(run)
+    women, men = draw_pairs(people.targets[people.fitted], seed)
     with progress_bar("Explaining", num_permutations + NUM_STEPS * len(women), "heads") as advance:
-        tests = maps_with_tests(
-            model, direction, latents, targets, groups, people.sites[fitted], design,
-            zooms=run.grid["zooms"], inside=_head(background), condition=condition,
-            num_permutations=num_permutations, seed=seed, advance=advance,
-        )  # fmt: skip
-        names = people.table.index.to_numpy(dtype=str)[fitted]
+        tests = tested_maps(run, model, people, direction, num_permutations, seed, advance)
+        names = people.table.index.to_numpy(dtype=str)[people.fitted]
         salient, gained = saliency(model, direction.weights, volumes(names[women]), volumes(names[men]), advance)
     maps = {name: test.values for name, test in tests.items()}
     maps |= {f"{name}_z": test.z for name, test in tests.items()}
@@ -129,13 +115,54 @@ def explain(
         label_image(one, name, tests)
     return dataclasses.replace(
         explanation,
-        sequence=image(np.moveaxis(decode(np.linspace(*direction.ends, num_steps)), 0, -1)),
+        sequence=image(
+            np.moveaxis(_heads(model, direction, np.linspace(*direction.ends, num_steps), condition), 0, -1)
+        ),
         maps=maps,
         tests=tests,
         counterfactuals={name: image(_counterfactual(run, model, direction, people, name)) for name in participants},
-        background=image(background),
+        background=image(_heads(model, direction, [0.0], condition)[0]),
         saliency_sums=(float(salient.sum(dtype=np.float64)), gained),
     )
+
+
+def tested_maps(
+    run: Run,
+    model: LatentModel,
+    people: ExplainedPeople,
+    direction: Direction,
+    num_permutations: int = 300,
+    seed: int = 0,
+    advance: Callable[[int], None] = lambda count: None,
+) -> dict[str, MapTest]:
+    """Returns the maps of a direction of these people with their tests, inside the head that lies on its middle.
+
+    Args:
+        run: that the people are of. model: of the run.
+        direction: fitted on the people that are not held out.
+        num_permutations, seed, advance: see `maps_with_tests`.
+    """
+    condition, fitted = _mean_condition(run), people.fitted
+    latents, targets, groups, sites, confounds = (
+        None if values is None else values[fitted]
+        for values in (people.latents, people.targets, people.groups, people.sites, people.confounds)
+    )
+    return maps_with_tests(
+        model, direction, latents, targets, groups, sites, confounds,
+        zooms=run.grid["zooms"], inside=_head(_heads(model, direction, [0.0], condition)[0]), condition=condition,
+        num_permutations=num_permutations, seed=seed, advance=advance,
+    )  # fmt: skip
+
+
+def _mean_condition(run: Run) -> np.ndarray | None:
+    """Returns the mean covariates (condition,) of the training people, of a model that is told any."""
+    return None if run.covariates is None else run.conditions(run.load_latents("train")["scan_id"]).mean(axis=0)
+
+
+def _heads(model: LatentModel, direction: Direction, scores, condition: np.ndarray | None) -> np.ndarray:
+    """Returns the images (score, x, y, z) on the way of a direction, in [0, 1]."""
+    conditions = None if condition is None else np.repeat(condition[None], len(scores), axis=0)
+    return np.clip(decode_latents(model, direction.at(scores), conditions), 0.0, 1.0)
 
 
 def _head(background: np.ndarray) -> np.ndarray:
