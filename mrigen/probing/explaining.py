@@ -15,6 +15,7 @@ from mrigen.models import LatentModel
 from mrigen.probing.direction import Direction
 from mrigen.probing.explained_people import ExplainedPeople, explained_people, probe_figures, reason_to_withhold
 from mrigen.probing.explanation import Explanation, check_request, default_directory
+from mrigen.probing.growth import growth_spacing
 from mrigen.probing.map_tests import MapTest, maps_with_tests
 from mrigen.probing.map_texts import label_image
 from mrigen.probing.saliency import NUM_STEPS, draw_pairs, saliency
@@ -84,6 +85,7 @@ def explain(
         num_heldout=int((~people.fitted).sum()),
         num_permutations=num_permutations,
         seed=seed,
+        growth_spacing=None,
         is_oriented=run.is_oriented(),
         directory=default_directory(run),
     )
@@ -121,6 +123,7 @@ def explain(
         maps=maps,
         tests=tests,
         counterfactuals={name: image(_counterfactual(run, model, direction, people, name)) for name in participants},
+        growth_spacing=growth_spacing(model, run.grid["zooms"]) if "growth" in tests else None,
         background=image(_heads(model, direction, [0.0], condition)[0]),
         saliency_sums=(float(salient.sum(dtype=np.float64)), gained),
     )

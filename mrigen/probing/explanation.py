@@ -67,6 +67,8 @@ class Explanation:
         confounds: taken out of the latents in every fit.
         num_people, num_heldout: on whom the direction was fitted, and who were held out.
         num_permutations, seed: of the tests.
+        growth_spacing: (3,) mm between the points of the velocity, below which growth is not told apart; None where no
+            template is warped.
         is_oriented: whether left and right are known.
         directory: where `write` puts the files unless told otherwise.
     """
@@ -85,6 +87,7 @@ class Explanation:
     num_heldout: int
     num_permutations: int
     seed: int
+    growth_spacing: tuple[float, ...] | None
     is_oriented: bool
     directory: Path
 

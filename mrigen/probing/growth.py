@@ -1,5 +1,7 @@
 """How much larger the same tissue is in one head than in another, of a model that moves one template into both."""
 
+from collections.abc import Sequence
+
 import tensorflow as tf
 
 from mrigen.layers import jacobian_determinant, warp
@@ -28,3 +30,16 @@ def growth_maps(model: LatentModel, women: tf.Tensor, men: tf.Tensor) -> tf.Tens
     )
     from_middle = model.displacement((women + men) / 2.0)
     return warp((larger - smaller)[..., None], from_middle)[..., 0]
+
+
+def growth_spacing(model: LatentModel, zooms: Sequence[float]) -> tuple[float, ...]:
+    """Returns how far apart, in mm along each axis, the points of the velocity lie: the resolution of growth.
+
+    A spline says what the tissue does between them, and what it says there of growth is a guess.
+
+    Args:
+        model: that warps a template.
+        zooms: (3,) mm, of its volumes.
+    """
+    sides = zip(model.volume_shape, model.field_sides, zooms, strict=True)
+    return tuple(float(zoom) * fine / coarse for fine, coarse, zoom in sides)

@@ -56,7 +56,12 @@ def label_image(image: Nifti1Image, stem: str, tests: Mapping[str, MapTest]) -> 
 
 
 def describe_image(
-    stem: str, scores: np.ndarray, tests: Mapping[str, MapTest], confounds: Sequence[str], num_permutations: int
+    stem: str,
+    scores: np.ndarray,
+    tests: Mapping[str, MapTest],
+    confounds: Sequence[str],
+    num_permutations: int,
+    growth_spacing: Sequence[float] | None,
 ) -> dict:
     """Returns the content of the .json beside an image.
 
@@ -64,7 +69,7 @@ def describe_image(
         stem: its name without endings.
         scores: (step,) of the sequence.
         tests: name of a map -> its test.
-        confounds, num_permutations: see `Explanation`.
+        confounds, num_permutations, growth_spacing: see `Explanation`.
     """
     content = {"Direction": "women to men", "ConfoundsTakenOut": list(confounds)}
     if stem == "sequence":
@@ -81,13 +86,23 @@ def describe_image(
     if name not in tests:
         return content
     test = tests[name]
+    if kind == "strength":
+        content["Units"] = f"z: root mean square in a Gaussian window of {WINDOW_MM:g} mm (full width at half maximum)"
+        content["Positive"] = "more or less in men"
     if kind == "z":
         content["Units"] = "z: away from the mean of permuted people, over their standard deviation"
     if kind == "mask":
-        content["Units"] = "1 where |z| is beyond the threshold, 0 elsewhere"
+        content["Units"] = "1 where the strength is beyond the threshold, 0 elsewhere"
         del content["Positive"]
-    rule = f"largest |z| of any voxel under permutation within sites, families as wholes; {ERROR_RATE:g} family-wise"
+    if name == "growth":
+        # A movement is told between the points of the velocity, so tissue that shrinks beside it cannot be told apart.
+        content["ResolutionMm"] = [round(float(length), 3) for length in growth_spacing]
+    rule = (
+        "largest strength of any voxel of any map under permutation within sites, families as wholes; "
+        f"{ERROR_RATE:g} family-wise"
+    )
     return content | {
+        "WindowMm": WINDOW_MM,
         "Threshold": finite_or_none(test.threshold),
         "ThresholdOf": f"{name}_strength.nii.gz",
         "ThresholdRule": rule,
