@@ -205,10 +205,10 @@ class Explanation:
             for path, image in zip(paths, images, strict=True):
                 write_image(path, image)
                 sidecar = directory / f"{stem_of(path)}.json"
-                write_json(
-                    sidecar,
-                    describe_image(stem_of(path), self.scores, self.tests, self.confounds, self.num_permutations),
+                facts = describe_image(
+                    stem_of(path), self.scores, self.tests, self.confounds, self.num_permutations, self.growth_spacing
                 )
+                write_json(sidecar, facts)
                 written += [path, sidecar]
             plots = {f"{name}.png": name for name in self._plotted}
             plots |= {f"{name}_counterfactual.png": name for name in self.counterfactuals}

@@ -119,7 +119,7 @@ def test_files_say_threshold_mask_units_and_direction(morph_run, tmp_path):
     assert facts["Units"] == "log of a ratio of volumes" and facts["Mask"] == "growth_mask.nii.gz"
     assert facts["ConfoundsTakenOut"] == ["head_size", "site"] and facts["NumPermutations"] == 30
     assert facts["Threshold"] == explanation.tests["growth"].threshold
-    assert facts["ResolutionMm"] == [16.0, 16.0, 16.0] and facts["WindowMm"] == 20.0
+    assert facts["ResolutionMm"] == [32.0, 32.0, 32.0] and facts["WindowMm"] == 20.0
     assert "ResolutionMm" not in read_json(tmp_path / "difference.json")
     np.testing.assert_array_equal(mask.get_fdata(), strength.get_fdata() > np.float32(facts["Threshold"]))
     assert mask.get_data_dtype() == np.uint8
