@@ -39,6 +39,7 @@ setup(
         "pydantic>=2.8",
         "rich>=13.7",
         "ruamel.yaml>=0.18",
+        "scikit-image>=0.24",
         "scikit-learn>=1.5",
         "scipy>=1.12",
         "setuptools",  # TensorFlow Probability imports distutils, which Python 3.12 no longer brings.
@@ -48,7 +49,7 @@ setup(
         "threadpoolctl>=3.1",
     ],
     extras_require={
-        "bench": ["monai>=1.4", "pythae>=0.1.2", "torch>=2.4"],
+        "bench": ["monai>=1.4", "prdc>=0.2", "pythae>=0.1.2", "torch>=2.4"],
         "cuda": ["tensorflow[and-cuda]>=2.21"],
         "mlflow": ["mlflow>=3"],
         "wandb": ["wandb>=0.19"],

@@ -20,6 +20,7 @@ from mrigen.data.preprocess import grid_affine
 from mrigen.errors import CohortError, RunError
 from mrigen.imaging.headers import has_orientation
 from mrigen.recipe import Recipe, load_recipe
+from mrigen.runs.holding import refuse_held
 from mrigen.statistics.collapse import Course, advise, collapse_of_figures
 from mrigen.system.files import atomic_path, read_json, write_json
 
@@ -27,6 +28,8 @@ logger = logging.getLogger(__name__)
 
 RUN_FORMAT = 1
 WEIGHTS = "model.weights.h5"
+# Of the tables of a run; what looks like a number is text there, too.
+TEXT_COLUMNS = ("scan_id", "participant_id", "session_id", "site", "family", "person", "sex")
 
 
 def recipe_of_run(recipe: Recipe, version: int = 3) -> Recipe:
@@ -37,6 +40,13 @@ def recipe_of_run(recipe: Recipe, version: int = 3) -> Recipe:
     if "version" in recipe.preprocess.model_fields_set:
         return recipe
     return recipe.model_copy(update={"preprocess": recipe.preprocess.model_copy(update={"version": version})})
+
+
+def mostly_oriented(doubts: pd.Series) -> bool:
+    """Returns whether the headers of most images said which way their axes run, by the column `doubts` of their table;
+    True of no image."""
+    known = [has_orientation(cell.split(",")) if isinstance(cell, str) else True for cell in doubts]
+    return not known or sum(known) > len(known) / 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,8 +111,7 @@ class Run:
             doubts = self.subjects.loc[self.subjects["participant_id"].isin(training), "doubts"]
         else:
             doubts = self.subjects.loc[self.subjects["scan_id"].isin(list(scan_ids)), "doubts"]
-        known = [has_orientation(cell.split(",")) if isinstance(cell, str) else True for cell in doubts]
-        return not known or sum(known) > len(known) / 2
+        return mostly_oriented(doubts)
 
     @property
     def covariates(self) -> Covariates | None:
@@ -239,7 +248,9 @@ class Run:
             table = pd.read_csv(
                 path,
                 sep="\t",
-                dtype=dict.fromkeys(("scan_id", "participant_id", "session_id", "site", "family", "sex"), str),
+                dtype=dict.fromkeys(
+                    ("scan_id", "participant_id", "session_id", "site", "family", "person", "sex"), str
+                ),
                 na_values=["n/a"],
                 keep_default_na=False,
             )
@@ -259,11 +270,12 @@ def open_run(directory: str | os.PathLike | None = None, root: str | os.PathLike
         root: folder of runs.
 
     Raises:
-        RunError: there is none, or it is not a run, or it has no weights.
+        RunError: there is none, or it is not a run, or it has no weights, or it is being fitted.
     """
     run = newest_run(root) if directory is None else Run(Path(directory))
     if not run.directory.is_dir():
         raise RunError(f"{directory}: no such folder, expected a run made by mrigen fit. Check `run`.")
+    refuse_held(run.directory)
     _ = run.recipe, run.facts, run.grid, run.weights_path
     if run.collapse is not None:
         logger.warning(run.collapse)
