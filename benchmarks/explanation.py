@@ -23,7 +23,7 @@ from sklearn.metrics import average_precision_score
 from mrigen.data.phantom import planted_truth
 from mrigen.probing import explain
 from mrigen.probing.explained_people import explained_people, probe_figures, reason_to_withhold
-from mrigen.probing.explaining import tested_maps
+from mrigen.probing.explaining import maps_of_people
 from mrigen.probing.permutation import permute_by_group
 from mrigen.runs import Run, open_run
 
@@ -69,7 +69,7 @@ def null(run: Run, count: int = 200, num_permutations: int = 300, first: int = 0
         targets = permute_by_group(people.targets, people.groups, np.random.default_rng([7, number]))
         drawn = dataclasses.replace(people, targets=targets)
         shown += reason_to_withhold(run, probe_figures(drawn, seed=number)) is None
-        tests = tested_maps(run, model, drawn, drawn.direction(), num_permutations, seed=number)
+        tests = maps_of_people(run, model, drawn, drawn.direction(), num_permutations, seed=number)
         marked.update(name for name, test in tests.items() if test.mask.any())
         marked["any"] += any(test.mask.any() for test in tests.values())
         facts = {name: f"{t.strength.max():.2f} of {t.threshold:.2f}, p {t.p_value:.3f}" for name, t in tests.items()}

@@ -104,7 +104,7 @@ def explain(
     condition = _mean_condition(run)
     women, men = draw_pairs(people.targets[people.fitted], seed)
     with progress_bar("Explaining", num_permutations + NUM_STEPS * len(women), "heads") as advance:
-        tests = tested_maps(run, model, people, direction, num_permutations, seed, advance)
+        tests = maps_of_people(run, model, people, direction, num_permutations, seed, advance)
         names = people.table.index.to_numpy(dtype=str)[people.fitted]
         salient, gained = saliency(model, direction.weights, volumes(names[women]), volumes(names[men]), advance)
     maps = {name: test.values for name, test in tests.items()}
@@ -129,7 +129,7 @@ def explain(
     )
 
 
-def tested_maps(
+def maps_of_people(
     run: Run,
     model: LatentModel,
     people: ExplainedPeople,

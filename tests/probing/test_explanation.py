@@ -12,7 +12,7 @@ from mrigen.errors import UsageError
 from mrigen.probing import Explanation, explain
 from mrigen.probing.direction import fit_direction
 from mrigen.probing.explained_people import explained_people, reason_to_withhold
-from mrigen.probing.explaining import tested_maps
+from mrigen.probing.explaining import maps_of_people
 from mrigen.probing.explanation import Figure95
 from mrigen.probing.saliency import draw_pairs, saliency
 from mrigen.runs import Run
@@ -135,7 +135,7 @@ def test_graphs_are_made_once_for_all_explanations(morph_run):
     for targets in (people.targets, people.targets[::-1]):
         others = dataclasses.replace(people, targets=targets)
         direction = others.direction()
-        tests = tested_maps(morph_run, model, others, direction, num_permutations=30)
+        tests = maps_of_people(morph_run, model, others, direction, num_permutations=30)
         saliency(model, direction.weights, volumes[:2], volumes[2:])
     assert set(tests) == {"difference", "growth"}
     assert all(graph.experimental_get_tracing_count() == 1 for graph in model._graphs.values())
