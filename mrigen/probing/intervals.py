@@ -25,8 +25,8 @@ class Estimate:
     Attributes:
         value: the figure.
         variance: of the figure over studies of this kind.
-        most_people: how many independent people such a figure can rest on: a bound of its precision, which matters
-            where all are told apart and the variance is zero.
+        most_people: how many independent people there are: a bound of the figure's precision, which matters where all
+            are told apart and the variance is zero.
         freedom: degrees of freedom of the variance.
     """
 
@@ -126,7 +126,7 @@ def of_cross_validation(
     factor = 1.0 / len(values) + test_per_training
     everyone = float(np.mean(people)) * (1.0 + 1.0 / test_per_training)
     variance = factor * float(np.mean(known)) if known else 0.0
-    return Estimate(float(np.mean(values)), variance, float(np.mean(people)) / factor, max(everyone - 2.0, 1.0))
+    return Estimate(float(np.mean(values)), variance, everyone, max(everyone - 2.0, 1.0))
 
 
 def of_deletions(value: float, tested: float, ratio: float, people: float) -> Estimate:
@@ -138,7 +138,7 @@ def of_deletions(value: float, tested: float, ratio: float, people: float) -> Es
         ratio: of the whole variance to it, see `mrigen.probing.training_variance`.
         people: of `independent_people`, of all folds of a repeat together.
     """
-    return Estimate(value, ratio * tested, people / ratio, max(people - 2.0, 1.0))
+    return Estimate(value, ratio * tested, people, max(people - 2.0, 1.0))
 
 
 def of_sites(values: Sequence[float], variances: Sequence[float], people: Sequence[float]) -> Estimate:

@@ -19,7 +19,7 @@ from mrigen.probing.permutation import PermutationTest
 from mrigen.probing.plan import ProbePlan
 from mrigen.probing.roc import plot_roc
 from mrigen.probing.score_table import PROTOCOLS, TRANSDUCTIVE
-from mrigen.probing.summaries import Summary, summarize
+from mrigen.probing.summaries import INTERVALS, Summary, summarize
 from mrigen.probing.targets import SEX, Target
 from mrigen.probing.training_variance import Contributions
 from mrigen.system.files import write_json, write_table
@@ -125,7 +125,8 @@ class ProbeResult:
         """Returns one dict a protocol and predictor: the figures and their 95 % intervals, ready for JSON.
 
         An interval rests on `num_subjects` people of `num_families` families; where folds are sites, on `num_folds`
-        sites. Figures are None, and intervals [None, None], for a protocol that could not be run.
+        sites; `interval_by` is a key of `mrigen.probing.summaries.INTERVALS`.
+        Figures are None, and intervals [None, None], for a protocol that could not be run.
         """
         return [
             {"predictor": name, "protocol": protocol}
@@ -240,6 +241,7 @@ class ProbeResult:
             "seed": self.seed,
             "protocols": self.protocols,
             "rows": self.rows(),
+            "intervals": {name: INTERVALS[name] for name in dict.fromkeys(row["interval_by"] for row in self.rows())},
             "comparisons": self.comparisons(),
         }
         if self.notes:
@@ -265,12 +267,13 @@ class ProbeResult:
         summary = self._summaries[protocol, name]
         return [(metric, summary.value(metric)), (f"{metric}_ci", summary.interval(metric))]
 
-    def _counts(self, protocol: str, name: str) -> dict[str, int]:
+    def _counts(self, protocol: str, name: str) -> dict[str, int | str]:
         summary = self._summaries[protocol, name]
         return {
             "num_subjects": summary.num_subjects or self.num_subjects[protocol],
             "num_families": summary.num_families or self.num_subjects[protocol],
             "num_folds": len(summary.folds),
+            "interval_by": summary.interval_by,
         }
 
     def comparisons(self) -> list[dict]:

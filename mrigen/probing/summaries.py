@@ -15,6 +15,14 @@ from mrigen.probing.training_variance import Contributions
 # What they are where everyone has the same score, in any study.
 _OF_CONSTANT_SCORES = frozenset({"roc_auc", "balanced_accuracy", "r"})
 
+# What intervals are made of, in words.
+INTERVALS = {
+    "deletions": "who was tested, and by how much more a stand-in varies with who was learned from",
+    "overlap": "who was tested, and Nadeau and Bengio's factor for who was learned from",
+    "sites": "the spread of sites",
+    "people": "who was tested",
+}
+
 
 @dataclasses.dataclass(frozen=True)
 class FoldFigures:
@@ -64,7 +72,7 @@ class Summary:
         value = self.value(metric)
         if value is None:
             return [None, None]
-        if metric in _OF_CONSTANT_SCORES and all(np.ptp(fold.scores) == 0.0 for fold in self.folds.values()):
+        if metric in _OF_CONSTANT_SCORES and self._is_constant:
             return [value, value]
         return intervals.interval(metric, self._estimate(metric), confidence)
 
@@ -72,11 +80,15 @@ class Summary:
         return self._of({key: fold.figures[metric] for key, fold in self.folds.items()}, self.stand_in.get(metric))
 
     @property
-    def interval_by(self) -> str | None:
-        """How the variance of a cross-validation was found: 'deletions' or 'overlap'; None of other protocols."""
-        if self.protocol not in (TRANSDUCTIVE, NESTED):
-            return None
-        return "deletions" if self.stand_in else "overlap"
+    def _is_constant(self) -> bool:
+        return all(np.ptp(fold.scores) == 0.0 for fold in self.folds.values())
+
+    @property
+    def interval_by(self) -> str:
+        """What the intervals are made of: see `INTERVALS`."""
+        if self.protocol in (TRANSDUCTIVE, NESTED):
+            return "deletions" if self.stand_in else "overlap"
+        return "sites" if self.protocol == LEAVE_SITE_OUT else "people"
 
     def difference(self, other: "Summary", metric: str, confidence: float = intervals.CONFIDENCE) -> dict:
         """Returns the paired difference from another predictor of the same people in the same folds.
@@ -102,6 +114,9 @@ class Summary:
 
     def _stand_in_of_difference(self, other: "Summary", metric: str) -> Contributions | None:
         mine, others = self.stand_in.get(metric), other.stand_in.get(metric)
+        for one, stand_in in ((self, others), (other, mine)):
+            if metric in _OF_CONSTANT_SCORES and one._is_constant:  # Such a figure owes nothing to anyone.
+                return stand_in
         if mine is None or others is None or not mine.matches(others):
             return None
         return mine - others
