@@ -1,17 +1,21 @@
 """How much a cross-validated figure owes to who was learned from, beside who was tested.
 
-Everybody is tested in some folds and teaches in the others. With phi_i what a person adds to the error of a figure when
-tested, psi_i what when learned from, and h_ik what i's test owes to k as a teacher, the variance of the figure is, up
-to terms of third order (Hoeffding's decomposition),
+Everybody is tested in some folds and teaches in the others. Person i adds phi_i = f_i + sum_k h_ik to the error of a
+figure when tested, and psi_i = g_i + sum_k h_ki + ... when learned from, where h_ik is what i's test owes to k as a
+teacher (Hoeffding's decomposition). The variance of the figure is
 
-    sum phi^2 + sum phi psi + G,
+    sum f_i^2 + sum h_ik^2 + 2 sum f_i g_i + sum h_ik h_ki + ...
+    = sum phi_i^2 + (2 sum phi_i psi_i - sum h_ik h_ki) + ...
 
-where the mean of `phi psi` is sum h_ik h_ki + cov of the parts that need no partner, and G what a teacher adds whoever
-is tested (it matters where the learning curve is still steep). Inside folds only the first sum is seen. It alone is
-right for a strong signal in few features; at chance the second is as large; with many weak features the third adds half
-as much. No factor for all of them is, and refitting probes without each person would take hours. So the ratio of the
-whole to the first sum is found for a STAND-IN whose deletions have a closed form: kernel ridge regression on what the
-probe learns from, in the same folds, as strong as follows the probe's own scores best.
+Inside folds only the first sum is seen. It is nearly all there is to a strong signal in few features; at chance the
+rest is as large, and of many weak features nearly. So no factor serves all. To leave each person out of the probe would
+take hours, so the ratio of the whole to the first sum is found for a STAND-IN, from which people are left out in closed
+form: kernel ridge regression on what the probe learns from, in the same folds, with the penalty that makes its scores
+go best with the probe's own.
+
+What is left out: what teachers add whoever is tested (sum g^2) and what they do among themselves, of which one cohort
+shows noise. In simulations of ridge regressions (60 to 300 people, 16 to 400 features, chance to .94, twins) the ratio
+is .87 to 2.2, and what is found .77 to 2.1, on average 4 % above.
 
 References:
     Hoeffding 1948, A class of statistics with asymptotically normal distribution, Ann. Math. Stat. 19. Efron and Stein
@@ -40,8 +44,6 @@ BANDWIDTH = 0.7
 MOST_GROUPS = 400
 # Bounds of the ratio: the test part alone, and one and a half times what the two parts are at chance.
 LEAST_RATIO, LARGEST_RATIO = 1.0, 3.0
-# Of G, which one cohort shows hardly better than its noise.
-SHARE_OF_TEACHING = 0.5
 
 Fold = tuple[int, np.ndarray, np.ndarray]  # repeat, training rows, test rows
 
@@ -97,9 +99,9 @@ class Contributions:
         tested = repeated_variance(self.influences, self.families, self.strata, self.repeats)
         if not tested > 0.0:
             return LARGEST_RATIO
-        teaching = max(0.0, float((self.training**2).sum() - (self.both**2).sum()))
         # Pairs of test people are in the test part twice: with either of them.
-        other = float(self.test @ self.training) - float((self.pairs**2).sum()) / 2.0 + SHARE_OF_TEACHING * teaching
+        twice = float((self.pairs**2).sum()) / 2.0
+        other = 2.0 * float(self.test @ self.training) - float((self.both * self.both.T).sum()) - twice
         return float(np.clip(1.0 + other / tested, LEAST_RATIO, LARGEST_RATIO))
 
 
