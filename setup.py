@@ -39,6 +39,7 @@ setup(
         "pydantic>=2.8",
         "rich>=13.7",
         "ruamel.yaml>=0.18",
+        "scikit-image>=0.24",
         "scikit-learn>=1.5",
         "scipy>=1.12",
         "setuptools",  # TensorFlow Probability imports distutils, which Python 3.12 no longer brings.

@@ -27,6 +27,7 @@ VERBS = {
     "segment": "Write brain masks of new heads, by the labels of the training people.",
     "probe": "Classify sex from the latents of a run, beside baselines.",
     "explain": "Write what changes from women to men, voxel by voxel on the whole image.",
+    "evaluate": "Say whether synthetic heads are any good, beside real people and known bad ways.",
     "phantom": "Write the built-in synthetic cohort as a BIDS folder.",
     "compare": "Print one table of finished runs.",
     "runs": "List runs, finished or not, with their figures on validation people.",

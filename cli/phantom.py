@@ -27,6 +27,14 @@ from mrigen_cli.common import common_options
     show_default=True,
     help="warped: one template, deformed smoothly. grown: made by procedure, with own folds.",
 )
+@click.option(
+    "--scanners",
+    "num_scanners",
+    type=int,
+    default=1,
+    show_default=True,
+    help="Scan everyone as often, each time by another scanner and in another pose.",
+)
 @common_options
 def phantom(num_subjects, out, **settings):
     """Write the built-in synthetic cohort (with its truth) as a BIDS folder, and print the folder."""

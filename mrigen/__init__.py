@@ -43,6 +43,7 @@ _HEAVY = {
     "decode": "mrigen.generation.decoding",
     "diagnose": "mrigen.analysis.diagnosis",
     "encode": "mrigen.generation.encoding",
+    "evaluate": "mrigen.evaluation",
     "explain": "mrigen.probing",
     "interpolate": "mrigen.generation.interpolation",
     "map_latents": "mrigen.analysis.latent_maps",

@@ -173,6 +173,10 @@ class Run(runs.Run):
         """Returns a probe that is fitted here and scored on another cohort; see `mrigen.probe_external`."""
         return mrigen.probe_external(self, data, **options)
 
+    def evaluate(self, *, only: Sequence[str] | None = None, against: str = "validation", **options: Any):
+        """Returns how good the run's samples are; see `mrigen.evaluate`."""
+        return mrigen.evaluate(self, only=only, against=against, **options)
+
     def explain(self, *, confounds: Sequence[str] = (), **options: Any):
         """Returns what changes from women to men, voxel by voxel; see `mrigen.explain`."""
         return mrigen.explain(self, confounds=confounds, **options)

@@ -4,6 +4,7 @@ import dataclasses
 import os
 import re
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from mrigen.data.descriptions import UNITS, as_years
 from mrigen.data.joining import join_tables
 from mrigen.data.kinds import NO_KIND, kind_note, kind_of, parse_stem
 from mrigen.data.masks import find_masks
+from mrigen.data.persons import PERSON, join_persons, person_faults, person_notes
 from mrigen.data.sources import Source, listed, read_source
 from mrigen.data.summary import summarise
 from mrigen.data.tables import find_column
@@ -57,6 +59,8 @@ class Cohort:
             site: str; the cohort's name where nothing is known.
             family: str or None; `<cohort>.` in front where there are several cohorts.
             visit: int, 0-based order of the image among the person's images.
+            person: str, only where `data.same_person` is given: one for all ids of a person, `<cohort>.` in front where
+                there are several cohorts. Ids of one person have one family.
             Then the other columns of the tables under their own names: float64 where every value is a number, else
             str with None where missing.
         notes: lines for the log about what was left out or is missing.
@@ -106,6 +110,9 @@ def index_cohort(data: DataRecipe) -> Cohort:
     lines += where_faults
     if not kept.any():
         raise CohortError(lines)
+    standard = (*COLUMNS, PERSON) if data.same_person else COLUMNS
+    if data.same_person:
+        images = join_persons(images)
     images, visit_notes = _order_visits(images[kept], data.visits)
     notes = [note for source in sources for note in source.notes] + visit_notes
     masks = pd.Series(None, index=images.index, dtype=object)
@@ -120,10 +127,13 @@ def index_cohort(data: DataRecipe) -> Cohort:
     images["mask_path"] = masks.where(masks.notna(), None)
     images["scan_id"] = _scan_ids(images)
     lines += faults.scan_id_faults(images)
+    if data.same_person:
+        lines += person_faults(images)
+        notes += person_notes(images)
     if lines:
         raise CohortError(lines)
-    own_columns, column_notes = _own_columns(raw.loc[images.index], sources)
-    table = pd.concat([images[list(COLUMNS)], own_columns], axis=1)
+    own_columns, column_notes = _own_columns(raw.loc[images.index], sources, standard)
+    table = pd.concat([images[list(standard)], own_columns], axis=1)
     return Cohort(table.sort_values("scan_id").reset_index(drop=True), tuple(notes + column_notes))
 
 
@@ -177,6 +187,9 @@ def _standard(source: Source, data: DataRecipe, several: bool) -> pd.DataFrame:
         "site": [name if site is None else site for site in cells("site")],
         "family": [None if family is None else prefix + family for family in cells("family")],
     }
+    if data.same_person:
+        columns[PERSON] = [None if person is None else prefix + bids.bare_id(person) for person in cells("same_person")]
+        columns["own"] = [prefix + bids.bare_id(participant_id) for participant_id in images["participant_id"]]
     standard = pd.DataFrame(columns, index=images.index, dtype=object)
     standard["sex_unknown"] = sex_unknown.astype(bool)
     years = pd.Series(UNITS[source.unit], index=images.index)
@@ -311,14 +324,14 @@ def _scan_ids(images: pd.DataFrame) -> pd.Series:
     return pd.Series(safe, index=images.index, dtype=object)
 
 
-def _own_columns(raw: pd.DataFrame, sources: list[Source]) -> tuple[pd.DataFrame, list[str]]:
+def _own_columns(raw: pd.DataFrame, sources: list[Source], standard: Sequence[str]) -> tuple[pd.DataFrame, list[str]]:
     """The tables' other columns, as numbers where all are numbers; names that mrigen uses itself are left out."""
     used = {name for source in sources for name in (*source.used, *source.columns.values())}
     notes = [
         f"The tables' column '{name}' is not kept, because mrigen uses this name."
         for name in raw.columns
-        if name in COLUMNS and name not in used
+        if name in standard and name not in used
     ]
-    dropped = {*COLUMNS, *(name for source in sources for name in source.used)}
+    dropped = {*standard, *(name for source in sources for name in source.used)}
     kept = [name for name in raw.columns if name not in dropped]
     return pd.DataFrame({name: tables.as_numbers(raw[name]) for name in kept}, index=raw.index), notes

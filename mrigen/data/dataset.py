@@ -84,7 +84,8 @@ def open_cohort(data: DataRecipe, directory: Path | None = None) -> Cohort:
     from mrigen.data.phantom import PHANTOM_VERSION, PhantomSettings, write_phantom_cohort
 
     settings = PhantomSettings(num_subjects=data.num_subjects, **data.phantom.model_dump())
-    name = hashlib.blake2b(f"{PHANTOM_VERSION} {settings}".encode(), digest_size=8).hexdigest()
+    what = f"{PHANTOM_VERSION} {settings}" + (f" {settings.num_scanners} scanners" if settings.num_scanners > 1 else "")
+    name = hashlib.blake2b(what.encode(), digest_size=8).hexdigest()
     root = Path(directory or default_cache_directory()) / f"phantom-{name}"
     if not (root / "participants.tsv").is_file():
         logger.info("Synthetic cohort: making %d people in %s", data.num_subjects, root)

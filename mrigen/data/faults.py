@@ -33,6 +33,11 @@ def column_faults(sources: list[Source], data: DataRecipe) -> list[str]:
                 f"data.{name}_column: got '{asked}', which no table of the cohort has. "
                 f"Known columns: {listed(known)}.{nearest(asked, known)}"
             )
+    if data.same_person and not any(source.columns["same_person"] for source in sources):
+        lines.append(
+            f"data.same_person: got '{data.same_person}', which no table of the cohort has. "
+            f"Known columns: {listed(known)}.{nearest(data.same_person, known)}"
+        )
     return lines
 
 

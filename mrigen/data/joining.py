@@ -158,13 +158,14 @@ def _phenotype_table(path: Path, ids: pd.Series, sessions: pd.Series) -> tuple[p
 
 
 def understand_columns(source: Source, data: DataRecipe) -> None:
-    """Finds the columns of sex, age, site and family, and what the dataset itself says of sex and age.
+    """Finds the columns of sex, age, site, family and persons, and what the dataset itself says of sex and age.
 
     Raises:
         CohortError: a JSON beside a table cannot be read.
     """
     for name in ("sex", "age", "site", "family"):
         source.columns[name] = find_column(source.raw, getattr(data, f"{name}_column"))
+    source.columns["same_person"] = find_column(source.raw, data.same_person) if data.same_person else None
     sex, age = source.columns["sex"], source.columns["age"]
     if sex:
         source.levels = sex_levels(source.describe(sex))

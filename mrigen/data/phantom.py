@@ -1,6 +1,5 @@
 """A synthetic cohort with known truth, written as a BIDS dataset: brains to try everything on, without any download."""
 
-import dataclasses
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -21,9 +20,11 @@ from mrigen.data.phantom_anatomy import (
 )
 from mrigen.data.phantom_factors import (
     MEAN_BRAIN_VOLUME_ML,
+    OF_SCAN,
     PhantomSettings,
     described_columns,
     draw_factors,
+    draw_scans,
     typical_factors,
 )
 from mrigen.data.phantom_grown import (
@@ -39,7 +40,14 @@ from mrigen.errors import UsageError
 from mrigen.imaging.volumes import write_volume
 from mrigen.system.files import atomic_directory, write_json, write_table, write_text
 
-__all__ = ["PHANTOM_VERSION", "PhantomSettings", "draw_factors", "planted_truth", "write_phantom_cohort"]
+__all__ = [
+    "PHANTOM_VERSION",
+    "PhantomSettings",
+    "draw_factors",
+    "draw_scans",
+    "planted_truth",
+    "write_phantom_cohort",
+]
 
 # Increase when the images that come out change, so that cached cohorts are made anew.
 PHANTOM_VERSION = 1
@@ -68,6 +76,10 @@ subject's coefficients are the columns sex_shape and ventricle_expansion) and th
 """,
 }
 
+TRAVELLING = """Everyone was scanned several times, each time by another scanner and in another pose: sub-*_sessions.tsv
+holds what is of the scan (sessions.json says what each column is), participants.tsv what is of the person.
+"""
+
 
 def write_phantom_cohort(
     directory: str | os.PathLike,
@@ -79,7 +91,8 @@ def write_phantom_cohort(
 
     The images are int16 T1-weighted brains without skull; the same settings give the same bytes, whatever
     `num_workers` is. With `derivatives/phantom` come the true brain masks and, in template space, the planted effects;
-    of grown brains the labels of tissues and regions as well.
+    of grown brains the labels of tissues and regions as well. With several scanners everyone has as many sessions, and
+    what differs between them stands in sub-*_sessions.tsv.
 
     Args:
         directory: where to write; must not exist, or be empty.
@@ -98,30 +111,56 @@ def write_phantom_cohort(
     _check_is_free(directory)
     if num_workers is not None and num_workers < 1:
         raise UsageError(f"num_workers: got {num_workers}, expected at least 1. Leave it out for one for each CPU.")
-    factors = draw_factors(settings)
+    factors = draw_scans(settings) if settings.num_scanners > 1 else draw_factors(settings)
     with atomic_directory(directory) as partial:
         _write_descriptions(partial, settings)
-        write_table(partial / "participants.tsv", factors)
-        write_json(partial / "participants.json", described_columns(settings))
+        _write_people(partial, settings, factors)
         template = load_template(settings.zooms) if settings.anatomy == "warped" else None
         write_truth = _write_truth_of_warped if template else _write_truth_of_grown
         write_truth(partial / DERIVATIVES / "truth", template, settings)
 
-        def write_subject(index_and_row):
-            index, row = index_and_row
-            name = row["participant_id"]
-            volume, mask, labels, affine = scan_subject(template, settings, index, row)
-            write_volume(partial / name / "anat" / f"{name}_T1w.nii.gz", volume, affine)
-            derived = partial / DERIVATIVES / name / "anat"
-            write_volume(derived / f"{name}_desc-brain_mask.nii.gz", mask, affine)
-            if labels is not None:
-                write_volume(derived / f"{name}_dseg.nii.gz", labels, affine)
+        def write_subject(person):
+            index, scans = person
+            for number, row in enumerate(scans):
+                _write_scan(partial, settings, row, *scan_subject(template, settings, index, row, number))
 
         with ThreadPoolExecutor(num_workers or os.cpu_count()) as threads:
-            for _ in threads.map(write_subject, enumerate(factors.to_dict("records"))):
+            for _ in threads.map(write_subject, enumerate(_scans_of_people(factors, settings))):
                 if progress is not None:
                     progress(1)
     return directory
+
+
+def _scans_of_people(factors: pd.DataFrame, settings: PhantomSettings) -> list[list[dict]]:
+    """Returns the rows of each person's scans."""
+    rows = factors.to_dict("records")
+    return [rows[start : start + settings.num_scanners] for start in range(0, len(rows), settings.num_scanners)]
+
+
+def _write_people(directory: Path, settings: PhantomSettings, factors: pd.DataFrame) -> None:
+    described = described_columns(settings)
+    if settings.num_scanners == 1:
+        write_table(directory / "participants.tsv", factors)
+        write_json(directory / "participants.json", described)
+        return
+    of_person = [name for name in described if name not in OF_SCAN]
+    people = factors[of_person].drop_duplicates("participant_id", ignore_index=True)
+    write_table(directory / "participants.tsv", people)
+    write_json(directory / "participants.json", {name: described[name] for name in of_person})
+    session = {"session_id": {"Description": "Scan: a scanner and a pose of its own"}}
+    write_json(directory / "sessions.json", session | {name: described[name] for name in OF_SCAN[1:]})
+    for name, scans in factors.groupby("participant_id"):
+        write_table(directory / name / f"{name}_sessions.tsv", scans[list(OF_SCAN)].reset_index(drop=True))
+
+
+def _write_scan(directory: Path, settings: PhantomSettings, row: dict, volume, mask, labels, affine) -> None:
+    parts = [row["participant_id"]] + ([row["session_id"]] if settings.num_scanners > 1 else [])
+    place, name = Path(*parts, "anat"), "_".join(parts)
+    write_volume(directory / place / f"{name}_T1w.nii.gz", volume, affine)
+    derived = directory / DERIVATIVES / place
+    write_volume(derived / f"{name}_desc-brain_mask.nii.gz", mask, affine)
+    if labels is not None:
+        write_volume(derived / f"{name}_dseg.nii.gz", labels, affine)
 
 
 def _check_is_free(directory: Path) -> None:
@@ -142,14 +181,12 @@ def _check_is_free(directory: Path) -> None:
 
 
 def _write_descriptions(directory: Path, settings: PhantomSettings) -> None:
-    made_by = [
-        {"Name": "mrigen", "Description": "Synthetic cohort with known truth", "Settings": dataclasses.asdict(settings)}
-    ]
+    made_by = [{"Name": "mrigen", "Description": "Synthetic cohort with known truth", "Settings": settings.as_dict()}]
     description = {"Name": "mrigen phantom", "BIDSVersion": BIDS_VERSION, "DatasetType": "raw", "GeneratedBy": made_by}
     write_json(directory / "dataset_description.json", description)
     description = {**description, "Name": "mrigen phantom: masks and truth", "DatasetType": "derivative"}
     write_json(directory / DERIVATIVES / "dataset_description.json", description)
-    write_text(directory / "README", README[settings.anatomy])
+    write_text(directory / "README", README[settings.anatomy] + (TRAVELLING if settings.num_scanners > 1 else ""))
     if settings.anatomy == "grown":
         labels = pd.DataFrame(label_names().items(), columns=["index", "name"])
         write_table(directory / DERIVATIVES / "dseg.tsv", labels)

@@ -26,7 +26,7 @@ TYPICAL_THINNING = 0.5
 EXTREME_SDS = 2.5
 
 # First word after the seed of every random stream. Streams never mix: a new factor in one leaves the others alone.
-DESIGN, AGES, FAMILY, SUBJECT, SITES, ANATOMY, FAMILY_ANATOMY, SCAN, SITE_SCAN, GROWN, FAMILY_GROWN = range(11)
+DESIGN, AGES, FAMILY, SUBJECT, SITES, ANATOMY, FAMILY_ANATOMY, SCAN, SITE_SCAN, GROWN, FAMILY_GROWN, RESCAN = range(12)
 
 COLUMNS = {
     "participant_id": {"Description": "Subject identifier"},
@@ -67,6 +67,12 @@ GROWN_COLUMNS = {
 }
 
 
+# What another scan of a person changes: pose, scanner and session. All else is the person's.
+POSE = ("rotation_x", "rotation_y", "rotation_z", "shift_x", "shift_y", "shift_z")
+SCANNER = ("contrast_gamma", "gray_contrast", "noise", "bias_amplitude", "resolution_mm", "intensity_scale")
+OF_SCAN = ("session_id", "site", *POSE, *SCANNER)
+
+
 @dataclasses.dataclass(frozen=True)
 class PhantomSettings:
     """What the synthetic cohort is like. One seed fixes every byte.
@@ -85,6 +91,8 @@ class PhantomSettings:
         age_effect_strength: multiplies what age does to ventricles and cortex, 0 to 2.
         anatomy: "warped", everyone is one template deformed smoothly; or "grown", everyone's tissues are made by
             procedure, with folds of their own.
+        num_scanners: how often everyone is scanned, 1 to 20, each time by another scanner and in another pose. The
+            first scans are those of a cohort with one.
 
     Raises:
         UsageError: one line for each setting that is out of range.
@@ -103,6 +111,8 @@ class PhantomSettings:
     site_effect_strength: float = 1.0
     age_effect_strength: float = 1.0
     anatomy: str = "warped"
+    # Not shown: what was made before there was such a setting keeps its name.
+    num_scanners: int = dataclasses.field(default=1, repr=False)
 
     def __post_init__(self):
         bounds = {
@@ -113,6 +123,7 @@ class PhantomSettings:
             "num_sites": (int, 1, 99),
             "site_effect_strength": (float, 0, 2),
             "age_effect_strength": (float, 0, 2),
+            "num_scanners": (int, 1, 20),
         }
         faults = []
         for name, (kind, low, high) in bounds.items():
@@ -130,6 +141,11 @@ class PhantomSettings:
         if faults:
             raise UsageError(faults)
 
+    def as_dict(self) -> dict[str, object]:
+        """Returns the settings by name, as they are written; `num_scanners` where it is more than 1."""
+        settings = dataclasses.asdict(self)
+        return settings if self.num_scanners > 1 else {k: v for k, v in settings.items() if k != "num_scanners"}
+
 
 def draw_factors(settings: PhantomSettings) -> pd.DataFrame:
     """Returns the true factors of every subject, one row each, with the columns (and units) of `COLUMNS`.
@@ -144,6 +160,30 @@ def draw_factors(settings: PhantomSettings) -> pd.DataFrame:
     sites = [_draw_site(settings, site) for site in range(settings.num_sites)]
     rows = [_draw_subject(settings, sites, index) for index in range(settings.num_subjects)]
     return pd.DataFrame(rows, columns=list(described_columns(settings)))
+
+
+def draw_scans(settings: PhantomSettings) -> pd.DataFrame:
+    """Returns the true factors of every scan: `num_scanners` rows a person, in order.
+
+    The columns are those of `draw_factors`, with session_id ("ses-1", ...) in the second place. Whose scan it is says
+    all but `OF_SCAN`, which alone differs between the scans of a person. The first scan is that of `draw_factors`; the
+    next is made at the next site, of which there are as many as scanners at least.
+
+    Example:
+        >>> scans = draw_scans(PhantomSettings(num_subjects=2, num_sites=1, num_scanners=3))
+        >>> scans["session_id"].tolist()[:3], scans["site"].tolist()[:3]
+        (['ses-1', 'ses-2', 'ses-3'], ['site01', 'site02', 'site03'])
+    """
+    num_sites = max(settings.num_sites, settings.num_scanners)
+    scanners = [_draw_site(settings, site) for site in range(num_sites)]
+    rows = []
+    for index, person in enumerate(draw_factors(settings).to_dict("records")):
+        for scan in range(settings.num_scanners):
+            site = (site_index(person["site"]) + scan) % num_sites
+            row = person if scan == 0 else person | _rounded(_draw_scan(settings, scanners[site], index, scan))
+            rows.append(row | {"session_id": f"ses-{scan + 1}", "site": f"site{site + 1:02d}"})
+    first, *others = described_columns(settings)
+    return pd.DataFrame(rows, columns=[first, "session_id", *others])
 
 
 def described_columns(settings: PhantomSettings) -> dict[str, dict]:
@@ -198,9 +238,7 @@ def _draw_subject(settings: PhantomSettings, sites: list[dict[str, float]], inde
     shared = stream(settings, FAMILY, family_head(index)).standard_normal(3)
     size, width, height = _within_reach(mix_siblings(own.standard_normal(3), shared))
     sex_shape, ventricles, cortex = _within_reach(own.standard_normal(3))
-    rotations = 3.0 * _within_reach(own.standard_normal(3))
-    shifts = 3.0 * _within_reach(own.standard_normal(3))
-    gamma, gray, noise, bias, resolution, scale = _within_reach(own.standard_normal(6))
+    scan = _scan_factors(scanner, own)
 
     sign = {"F": -1.0, "M": 1.0}[sex] * settings.sex_effect_strength
     volume = MEAN_BRAIN_VOLUME_ML + BRAIN_VOLUME_SD_ML * size
@@ -215,14 +253,7 @@ def _draw_subject(settings: PhantomSettings, sites: list[dict[str, float]], inde
         "sex_shape": sex_shape,
         "ventricle_expansion": 0.35 * decades + 0.5 * ventricles,
         "cortical_thinning": max(0.0, TYPICAL_THINNING + 0.15 * decades + 0.12 * cortex),
-        **dict(zip(("rotation_x", "rotation_y", "rotation_z"), rotations, strict=True)),
-        **dict(zip(("shift_x", "shift_y", "shift_z"), shifts, strict=True)),
-        "contrast_gamma": scanner["contrast_gamma"] * math.exp(0.03 * gamma),
-        "gray_contrast": scanner["gray_contrast"] + 0.01 * gray,
-        "noise": scanner["noise"] * math.exp(0.1 * noise),
-        "bias_amplitude": scanner["bias_amplitude"] * math.exp(0.15 * bias),
-        "resolution_mm": scanner["resolution_mm"] + 0.15 * resolution,
-        "intensity_scale": scanner["intensity_scale"] * math.exp(0.08 * scale),
+        **scan,
     }
     if settings.anatomy == "grown":
         factors |= _draw_cortex(settings, index, factors["cortical_thinning"])
@@ -232,8 +263,32 @@ def _draw_subject(settings: PhantomSettings, sites: list[dict[str, float]], inde
         "age": round(age, 1),
         "site": f"site{site + 1:02d}",
         "family": f"family{family_head(index) + 1:04d}",
-        # Images are made from these rounded values, so that the written table is the whole truth.
-        **{name: round(float(value), 6) for name, value in factors.items()},
+        **_rounded(factors),
+    }
+
+
+def _rounded(factors: dict[str, float]) -> dict[str, float]:
+    """Images are made from rounded values, so that the written table is the whole truth."""
+    return {name: round(float(value), 6) for name, value in factors.items()}
+
+
+def _draw_scan(settings: PhantomSettings, scanner: dict[str, float], index: int, scan: int) -> dict[str, float]:
+    """Returns pose and scanner of a later scan (from 1) of subject `index`."""
+    return _scan_factors(scanner, stream(settings, RESCAN, index, scan))
+
+
+def _scan_factors(scanner: dict[str, float], own: np.random.Generator) -> dict[str, float]:
+    rotations = 3.0 * _within_reach(own.standard_normal(3))
+    shifts = 3.0 * _within_reach(own.standard_normal(3))
+    gamma, gray, noise, bias, resolution, scale = _within_reach(own.standard_normal(6))
+    return {
+        **dict(zip(POSE, (*rotations, *shifts), strict=True)),
+        "contrast_gamma": scanner["contrast_gamma"] * math.exp(0.03 * gamma),
+        "gray_contrast": scanner["gray_contrast"] + 0.01 * gray,
+        "noise": scanner["noise"] * math.exp(0.1 * noise),
+        "bias_amplitude": scanner["bias_amplitude"] * math.exp(0.15 * bias),
+        "resolution_mm": scanner["resolution_mm"] + 0.15 * resolution,
+        "intensity_scale": scanner["intensity_scale"] * math.exp(0.08 * scale),
     }
 
 
@@ -273,10 +328,9 @@ def _draw_design(settings: PhantomSettings, index: int) -> tuple[str, int, float
 
 def _draw_site(settings: PhantomSettings, site: int) -> dict[str, float]:
     """Returns what one scanner does. Neighbouring sites always lie on opposite sides of the average scanner."""
-    names = ("contrast_gamma", "gray_contrast", "noise", "bias_amplitude", "resolution_mm", "intensity_scale")
-    sides = stream(settings, SITES, 0).choice([-1.0, 1.0], size=len(names)) * (-1.0) ** site
-    sizes = stream(settings, SITES, 1, site).uniform(0.6, 1.0, size=len(names))
-    away = dict(zip(names, settings.site_effect_strength * sides * sizes, strict=True))
+    sides = stream(settings, SITES, 0).choice([-1.0, 1.0], size=len(SCANNER)) * (-1.0) ** site
+    sizes = stream(settings, SITES, 1, site).uniform(0.6, 1.0, size=len(SCANNER))
+    away = dict(zip(SCANNER, settings.site_effect_strength * sides * sizes, strict=True))
     return {
         "contrast_gamma": math.exp(0.18 * away["contrast_gamma"]),
         "gray_contrast": 0.04 * away["gray_contrast"],

@@ -20,14 +20,15 @@ FWHM_PER_SIGMA = 2.3548
 
 
 def scan_subject(
-    template: Template | None, settings: PhantomSettings, index: int, factors: Mapping
+    template: Template | None, settings: PhantomSettings, index: int, factors: Mapping, number: int = 0
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, np.ndarray]:
     """Returns the T1 image, the brain mask and the labels of one subject, and their affine.
 
     Args:
         template: of the warped brains; None makes a grown one.
         index: number of the subject, from 0.
-        factors: the row of `draw_factors`.
+        factors: the row of `draw_factors`, or of `draw_scans`.
+        number: of the scan of this subject, from 0.
 
     Returns:
         volume (x, y, z) int16 in scanner units, exactly 0 outside of the brain; mask (x, y, z) uint8; labels (x, y, z)
@@ -41,7 +42,7 @@ def scan_subject(
     else:
         signal, mask = _warped(template, settings, index, factors, points)
     signal = scipy.ndimage.gaussian_filter(signal, factors["resolution_mm"] / FWHM_PER_SIGMA / settings.zooms)
-    scan = stream(settings, SCAN, index)
+    scan = stream(settings, SCAN, index, number) if number else stream(settings, SCAN, index)
     site = stream(settings, SITE_SCAN, site_index(factors["site"]))
     signal *= np.exp(factors["bias_amplitude"] * _bias_pattern(scan, site, settings, points, mask))
     real, imaginary = factors["noise"] * scan.standard_normal((2, *shape), dtype=np.float32)

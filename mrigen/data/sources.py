@@ -34,7 +34,7 @@ class Source:
         table: path of the table, or None.
         is_list: the table lists the images (else it is a participants.tsv).
         used: columns of `raw` that became columns of `images`.
-        columns: sex, age, site, family -> the column of `raw`, or None.
+        columns: sex, age, site, family, same_person -> the column of `raw`, or None.
         mask_column: column of `raw` with the masks, or None.
         levels: sex codes that the dataset itself explains: code -> 'F', 'M', or None for neither.
         unit: of the ages of the table, as the dataset says: years, months, weeks or days.

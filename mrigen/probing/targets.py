@@ -16,7 +16,8 @@ _NUM_STRATA = 5
 # Columns of a cohort's table, and of its cache, that nobody asks for.
 NO_TARGET = frozenset(
     {
-        *("scan_id", "participant_id", "session_id", "path", "mask_path", "family", "sex", "visit", "row", "doubts"),
+        *("scan_id", "participant_id", "session_id", "path", "mask_path", "family", "person", "sex", "visit", "row"),
+        "doubts",
         *("centre_x", "centre_y", "centre_z", "scale", "lost_fraction"),
     }
 )

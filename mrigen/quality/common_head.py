@@ -107,11 +107,18 @@ class CommonHead:
         """
         head = self._work(head)
         detail, seen = self._detail(head)
-        pose = self._fine.align(detail, self.zooms, self._lay_roughly(head), 20)
-        places = place(pose, self._places)
+        places = place(self._pose(head, detail), self._places)
         portrait = np.clip(np.rint(CONTRAST_STEPS * sample(detail, self.zooms, places)), -127, 127)
         portrait[sample(seen, self.zooms, places) < 0.7] = MISSING
         return portrait.astype(np.int8).reshape(self.shape)
+
+    def pose_of(self, head: np.ndarray) -> np.ndarray:
+        """Returns the pose (4, 4) that lays a head (x, y, z) uint8 onto the common one."""
+        head = self._work(head)
+        return self._pose(head, self._detail(head)[0])
+
+    def _pose(self, head: np.ndarray, detail: np.ndarray) -> np.ndarray:
+        return self._fine.align(detail, self.zooms, self._lay_roughly(head), 20)
 
     def _look_at(self, mean: np.ndarray) -> None:
         self.brain = Ellipsoid.in_head(mean, self.zooms)

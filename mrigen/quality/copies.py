@@ -68,7 +68,7 @@ def find_copies(volumes: np.ndarray | Iterable[np.ndarray], zooms, groups=None) 
         >>> [(copy.first, copy.second) for copy in find_copies(np.concatenate([head, head]), (12, 12, 12))]
         [(0, 1)]
     """
-    portraits = _portray([volumes] if isinstance(volumes, np.ndarray) else volumes, zooms)
+    portraits = _portray_cohort([volumes] if isinstance(volumes, np.ndarray) else volumes, zooms)
     if portraits is None:
         return []
     num = len(portraits.contrasts)
@@ -83,18 +83,23 @@ def find_copies(volumes: np.ndarray | Iterable[np.ndarray], zooms, groups=None) 
     return [judged[pair] for pair in sorted(judged)]
 
 
-def _portray(blocks: Iterable[np.ndarray], zooms) -> "_Portraits | None":
+def _portray_cohort(blocks: Iterable[np.ndarray], zooms) -> "Portraits | None":
     """Returns the portraits of all heads, None of fewer than two."""
     heads = itertools.chain.from_iterable(blocks)
     first = list(itertools.islice(heads, NUM_COMMON))
     if len(first) < 2:
         return None
     common = CommonHead(np.stack(first), zooms)
+    return Portraits(common, portray(common, itertools.chain(first, heads)))
+
+
+def portray(common: CommonHead, heads: Iterable[np.ndarray]) -> np.ndarray:
+    """Returns the portraits (n, x, y, z) int8 of heads (x, y, z) uint8, laid onto the common one."""
     contrasts = []
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        for chunk in _chunks(itertools.chain(first, heads), NUM_COMMON):
+        for chunk in _chunks(heads, NUM_COMMON):
             contrasts.append(np.stack(list(pool.map(common.portray, chunk))))
-    return _Portraits(common, np.concatenate(contrasts))
+    return np.concatenate(contrasts)
 
 
 def _chunks(items: Iterable, size: int) -> Iterator[list]:
@@ -103,10 +108,15 @@ def _chunks(items: Iterable, size: int) -> Iterator[list]:
         yield chunk
 
 
-class _Portraits:
-    """The portraits (n, x, y, z) int8 of a cohort, and how they are compared."""
+class Portraits:
+    """The portraits (n, x, y, z) int8 of a cohort, and how they are compared.
 
-    def __init__(self, common: CommonHead, contrasts: np.ndarray):
+    Attributes:
+        contrasts: the portraits.
+        num_mean: of the first of them the mean is made, beside which others are told apart; of all if None.
+    """
+
+    def __init__(self, common: CommonHead, contrasts: np.ndarray, num_mean: int | None = None):
         self.contrasts = contrasts
         self._zooms = (common.spacing,) * 3
         self._inside = common.inside
@@ -119,7 +129,7 @@ class _Portraits:
         self._own = np.flatnonzero(common.inside)
         self._mirrored = np.arange(common.inside.size).reshape(common.shape)[::-1].ravel()[self._own]
         total, count = np.zeros(len(self._own)), np.zeros(len(self._own))
-        for rows in self._blocks():
+        for rows in self._blocks(num_mean):
             for order in (self._own, self._mirrored):
                 block = self._flat(rows)[:, order]
                 total += np.where(block == MISSING, 0, block).sum(axis=0, dtype=np.int64)
@@ -183,9 +193,23 @@ class _Portraits:
             usual = np.clip(np.median([1.0 - self.compare(*pair, False).correlation for pair in pairs]), *DIFFERENCES)
         return float(np.interp(max(zooms), ZOOMS, SHARES) * usual)
 
-    def _blocks(self) -> Iterator[range]:
-        for start in range(0, len(self.contrasts), BLOCK):
-            yield range(start, min(start + BLOCK, len(self.contrasts)))
+    def likeness(self, rows: range, others: range, is_mirrored: bool = False) -> np.ndarray:
+        """Returns the correlations of what portraits have beside the mean, as they lie on the common head.
+
+        Args:
+            rows: portraits.
+            others: portraits; these are mirrored.
+
+        Returns:
+            (rows, others) float32; 0 where a portrait shows nothing.
+        """
+        order = self._mirrored if is_mirrored else self._own
+        return self._traits(rows, self._own) @ self._traits(others, order).T
+
+    def _blocks(self, num: int | None = None) -> Iterator[range]:
+        num = len(self.contrasts) if num is None else num
+        for start in range(0, num, BLOCK):
+            yield range(start, min(start + BLOCK, num))
 
     def _flat(self, rows: range) -> np.ndarray:
         return self.contrasts[rows.start : rows.stop].reshape(len(rows), -1)

@@ -96,6 +96,13 @@ class PhantomRecipe(Section):
         "one of warped, grown",
         "warped: everyone is one template, deformed smoothly. grown: everyone is made by procedure, with own folds.",
     )
+    num_scanners: int = key(
+        1,
+        "an integer from 1 to 20",
+        "How often everyone is scanned, each time by another scanner and in another pose (sessions; see data.visits).",
+        ge=1,
+        le=20,
+    )
 
 
 class DataRecipe(Section):
@@ -133,6 +140,12 @@ class DataRecipe(Section):
     )
     site_column: str = key("site", "a column name", "Column that holds the scanner or site.")
     family_column: str = key("family", "a column name", "Column that names a family; families are never divided.")
+    same_person: str | None = key(
+        None,
+        "a column name or null",
+        "Column that says who was scanned under several ids: ids with one value, or the one id they name, are one "
+        "person. They are one family, too.",
+    )
     where: dict[str, Scalar | list[Scalar]] = key(
         {},
         "a mapping column: value or column: [values]",

@@ -27,6 +27,8 @@ logger = logging.getLogger(__name__)
 
 RUN_FORMAT = 1
 WEIGHTS = "model.weights.h5"
+# Of the tables of a run; what looks like a number is text there, too.
+TEXT_COLUMNS = ("scan_id", "participant_id", "session_id", "site", "family", "person", "sex")
 
 
 def recipe_of_run(recipe: Recipe, version: int = 3) -> Recipe:
@@ -37,6 +39,13 @@ def recipe_of_run(recipe: Recipe, version: int = 3) -> Recipe:
     if "version" in recipe.preprocess.model_fields_set:
         return recipe
     return recipe.model_copy(update={"preprocess": recipe.preprocess.model_copy(update={"version": version})})
+
+
+def mostly_oriented(doubts: pd.Series) -> bool:
+    """Returns whether the headers of most images said which way their axes run, by the column `doubts` of their table;
+    True of no image."""
+    known = [has_orientation(cell.split(",")) if isinstance(cell, str) else True for cell in doubts]
+    return not known or sum(known) > len(known) / 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,8 +110,7 @@ class Run:
             doubts = self.subjects.loc[self.subjects["participant_id"].isin(training), "doubts"]
         else:
             doubts = self.subjects.loc[self.subjects["scan_id"].isin(list(scan_ids)), "doubts"]
-        known = [has_orientation(cell.split(",")) if isinstance(cell, str) else True for cell in doubts]
-        return not known or sum(known) > len(known) / 2
+        return mostly_oriented(doubts)
 
     @property
     def covariates(self) -> Covariates | None:
@@ -239,7 +247,9 @@ class Run:
             table = pd.read_csv(
                 path,
                 sep="\t",
-                dtype=dict.fromkeys(("scan_id", "participant_id", "session_id", "site", "family", "sex"), str),
+                dtype=dict.fromkeys(
+                    ("scan_id", "participant_id", "session_id", "site", "family", "person", "sex"), str
+                ),
                 na_values=["n/a"],
                 keep_default_na=False,
             )

@@ -10,19 +10,21 @@ from scipy import linalg, ndimage
 
 from mrigen.errors import UsageError
 from mrigen.statistics.pca import PCAModel, fit_pca
+from mrigen.statistics.registration import (
+    inverse_field,
+    lattice_blur,
+    lattice_points,
+    lattice_sides,
+    read,
+    register,
+    spread,
+)
 
 # Of the numbers a person gets, the share that moves the image; the others shade it. Of 0.5, 0.75 and 1, validation
 # heads of `ixi-hh` were told best by this one.
 SHAPE_SHARE = 0.75
-# Displacements are found on a lattice of about this many mm, in so many rounds of so many steps.
-LATTICE_MM, NUM_ROUNDS, NUM_STEPS = 8.0, 2, 30
-# Gaussian smoothing, in steps of the lattice: of each step's displacement, and of all of it after each.
-STEP_WIDTH, FIELD_WIDTH = 0.5, 0.8
-# How far heads lie from their mean, and by how much they differ from it 20 voxels from the middle: voxels.
-POSE_SPREAD = 3.0
-# How much a step of the demons doubts a difference that is no larger than the mean one. Validation heads of `ixi-hh`
-# at 8 mm were told better with 3 (24,487 nats) than with 0.3 (24,313).
-DOUBT = 3.0
+# Displacements are found on a lattice of about this many mm, in so many rounds.
+LATTICE_MM, NUM_ROUNDS = 8.0, 2
 # Gauss-Newton steps towards a person's numbers, on the lattice and then on all voxels, and what gain ends them, nats.
 COARSE_STEPS, FINE_STEPS, SMALLEST_GAIN = 10, 8, 10.0
 
@@ -86,9 +88,9 @@ class AppearanceModel:
         generator = np.random.default_rng(seed)
         found: dict[str, list] = {name: [] for name in ("numbers", "squared_error", "drawn_error", "elbo_nats")}
         for volume in volumes:
-            smooth = ndimage.gaussian_filter(volume, _blur(self.template.shape, self.lattice))
+            smooth = ndimage.gaussian_filter(volume, lattice_blur(self.template.shape, self.lattice))
             numbers = np.zeros(self.num_numbers)
-            numbers = coarse.climb(_read(smooth, coarse.points), numbers, self.noise_variance, COARSE_STEPS)[0]
+            numbers = coarse.climb(read(smooth, coarse.points), numbers, self.noise_variance, COARSE_STEPS)[0]
             values = volume.ravel()[inside]
             numbers, precision = fine.climb(values, numbers, self.noise_variance, FINE_STEPS)
             factor = linalg.cholesky(precision, lower=True)
@@ -122,9 +124,9 @@ class _Places:
         textures = () if model.textures is None else model.textures.components
         self.textures = np.array([smooth(each.reshape(self.sides)).ravel() for each in textures], np.float32)
         self.textures = self.textures.reshape(-1, self.template.size)
-        spread = [_spread(field, model.lattice, self.sides, points) for field in model.shapes.components]
-        self.shapes = np.array(spread, np.float32)
-        self.mean_shape = _spread(model.shapes.mean, model.lattice, self.sides, points)
+        spread_out = [spread(field, model.lattice, self.sides, points) for field in model.shapes.components]
+        self.shapes = np.array(spread_out, np.float32)
+        self.mean_shape = spread(model.shapes.mean, model.lattice, self.sides, points)
         self.variances = model.variances
 
     @classmethod
@@ -135,7 +137,7 @@ class _Places:
     @classmethod
     def of_lattice(cls, model: AppearanceModel) -> "_Places":
         sides = model.template.shape
-        return cls(model, _lattice_points(model.lattice, sides), _blur(sides, model.lattice))
+        return cls(model, lattice_points(model.lattice, sides), lattice_blur(sides, model.lattice))
 
     def _split(self, numbers):
         numbers = numbers.astype(np.float32)
@@ -145,7 +147,7 @@ class _Places:
         """Returns the image at the places, (places,) float32."""
         moves, shades = self._split(numbers)
         places = self.points + self.mean_shape + np.tensordot(moves, self.shapes, 1)
-        return _read((self.template + shades @ self.textures).reshape(self.sides), places)
+        return read((self.template + shades @ self.textures).reshape(self.sides), places)
 
     def climb(self, values: np.ndarray, numbers: np.ndarray, noise: float, num_steps: int):
         """Returns the numbers nearer to the mode of the posterior of an image, and the precision (k, k) there.
@@ -185,10 +187,10 @@ class _Places:
         slopes = np.gradient(image)
         jacobian = np.empty((self.num_numbers, len(values)), np.float32)
         shaded = jacobian[len(moves) :]
-        jacobian[: len(moves)] = sum(self.shapes[:, :, axis] * _read(slopes[axis], places) for axis in range(3))
+        jacobian[: len(moves)] = sum(self.shapes[:, :, axis] * read(slopes[axis], places) for axis in range(3))
         for row, texture in zip(shaded, self.textures, strict=True):
-            row[:] = _read(texture.reshape(self.sides), places)
-        residual = values - _read(image, places)
+            row[:] = read(texture.reshape(self.sides), places)
+        residual = values - read(image, places)
         slope = jacobian @ residual / noise - numbers / self.variances
         return slope, (jacobian @ jacobian.T).astype(np.float64) / noise + np.diag(1.0 / self.variances)
 
@@ -218,19 +220,21 @@ def fit_appearance(
             "Give more."
         )
     sides = volumes.shape[1:]
-    lattice = tuple(max(2, round((side - 1) * zoom / LATTICE_MM) + 1) for side, zoom in zip(sides, zooms, strict=True))
-    points, blur = _lattice_points(lattice, sides), _blur(sides, lattice)
+    lattice = lattice_sides(sides, zooms, LATTICE_MM)
+    points, blur = lattice_points(lattice, sides), lattice_blur(sides, lattice)
     template = volumes.mean(axis=0)
     fields = np.zeros((len(volumes), len(points), 3), np.float32)
     every_voxel = np.indices(sides, np.float32).reshape(3, -1).T
     for _ in range(NUM_ROUNDS):
         target = ndimage.gaussian_filter(template, blur)
         for volume, field in zip(volumes, fields, strict=True):
-            field[:] = _register(ndimage.gaussian_filter(volume, blur), target, field, points, lattice)
+            field[:] = register(ndimage.gaussian_filter(volume, blur), target, field, points, lattice)
         fields -= fields.mean(axis=0)
         laid = np.stack(
             [
-                _read(volume, every_voxel + _spread(_inverse(field, points, lattice, sides), lattice, sides), order=3)
+                read(
+                    volume, every_voxel + spread(inverse_field(field, points, lattice, sides), lattice, sides), order=3
+                )
                 for volume, field in zip(volumes, fields, strict=True)
             ]
         )
@@ -250,73 +254,3 @@ def _with_moves(fields, points, sides, moves):
     places = np.concatenate([points - (np.array(sides) - 1) / 2.0, np.ones((len(points), 1))], axis=1)
     moved = np.stack([(places @ move.T).ravel() for move in moves]).astype(np.float32)
     return np.concatenate([fields, fields[np.arange(len(moves)) % len(fields)] + moved])
-
-
-def _register(volume, target, field, points, lattice) -> np.ndarray:
-    """Returns the displacements (lattice points, 3) in voxels at which `target` looks like `volume`: demons."""
-    values, slopes = _read(volume, points), np.gradient(target)
-    own = np.stack([_read(slope, points) for slope in np.gradient(volume)], axis=1)
-    pose = np.zeros((4, 3), np.float32)
-    places = np.concatenate([points - points.mean(axis=0), np.ones((len(points), 1), np.float32)], axis=1)
-    places[:, :3] /= 20.0  # So that all twelve numbers are moves in voxels.
-    to_pose = np.linalg.pinv(places)
-    for _ in range(COARSE_STEPS):  # The affine part first: it is what a smoothed field follows most slowly.
-        here = points + field + places @ pose
-        slope = np.stack([_read(each, here) for each in slopes], axis=1)
-        jacobian = (places[:, :, None] * slope[:, None, :]).reshape(len(points), -1)
-        difference = values - _read(target, here)
-        weight = max(float(np.square(difference).mean()), 1e-8) / POSE_SPREAD**2
-        system = jacobian.T @ jacobian + weight * np.eye(12)
-        step = np.linalg.solve(system, jacobian.T @ difference - weight * pose.ravel()).reshape(4, 3)
-        pose += step
-        if np.abs(step).max() < 0.02:
-            break
-    field = field + places @ pose
-    for _ in range(NUM_STEPS):
-        here = points + field
-        difference = values - _read(target, here)
-        slope = (own + np.stack([_read(each, here) for each in slopes], axis=1)) / 2.0
-        step = (
-            slope
-            * (difference / (np.square(slope).sum(axis=1) + difference**2 + DOUBT * np.square(difference).mean()))[
-                :, None
-            ]
-        )
-        pose_part = places @ (to_pose @ field)
-        field = pose_part + _smoothed(field - pose_part + _smoothed(step, lattice, STEP_WIDTH), lattice, FIELD_WIDTH)
-    return field
-
-
-def _inverse(field, points, lattice, sides) -> np.ndarray:
-    """Returns the displacements that undo `field` (lattice points, 3), by fixed-point steps."""
-    inverse = -field
-    for _ in range(8):
-        inverse = -_spread(field, lattice, sides, points + inverse)
-    return inverse
-
-
-def _smoothed(field, lattice, width):
-    return ndimage.gaussian_filter(field.reshape(*lattice, -1), (*[width] * 3, 0)).reshape(field.shape)
-
-
-def _blur(sides, lattice):
-    """Returns the standard deviations, voxels, of the smoothing of images that are read on the lattice only."""
-    return [max(0.0, 0.4 * (side - 1) / (number - 1) - 0.2) for side, number in zip(sides, lattice, strict=True)]
-
-
-def _lattice_points(lattice, sides) -> np.ndarray:
-    axes = [np.linspace(0.0, side - 1.0, number) for side, number in zip(sides, lattice, strict=True)]
-    return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3).astype(np.float32)
-
-
-def _spread(field, lattice, sides, points=None) -> np.ndarray:
-    """Returns a field that is known on the lattice at `points` (n, 3) in voxels (at all voxels if None), (n, 3)."""
-    points = np.indices(sides, np.float32).reshape(3, -1).T if points is None else points
-    scale = np.array([(number - 1.0) / max(side - 1.0, 1.0) for number, side in zip(lattice, sides, strict=True)])
-    field = np.asarray(field, np.float32).reshape(*lattice, 3)
-    return np.stack([_read(field[..., axis], points * scale.astype(np.float32)) for axis in range(3)], axis=1)
-
-
-def _read(image, points, order=1) -> np.ndarray:
-    """Returns `image` (x, y, z) at `points` (n, 3) in voxels, (n,) float32; beyond the edge the nearest one counts."""
-    return ndimage.map_coordinates(image, points.T, np.float32, order=order, mode="nearest")

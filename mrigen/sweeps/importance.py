@@ -8,7 +8,7 @@ def plot_importances(importances: Mapping[str, float], objective: str):
 
     Args:
         importances: key -> its share of the variance of the objective, from 0 to 1.
-        objective: "elbo" or "mse".
+        objective: what the sweep goes by, before anything else.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

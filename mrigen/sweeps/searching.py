@@ -35,7 +35,8 @@ def sweep(
         overrides: keys that all trials share, key -> value or strings `key=value`.
         search: "grid" or "tpe" (Optuna's); the grid where it is finite.
         trials: of tpe, in all; 20.
-        objective: of validation people, "elbo" (of models with a likelihood) or "mse".
+        objective: a figure of validation people, or several with commas: "elbo" (of models with a likelihood), "mse",
+            "sex_auc", or figures of `mrigen.evaluate` such as "power_16_8".
         seed: of the search.
         prune: whether to end trials that are worse than the median of the others so far.
         directory: folder to make; sweeps/<recipe>-<time>.

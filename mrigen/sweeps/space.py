@@ -1,6 +1,7 @@
 """What a sweep tries: keys of a recipe, the values they may take, and how it chooses among them."""
 
 import dataclasses
+import functools
 import json
 import math
 import os
@@ -11,11 +12,11 @@ from typing import Any
 from mrigen.errors import Fault, RecipeError, UsageError
 from mrigen.recipe import Recipe, dump_recipe, expand_recipes, load_recipe, parse_recipe, recipe_name
 from mrigen.recipe.loading import parse_yaml
+from mrigen.sweeps.objectives import Objective, parse_objectives
 
 # Among the keys of a sweep over several recipes: which one.
 RECIPE = "recipe"
 SEARCHES = ("grid", "tpe")
-OBJECTIVES = ("elbo", "mse")
 # What a sweep is made of: a shipped name, a path, a pattern such as "paper/*", the keys of a recipe, or a recipe.
 RecipeLike = str | os.PathLike | Mapping[str, Any] | Recipe
 
@@ -187,7 +188,8 @@ class Plan:
         space: key -> span.
         search: "grid" or "tpe".
         num_trials: in all.
-        objective: "elbo" (the larger the better) or "mse", of validation people at the best epoch.
+        objective: the figure of validation people that it goes by, or several with commas: "elbo" or "mse" (at the best
+            epoch), "sex_auc", or figures of an evaluation; see `objectives`.
         seed: of the search.
         prune: whether trials below the median of the others at the same epoch are ended.
         recipes: name -> recipe, where there are several.
@@ -202,6 +204,11 @@ class Plan:
     seed: int = 0
     prune: bool = False
     recipes: Mapping[str, Recipe] = dataclasses.field(default_factory=dict)
+
+    @functools.cached_property
+    def objectives(self) -> tuple[Objective, ...]:
+        """What it goes by, the first before the others."""
+        return parse_objectives(self.objective)
 
 
 def make_plan(
@@ -249,9 +256,10 @@ def make_plan(
         trials = size
     has_likelihood = all(recipe.model.has_likelihood for recipe in several.values())
     objective = objective or ("elbo" if has_likelihood else "mse")
-    if objective not in OBJECTIVES:
-        raise UsageError(f"got {objective!r}, expected one of {', '.join(OBJECTIVES)}. Leave it out.", "objective")
-    if objective == "elbo" and not has_likelihood:
+    objectives = parse_objectives(objective)
+    if prune and [one.name for one in objectives] not in (["elbo"], ["mse"]):
+        faults.append(Fault("got true, and only elbo or mse is known while a fit goes on. Leave it out.", "prune"))
+    if "elbo" in [one.name for one in objectives] and not has_likelihood:
         faults.append(Fault("got an autoencoder, which has no ELBO. Use `objective='mse'`.", "objective='elbo'"))
     if any(recipe.data.split.validation == 0 for recipe in several.values()):
         faults.append("data.split.validation: got 0, expected more: a sweep goes by validation people.")

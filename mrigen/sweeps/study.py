@@ -24,9 +24,10 @@ from mrigen.recipe import dump_recipe, load_recipe
 from mrigen.runs import Run
 from mrigen.runs.comparison import MISSING, compare, show_figure
 from mrigen.runs.comparison import render_table as render_comparison
-from mrigen.runs.listing import read_history, validation_figures
+from mrigen.runs.listing import read_history
 from mrigen.statistics.collapse import least_active
 from mrigen.sweeps.importance import plot_importances
+from mrigen.sweeps.objectives import OF_FIT
 from mrigen.sweeps.space import RECIPE, Plan, Span
 from mrigen.sweeps.workers import STALE_SECONDS, Claim, TrialFit, share_machine, worker_name
 from mrigen.system.files import atomic_path, read_json, write_json, write_text
@@ -38,7 +39,7 @@ FIT = (sys.executable, "-c", "from mrigen_cli.main import main; main()", "fit")
 POLL_SECONDS = 0.5
 # A trial whose fit is killed again and again has failed.
 MOST_ATTEMPTS = 5
-_FIGURES = {"elbo": "val_elbo_nats", "mse": "val_mse"}
+EVALUATE = (*FIT[:-1], "evaluate", "--quiet")
 _REQUEUE = Interrupted.exit_status
 
 
@@ -76,7 +77,7 @@ class Sweep:
         self._study = optuna.create_study(
             storage=self._storage,
             study_name="sweep",
-            direction="maximize" if self.plan.objective == "elbo" else "minimize",
+            directions=[objective.direction for objective in self.plan.objectives],
             load_if_exists=True,
         )
 
@@ -260,14 +261,20 @@ class Sweep:
         if status is None:
             return False
         run = Run(self.run_directory(number))
-        state, value, said = TrialState.FAIL, None, ""
+        if status == 0 and not fit.pruned and self._parts and not fit.is_evaluating:
+            fit.evaluate([*EVALUATE, "--run", str(run.directory), "--only", ",".join(self._parts)])
+            return False
+        state, values, said = TrialState.FAIL, None, ""
         if fit.pruned and status == _REQUEUE:
             state, said = TrialState.PRUNED, "pruned"
         elif status in (0,):
             try:
-                value, too_few = self._figures(run)
+                figures, too_few = self._figures(run)
+                values = [each.told(figures[each.name]) for each in self.plan.objectives]
+                self._storage.set_trial_user_attr(fit.trial._trial_id, "figures", figures)
                 self._storage.set_trial_user_attr(fit.trial._trial_id, "too_few_active", too_few)
-                state, said = TrialState.COMPLETE, f"{self.plan.objective} {value:.6g}" + " (collapsed)" * (too_few > 0)
+                listed = ", ".join(f"{name} {value:.6g}" for name, value in figures.items())
+                state, said = TrialState.COMPLETE, listed + " (collapsed)" * (too_few > 0)
             except MrigenError as error:
                 said = error.faults[0]
         elif (status == _REQUEUE or status < 0 or status > 128) and fit.attempts < MOST_ATTEMPTS:
@@ -277,27 +284,29 @@ class Sweep:
         else:
             said = f"failed with {status}: {fit.last_words()}"
             self._storage.set_trial_user_attr(fit.trial._trial_id, "fault", said)
-        self._study.tell(number, value, state=state)
+        self._study.tell(number, values, state=state)
         fit.claim.release()
         logger.info(f"trial {number}: {said}")
         return True
 
-    def _figures(self, run: Run) -> tuple[float, float]:
-        """Returns the validation figure of a finished run, and by how much too few latent variables are active."""
-        metrics, name = run.metrics, _FIGURES[self.plan.objective]
-        figure = validation_figures(run)[name.removeprefix("val_")]
-        if figure is None or not math.isfinite(figure):
-            raise MrigenError(f"{run.directory}: no {name}, expected a figure. Raise data.split.validation.")
-        too_few = 0.0
+    @property
+    def _parts(self) -> list[str]:
+        """The parts of an evaluation that have what the sweep goes by."""
+        return list(dict.fromkeys(objective.part for objective in self.plan.objectives if objective.part is not None))
+
+    def _figures(self, run: Run) -> tuple[dict[str, float], float]:
+        """Returns what a finished run is judged by, and by how much too few latent variables are active."""
+        metrics, too_few = run.metrics, 0.0
+        figures = {objective.name: objective.of(run) for objective in self.plan.objectives}
         if metrics["kl_nats"] is not None:
             people = metrics.get("num_subjects", {}).get("train")
             too_few = least_active(metrics["latent_dim"], people) - metrics["active_units"]
-        return figure, too_few
+        return figures, too_few
 
     def _is_hopeless(self, fit: TrialFit) -> bool:
         import optuna
 
-        training, name = load_recipe(self.recipe_path(fit.trial)).training, _FIGURES[self.plan.objective]
+        training, name = load_recipe(self.recipe_path(fit.trial)).training, f"val_{OF_FIT[self.plan.objective]}"
         rows = read_history(self.run_directory(fit.trial.number))
         new = [row for row in rows if row["epoch"] > fit.seen_epoch and math.isfinite(row.get(name, math.nan))]
         for row in new:
@@ -311,24 +320,47 @@ class Sweep:
         return pruner.prune(self._study, self._study.get_trials(deepcopy=False)[fit.trial.number])
 
     def table(self) -> pd.DataFrame:
-        """Returns one row a trial, best first: trial, the keys, state, the figure, collapse, run, fault.
+        """Returns one row a trial, best first: trial, the keys, state, the figures, collapse, run, fault.
 
-        A collapsed trial comes after all others that are complete, whatever its figure.
+        A collapsed trial comes after all others that are complete, whatever its figure. With several figures the column
+        `frontier` says of which trials no other is better in one of them and as good in the rest; these come first.
         """
-        rows = []
+        rows, objectives = [], self.plan.objectives
+        frontier = self._frontier() if len(objectives) > 1 else []
         for trial in self.trials():
             collapsed = trial.user_attrs.get("too_few_active", 0.0) > 0
             row = {"trial": trial.number}
             row |= {key: trial.params.get(key) for key in self.plan.space}
             if row.get(RECIPE) is not None:
                 row[RECIPE] = json.loads(row[RECIPE])
-            row |= {"state": trial.state.name.lower(), self.plan.objective: trial.value if trial.values else None}
+            figures = trial.user_attrs.get("figures") or (
+                {objectives[0].name: trial.values[0]} if trial.values else {}  # Of a sweep before there were several.
+            )
+            row |= {"state": trial.state.name.lower()} | {each.name: figures.get(each.name) for each in objectives}
+            if len(objectives) > 1:
+                row["frontier"] = "yes" if trial.number in frontier else "no"
             row |= {"collapse": ("yes" if collapsed else "no") if trial.state.name == "COMPLETE" else None}
             row |= {"run": str(self.run_directory(trial.number)), "fault": trial.user_attrs.get("fault")}
-            sign = -1.0 if self.plan.objective == "elbo" else 1.0
-            figure = math.inf if row[self.plan.objective] is None or row["state"] != "complete" else sign * trial.value
-            rows.append(((row["state"] != "complete", collapsed, figure, trial.number), row))
+            is_complete, value = row["state"] == "complete", row[objectives[0].name]
+            cost = objectives[0].cost(value) if is_complete and value is not None else math.inf
+            behind = len(objectives) > 1 and trial.number not in frontier
+            rows.append(((not is_complete, collapsed, behind, cost, trial.number), row))
         return pd.DataFrame([row for _, row in sorted(rows, key=lambda item: item[0])])
+
+    def _frontier(self) -> list[int]:
+        """Returns the numbers of the trials that no other trial dominates, of those that did not collapse."""
+        costs = {
+            trial.number: [each.cost(trial.user_attrs["figures"][each.name]) for each in self.plan.objectives]
+            for trial in self.trials()
+            if trial.state.name == "COMPLETE" and trial.user_attrs.get("too_few_active", 0.0) <= 0
+        }
+
+        def is_dominated(own: list[float]) -> bool:
+            return any(
+                other != own and all(a <= b for a, b in zip(other, own, strict=True)) for other in costs.values()
+            )
+
+        return [number for number, own in costs.items() if not is_dominated(own)]
 
     def __repr__(self) -> str:
         return f"Sweep({str(self.directory)!r}): {self._summary()}"
@@ -346,9 +378,12 @@ class Sweep:
 
     def render(self, format: str = "text") -> str:
         """Returns the table as "text", "markdown" or "csv"."""
-        names = ["trial", *self.plan.space, "state", self.plan.objective, "collapse", "run", "fault"]
-        shown = {name: show_figure(name, ".6g" if name == self.plan.objective else "") for name in names}
-        return render_comparison(self.table(), format, shown, ("state", "collapse", "run", "fault", *self.plan.space))
+        figures = [objective.name for objective in self.plan.objectives]
+        also = ["frontier"] if len(figures) > 1 else []
+        names = ["trial", *self.plan.space, "state", *figures, *also, "collapse", "run", "fault"]
+        shown = {name: show_figure(name, ".6g" if name in figures else "") for name in names}
+        words = ("state", "frontier", "collapse", "run", "fault", *self.plan.space)
+        return render_comparison(self.table(), format, shown, words)
 
     def best(self) -> Run | None:
         """Returns the run that won; None while no trial is complete that has not collapsed."""
@@ -397,7 +432,7 @@ class Sweep:
             importances = self._importances()
             if importances:
                 paths.append(self.directory / "importance.png")
-                figure = plot_importances(importances, self.plan.objective)
+                figure = plot_importances(importances, self.plan.objectives[0].name)
                 with atomic_path(paths[-1]) as temporary:
                     figure.savefig(temporary, format="png", metadata={"Software": None})
         return paths
@@ -405,11 +440,13 @@ class Sweep:
     def _importances(self) -> dict[str, float]:
         import optuna
 
-        values = {trial.value for trial in self.trials() if trial.state.name == "COMPLETE"}
+        values = {trial.values[0] for trial in self.trials() if trial.state.name == "COMPLETE"}
         if len(values) < 2:
             return {}
         evaluator = optuna.importance.FanovaImportanceEvaluator(seed=self.plan.seed)
         try:
-            return optuna.importance.get_param_importances(self._study, evaluator=evaluator)
+            return optuna.importance.get_param_importances(
+                self._study, evaluator=evaluator, target=lambda trial: trial.values[0]
+            )
         except (ValueError, RuntimeError, ZeroDivisionError):  # Too few trials to tell.
             return {}

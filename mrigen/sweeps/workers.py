@@ -95,6 +95,7 @@ class TrialFit:
     def __init__(self, trial, claim: Claim, command: Sequence[str], log: Path, environment: Mapping[str, str]):
         self.trial, self.claim, self.command, self.log = trial, claim, command, log
         self.attempts, self.pruned, self.seen_epoch = 0, False, max(trial.intermediate_values, default=-1)
+        self.is_evaluating = False
         self.environment = {**os.environ, **environment}
         self.start()
 
@@ -105,6 +106,11 @@ class TrialFit:
                 self.command, env=self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 preexec_fn=_die_with_parent if sys.platform == "linux" else None,
             )  # fmt: skip
+
+    def evaluate(self, command: Sequence[str]) -> None:
+        """Goes on with what judges the run that was made."""
+        self.command, self.is_evaluating, self.attempts = command, True, 0
+        self.start()
 
     def last_words(self) -> str:
         lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()

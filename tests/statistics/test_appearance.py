@@ -6,7 +6,7 @@ from scipy import ndimage
 from scipy.stats import multivariate_normal
 
 from mrigen.errors import UsageError
-from mrigen.statistics import appearance
+from mrigen.statistics import appearance, registration
 from mrigen.statistics.appearance import AppearanceModel, fit_appearance
 from mrigen.statistics.pca import PCAModel, fit_pca
 
@@ -86,8 +86,8 @@ def test_registration_finds_a_known_move():
     generator = np.random.default_rng(2)
     target = head(generator, moves=0.0, shade=0.0)
     moved = ndimage.shift(target, (1.0, -0.5, 0.0), order=3, mode="nearest")
-    points = appearance._lattice_points(SIDES, SIDES)
-    field = appearance._register(moved, target, np.zeros_like(points), points, SIDES)
+    points = registration.lattice_points(SIDES, SIDES)
+    field = registration.register(moved, target, np.zeros_like(points), points, SIDES)
     near = np.linalg.norm(points - (np.array(SIDES) - 1) / 2, axis=1) < 5
     # moved(v) = target(v - shift).
     np.testing.assert_allclose(field[near].mean(axis=0), (-1.0, 0.5, 0.0), atol=0.15)

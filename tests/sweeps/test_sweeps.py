@@ -1,5 +1,6 @@
 """A sweep's own logic: fits are replaced by a script that writes what a fit would."""
 
+import dataclasses
 import os
 import sys
 import time
@@ -7,6 +8,8 @@ import time
 import pytest
 
 from mrigen.errors import MrigenError, RecipeError, UsageError
+from mrigen.evaluation.parts import Part
+from mrigen.evaluation.result import FigureKind
 from mrigen.recipe import load_recipe
 from mrigen.sweeps import (
     STALE_SECONDS,
@@ -18,8 +21,10 @@ from mrigen.sweeps import (
     plan_sweep,
     resume_sweep,
     share_machine,
+    study,
     sweep,
 )
+from mrigen.sweeps.objectives import parse_objectives
 
 # Latent variables 4 win by their figure, but collapse; the first attempt at 6 is killed; 7 fails.
 STUB = """
@@ -47,6 +52,23 @@ def begin(tmp_path):
         return Sweep.begin(tmp_path / "sweep", plan)
 
     return make
+
+
+# What `mrigen evaluate` leaves of such a run: 5 latent variables have too much power, 8 the right one.
+EVALUATE_STUB = """
+import json, sys
+from pathlib import Path
+arguments = sys.argv[1:]
+run = Path(arguments[arguments.index("--run") + 1])
+assert arguments[arguments.index("--only") + 1] == "detail"
+value = json.loads((run / "history.csv").read_text().splitlines()[1].split(",")[2])
+sizes = {"samples": 0.1, "pca": 9}
+rows = [{"figure": "power_16_8", "of": of, "value": 1 + (8 - value) * size} for of, size in sizes.items()]
+folder = run / "evaluation" / "validation"
+folder.mkdir(parents=True)
+part = {"rows": rows, "notes": [], "facts": {}, "seconds": 1.0}
+(folder / "evaluation.json").write_text(json.dumps({"settings": {}, "parts": {"detail": part}}))
+"""
 
 
 def work(sweep, **options):
@@ -91,6 +113,58 @@ def test_spans_are_searched_and_every_worker_draws_its_own(begin, monkeypatch):
     values = [trial.params["model.beta"] for trial in sweep.trials()]
     assert len(set(values)) == 5 and all(0.5 <= value <= 4 for value in values)
     assert sweep.best().directory == sweep.run_directory(values.index(min(values)))
+
+
+@pytest.fixture
+def evaluations(monkeypatch):
+    """Puts a stub in the place of `mrigen evaluate`, and one figure in that of its parts."""
+    figures = {"power_16_8": FigureKind("power", "1"), "contrast": FigureKind("contrast")}
+    monkeypatch.setattr(Part, "figures", property(lambda self: figures if self.module == "detail" else {}))
+    monkeypatch.setattr(study, "EVALUATE", (sys.executable, "-c", EVALUATE_STUB))
+
+
+def test_of_several_figures_the_frontier_comes_first(begin, evaluations):
+    sweep = begin("model.latent_dim=8,4,5,6", objective="power_16_8,elbo")
+    work(sweep)
+    table = sweep.table()
+    # 8 has the right power, 5 the best ELBO, 6 lies between them; 4 collapsed, which no figure makes up for.
+    assert table["model.latent_dim"].tolist() == ["8", "6", "5", "4"]
+    assert table["frontier"].tolist() == ["yes", "yes", "yes", "no"]
+    assert table["power_16_8"].round(6).tolist() == [1.0, 1.2, 1.3, 1.4] and table["elbo"].tolist()[0] == -8
+    assert sweep.best().directory == sweep.run_directory(0)
+    assert "power_16_8" in sweep.render() and "frontier" in sweep.render()
+    assert Sweep(sweep.directory).plan.objective == "power_16_8,elbo"
+
+
+def test_one_figure_of_an_evaluation_decides(begin, evaluations):
+    sweep = begin("model.latent_dim=5,8,6", objective="power_16_8")
+    work(sweep, jobs=2)
+    assert sweep.table()["model.latent_dim"].tolist() == ["8", "6", "5"]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"objective": "contrast"}, "a figure without a better side"),
+        ({"objective": "power_16_8", "prune": True}, "only elbo or mse is known while a fit goes on"),
+        ({"objective": "elbo,mse", "prune": True}, "only elbo or mse is known"),
+        ({"objective": "elbo,power_16"}, "got 'power_16', expected elbo, mse, sex_auc or a figure of an evaluation"),
+    ],
+)
+def test_figures_that_cannot_be_gone_by_are_told(begin, evaluations, options, said):
+    with pytest.raises(MrigenError, match=said):
+        begin(**options)
+
+
+def test_sex_is_told_of_validation_people_alone(finished_run):
+    [objective] = parse_objectives("sex_auc")
+    assert objective.direction == "maximize" and 0.0 <= objective.of(finished_run) <= 1.0
+    split = finished_run.split.query("split != 'heldout'")
+    sexless = finished_run.subjects.assign(sex=None)
+    other = dataclasses.replace(finished_run)
+    other.__dict__.update(subjects=sexless, split=split)
+    with pytest.raises(MrigenError, match="no sex_auc, expected a figure of validation people"):
+        objective.of(other)
 
 
 def test_a_claim_is_one_workers_until_it_falls_silent(tmp_path):
@@ -204,7 +278,10 @@ def test_recipes_are_taken_as_names_dictionaries_and_objects():
         ({"over": {"model.beta": 3}}, r"over\[model.beta\]: got 3, expected a list of values"),
         ({"over": {"model.beta": []}}, r"over\[model.beta\]: got no values"),
         ({"over": {"model.beta": [1]}, "search": "random"}, "search: got 'random', expected one of grid, tpe"),
-        ({"over": {"model.beta": [1]}, "objective": "auc"}, "objective: got 'auc', expected one of elbo, mse"),
+        (
+            {"over": {"model.beta": [1]}, "objective": "auc"},
+            "objective: got 'auc', expected elbo, mse, sex_auc or a figure",
+        ),
         ({"over": {"model.beta": "1..2"}, "trials": 0}, "trials: got 0"),
         ({}, r"expected at least one: `over=\{'model.latent_dim': \[16, 32\]\}`"),
         ({"recipes": []}, "recipes: got none"),
@@ -236,10 +313,10 @@ def test_the_command_line_says_it_with_flags():
 
 
 def test_a_worker_that_comes_too_late_for_the_last_trial_goes_without(begin, monkeypatch):
-    study = begin("model.beta=1..2", trials=1)
-    before = study._study.get_trials()
-    assert study._claim_next("first") is not None
-    now, seen = study.trials, iter([before, before])
-    monkeypatch.setattr(study, "trials", lambda: next(seen, None) or now())
-    assert study._claim_next("second") is None
+    begun = begin("model.beta=1..2", trials=1)
+    before = begun._study.get_trials()
+    assert begun._claim_next("first") is not None
+    now, seen = begun.trials, iter([before, before])
+    monkeypatch.setattr(begun, "trials", lambda: next(seen, None) or now())
+    assert begun._claim_next("second") is None
     assert [trial.state.name for trial in now()] == ["RUNNING", "FAIL"]

@@ -1,0 +1,219 @@
+"""Labels carried by registration, and volumes of sets of heads whose truth is known."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import ndimage
+from synthetic_heads import make_material, synthetic_people
+
+from mrigen.errors import UsageError
+from mrigen.evaluation import anatomy
+from mrigen.evaluation.contenders import made_people, mean_volumes, moved_copies, pca_volumes, quantised
+from mrigen.evaluation.heads import CONTENDERS, COPIES, FLOOR, MEAN, PCA, SAMPLES, Heads, Material
+from mrigen.evaluation.labels import Labels, Segmenter
+from mrigen.evaluation.normative import NormativeTable
+
+SIDES, ZOOMS, COUNT = (20, 24, 20), (8.0, 8.0, 8.0), 24
+NAMES = {1: "cortex", 2: "white matter", 3: "ventricles", 4: "left nucleus", 5: "right nucleus"}
+PLACES = np.stack(np.meshgrid(*[np.arange(side) - (side - 1) / 2 for side in SIDES], indexing="ij"), axis=-1)
+
+
+def head(generator, age, grey=0.55):
+    """A head of a skull and a brain with five labels; ventricles grow with age and with the brain, and by chance."""
+    size = 1.0 + 0.05 * generator.standard_normal()
+    ventricles = 2.2 * size * (1.0 + 0.008 * (age - 50) + 0.06 * generator.standard_normal())
+    cortex = 1.0 + 0.15 * generator.standard_normal()
+    places = PLACES - 0.4 * generator.standard_normal(3)
+    radius = np.sqrt(((places / [0.9, 1.1, 0.9]) ** 2).sum(axis=-1)) / size
+    volume, labels = np.zeros(SIDES), np.zeros(SIDES, np.int16)
+
+    def paint(distance, brightness, label):
+        inside = 1.0 / (1.0 + np.exp(np.clip(5.0 * distance, -50, 50)))
+        volume[:] = inside * brightness + (1.0 - inside) * volume
+        labels[distance < 0] = label
+
+    paint(np.abs(radius - 8.2) - 0.7, 0.7, 0)
+    paint(radius - 5.9, grey, 1)
+    paint(radius - 5.9 + 1.6 * cortex, 0.8, 2)
+    for label, side in ((4, -1.0), (5, 1.0)):
+        paint(np.linalg.norm(places - [side * 3.0, 1.5, -1.0], axis=-1) - 1.7 * size, grey, label)
+    paint(np.sqrt(((places / [0.8, 1.3, 0.8]) ** 2).sum(axis=-1)) - ventricles, 0.15, 3)
+    volume = ndimage.gaussian_filter(volume, 0.6) + 0.01 * generator.standard_normal(SIDES)
+    return quantised(volume.astype(np.float32)), labels
+
+
+def people(count, seed, name, ages=(20.0, 80.0)):
+    generator = np.random.default_rng(seed)
+    age = generator.uniform(*ages, count)
+    volumes, labels = zip(*[head(generator, each) for each in age], strict=True)
+    names = [f"{name}-{index:03d}" for index in range(count)]
+    sex = np.where(np.arange(count) % 2, "M", "F")
+    table = pd.DataFrame({"participant_id": names, "family": names, "age": age, "sex": sex})
+    brains = np.stack([each > 0 for each in labels])
+    return Heads(np.stack(volumes), table, brains), list(labels)
+
+
+@pytest.fixture(scope="module")
+def real():
+    return people(COUNT, 0, "unseen"), people(2 * COUNT, 1, "taught")
+
+
+def material_of(samples, real, **changes):
+    (unseen, unseen_labels), (taught, taught_labels) = real
+    floor = taught.take(np.arange(COUNT))
+
+    def heads(volumes, name):
+        return Heads(volumes, made_people(len(volumes), name), np.repeat(unseen.brains[:1], len(volumes), axis=0))
+
+    contenders = {
+        SAMPLES: samples,
+        FLOOR: floor,
+        PCA: heads(pca_volumes(taught.volumes, COUNT, 16), PCA),
+        MEAN: heads(mean_volumes(taught.volumes, COUNT), MEAN),
+        COPIES: heads(moved_copies(floor, ZOOMS), COPIES),
+    }
+    labels = Labels(taught_labels, unseen_labels, NAMES)
+    material = Material(unseen, taught, contenders, ZOOMS, np.diag([8.0, 8.0, 8.0, 1.0]), labels=labels)
+    return dataclasses.replace(material, **changes)
+
+
+@pytest.fixture(scope="module")
+def of_samples(real):
+    """Figures of the samples, by what they are."""
+    young = people(COUNT, 3, "young", ages=(20.0, 35.0))[0]
+    middle = people(COUNT, 4, "middle", ages=(45.0, 55.0))[0]
+    asked = middle.people.assign(age=20.0 + 6.0 * (middle.people["age"] - 45.0))
+    sets = {
+        "same": people(COUNT, 2, "same")[0],
+        "young": young,
+        "compressed": Heads(middle.volumes, asked, middle.brains),
+        "collapsed": Heads(mean_volumes(young.volumes[:1].repeat(COUNT, axis=0), COUNT), young.people, young.brains),
+    }
+    found = {}
+    for name, heads in sets.items():
+        material = material_of(heads, real)
+        if name != "same":
+            only = {each: material.contenders[each] for each in (SAMPLES, FLOOR)}
+            material = dataclasses.replace(material, contenders=only)
+        found[name] = anatomy.judge(material)
+    return found
+
+
+def value(result, figure, of=SAMPLES):
+    return next(row for row in result.rows if row.figure == figure and row.of == of)
+
+
+def test_labels_of_other_people_are_found(real):
+    (unseen, truth), (taught, labels) = real
+    segmenter = Segmenter(taught.volumes[:12], labels[:12], ZOOMS)
+    found = segmenter.segment(unseen.volumes[:10])
+    dice = [
+        [_dice(each.labels == label, own == label) for label in NAMES] for each, own in zip(found, truth, strict=False)
+    ]
+    assert (np.mean(dice, axis=0) > [0.6, 0.75, 0.8, 0.7, 0.7]).all()
+    volumes = np.stack([each.volumes for each in found])
+    counted = np.stack([segmenter.counted(each) for each in truth[:10]])
+    assert np.corrcoef(volumes[:, 3], counted[:, 3])[0, 1] > 0.85
+    np.testing.assert_allclose(volumes[:, 1:].mean(axis=0), counted[:, 1:].mean(axis=0), rtol=0.15)
+
+
+def _dice(first, second):
+    return 2 * (first & second).sum() / (first.sum() + second.sum())
+
+
+def test_the_segmenter_says_how_wrong_it_is(of_samples):
+    assert value(of_samples["same"], "segmenter_dice", "unseen").value > 0.7
+    assert value(of_samples["same"], "segmenter_volume_r", "unseen").value > 0.5
+    assert value(of_samples["same"], "segmenter_volume_error", "unseen").value < 0.2
+
+
+def test_people_of_the_same_kind_are_at_the_floor(of_samples):
+    result = of_samples["same"]
+    assert value(result, "region_d_median").p > 0.02
+    assert value(result, "region_d_median", FLOOR).p > 0.02
+    assert value(result, "region_d_median").value < 0.6
+    assert value(result, "region_d_share_small").value >= 0.6
+    assert 0.6 < value(result, "region_sd_ratio").value < 1.6
+    assert value(result, "gate_share").value > 0.7
+
+
+def test_the_young_have_other_ventricles(of_samples):
+    young, same = of_samples["young"], of_samples["same"]
+    ventricles = next(each for each in young.facts["regions"] if each["region"] == "ventricles")
+    assert ventricles["d_samples"] < -0.8 < ventricles["d_training"]
+    assert value(young, "region_d_median").value > value(same, "region_d_median").value
+    assert value(young, "region_w2_median").value > value(same, "region_w2_median").value
+
+
+def test_effects_of_age_that_are_compressed_are_seen(of_samples):
+    same = value(of_samples["same"], "region_age_slope")
+    compressed = value(of_samples["compressed"], "region_age_slope")
+    assert same.low < 1.0 < same.high and 0.5 < same.value < 1.5
+    assert compressed.value < 0.5 and compressed.high < same.low + 0.3
+
+
+def test_collapsed_samples_have_no_spread(of_samples):
+    collapsed, same = of_samples["collapsed"], of_samples["same"]
+    assert value(collapsed, "region_sd_ratio").value < 0.3
+    assert value(collapsed, "region_correlation_distance").value > value(same, "region_correlation_distance").value
+    assert value(collapsed, "region_correlation_distance").p < 0.05
+
+
+def test_every_figure_is_there_for_every_contender(of_samples):
+    result = of_samples["same"]
+    assert {row.figure for row in result.rows} <= set(anatomy.FIGURES)
+    for name in CONTENDERS:
+        assert {row.figure for row in result.rows if row.of == name} >= {"region_d_median", "gate_share"}
+    json.dumps(result.facts)
+    assert set(result.pictures) == {"anatomy_regions", "anatomy_labels"}
+    assert value(result, "region_age_slope", MEAN).value is None
+
+
+def test_heads_that_show_nothing_fail_the_gate(real):
+    same = people(8, 5, "same")[0]
+    (unseen, unseen_labels), (taught, taught_labels) = real
+    volumes = same.volumes.copy()
+    volumes[:2] = 0.0
+    volumes[2] = 0.5
+    brains = same.brains.copy()
+    brains[:3] = False
+    contenders = {SAMPLES: Heads(volumes, same.people, brains), FLOOR: taught.take(np.arange(8))}
+    labels = Labels(taught_labels[:8], unseen_labels[:8], NAMES)
+    few = Material(unseen.take(np.arange(8)), taught.take(np.arange(8)), contenders, ZOOMS, np.eye(4), labels=labels)
+    result = anatomy.judge(few)
+    assert value(result, "gate_share").value <= 5 / 8
+    assert any("show no brain" in note for note in result.notes)
+
+
+def test_without_labels_tissues_are_compared():
+    result = anatomy.judge(make_material(synthetic_people(24, 72)))
+    assert any("no label images" in note for note in result.notes)
+    assert [each["region"] for each in result.facts["regions"]] == ["fluid", "grey matter", "white matter"]
+    assert value(result, "region_d_median").p > 0.02
+    assert value(result, "gate_share").value > 0.7
+    assert not any(row.figure.startswith("segmenter") for row in result.rows)
+
+
+def test_centiles_of_a_table(tmp_path, real):
+    path = tmp_path / "normative.tsv"
+    path.write_text("region\tage\tsex\tp5\tp95\tunit\nventricles\t20\tF\t10\t20\tml\nventricles\t80\tF\t30\t40\tml\n")
+    table = NormativeTable(path)
+    inside, centiles = table.judge("ventricles", [50, 50, 90], ["F", "F", "F"], [25.0, 40.0, 25.0], [1e3] * 3)
+    np.testing.assert_array_equal(inside, [1.0, 0.0, np.nan])
+    np.testing.assert_allclose(centiles[0], 50.0)
+    assert np.isnan(table.judge("ventricles", [50], ["M"], [25.0], [1e3])[0]).all()
+    shares = tmp_path / "shares.csv"
+    shares.write_text("region,age,sex,mean,sd,unit\n3,0,,0.04,0.01,share\n3,99,,0.04,0.01,share\n")
+    np.testing.assert_allclose(NormativeTable(shares).judge("3", [50], ["M"], [50.0], [1e3])[1], 84.13, atol=0.01)
+
+
+def test_a_table_of_centiles_without_columns_is_refused(tmp_path):
+    path = tmp_path / "normative.tsv"
+    path.write_text("region\tage\nventricles\t20\n")
+    with pytest.raises(UsageError, match=r"normative.tsv: got columns region, age, expected .* p5 and p95"):
+        NormativeTable(path)
+    with pytest.raises(UsageError, match="cannot be read"):
+        NormativeTable(tmp_path / "none.tsv")
