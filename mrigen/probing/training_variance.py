@@ -14,8 +14,9 @@ form: kernel ridge regression on what the probe learns from, in the same folds, 
 go best with the probe's own.
 
 What is left out: what teachers add whoever is tested (sum g^2) and what they do among themselves, of which one cohort
-shows noise. In simulations of ridge regressions (60 to 300 people, 16 to 400 features, chance to .94, twins) the ratio
-is .87 to 2.2, and what is found .77 to 2.1, on average 4 % above.
+shows noise. In simulations of ridge regressions (60 to 300 people, 16 to 2,000 features, chance to .94, twins) the
+ratio is .9 to 2.2, and what is found 1 (its bound) to 2.1, in the mean 5 % above, at worst 10 % below. Of 400 features
+that a regression without penalty interpolates it is 2.4, and 2.0 is found.
 
 References:
     Hoeffding 1948, A class of statistics with asymptotically normal distribution, Ann. Math. Stat. 19. Efron and Stein
