@@ -16,6 +16,8 @@ from scipy import stats
 CONFIDENCE = 0.95
 # Figures that are shares of something, and lie between 0 and 1.
 SHARES = frozenset({"balanced_accuracy", "roc_auc", "accuracy"})
+# What repeats leave of the variance of who was tested, in the mean over cohorts.
+LEAST_TESTED = 0.8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,16 +131,18 @@ def of_cross_validation(
     return Estimate(float(np.mean(values)), variance, everyone, max(everyone - 2.0, 1.0))
 
 
-def of_deletions(value: float, tested: float, ratio: float, people: float) -> Estimate:
+def of_deletions(value: float, tested: float, inside: float, ratio: float, people: float) -> Estimate:
     """Returns the estimate of a cross-validation of which it is known how much it owes to who is learned from.
 
     Args:
         value: the mean over folds.
-        tested: of `repeated_variance`.
+        tested: of `repeated_variance`. Where few features say nothing, folds turn the sign of scores, persons average
+            out, and most so in the cohorts whose figure is far below chance: `LEAST_TESTED` of `inside` is the least.
+        inside: mean of `family_variance` over folds, over the folds of a repeat.
         ratio: of the whole variance to it, see `mrigen.probing.training_variance`.
         people: of `independent_people`, of all folds of a repeat together.
     """
-    return Estimate(value, ratio * tested, people, max(people - 2.0, 1.0))
+    return Estimate(value, ratio * max(tested, LEAST_TESTED * inside), people, max(people - 2.0, 1.0))
 
 
 def of_sites(values: Sequence[float], variances: Sequence[float], people: Sequence[float]) -> Estimate:

@@ -153,9 +153,9 @@ class Summary:
                 [repeat for repeat, _ in figures],
             )
             if np.isfinite(tested):
-                repeats = len({repeat for repeat, _ in figures})
-                everyone = float(np.mean(people)) * len(folds) / repeats
-                return intervals.of_deletions(float(np.mean(values)), tested, stand_in.ratio(), everyone)
+                per_repeat = len(folds) / len({repeat for repeat, _ in figures})
+                inside, everyone = float(np.mean(variances)) / per_repeat, float(np.mean(people)) * per_repeat
+                return intervals.of_deletions(float(np.mean(values)), tested, inside, stand_in.ratio(), everyone)
         if self.protocol in (TRANSDUCTIVE, NESTED):
             tested = float(np.mean([len(fold.participant_ids) for fold in folds]))
             training = self.num_training or max(self.num_subjects - tested, 1.0)
