@@ -49,7 +49,7 @@ setup(
         "threadpoolctl>=3.1",
     ],
     extras_require={
-        "bench": ["monai>=1.4", "pythae>=0.1.2", "torch>=2.4"],
+        "bench": ["monai>=1.4", "prdc>=0.2", "pythae>=0.1.2", "torch>=2.4"],
         "cuda": ["tensorflow[and-cuda]>=2.21"],
         "mlflow": ["mlflow>=3"],
         "wandb": ["wandb>=0.19"],

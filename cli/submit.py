@@ -45,10 +45,13 @@ def fit(recipe, overrides, resume, resources, dry_run):
     """
     from mrigen.cluster import fit_job
     from mrigen.recipe import recipe_name
-    from mrigen.runs.naming import new_run_directory
+    from mrigen.runs.naming import new_run_directory, reserve_run_directory
 
-    run = resume or new_run_directory(recipe_name(recipe))
-    job = fit_job(recipe, run, overrides, resources)
+    job = fit_job(recipe, resume or new_run_directory(recipe_name(recipe)), overrides, resources)
+    if not dry_run and resume is None:  # Another submit of the same second may have the same idea.
+        run = reserve_run_directory(recipe_name(recipe))
+        job = fit_job(recipe, run, overrides, resources)
+    run = job.about["run"]
     if dry_run:
         click.echo(job.script, nl=False)
         return

@@ -8,6 +8,7 @@ itself into the queue again from inside (`scontrol requeue`) when its time is up
 import dataclasses
 import datetime
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -61,7 +62,7 @@ class Resources:
                 f"others[{other!r}]",
             )
             for other in self.others
-            if not other.startswith("--") or "\n" in other
+            if not other.startswith("--") or not other.isprintable()
         ]
         faults += [
             Fault(f"got {value}, expected a number >= 1. Correct it, or leave it out.", name)
@@ -111,7 +112,7 @@ def job_script(
     Raises:
         UsageError: an option is malformed.
     """
-    options = [f"--job-name={name}", f"--output={log}", "--open-mode=append", "--requeue"]
+    options = [f"--job-name={in_plain_letters(name)}", f"--output={log}", "--open-mode=append", "--requeue"]
     options += [f"--signal=USR1@{WARNING_SECONDS}", *resources.options()]
     if tasks is not None:
         options.append(f"--array=0-{tasks - 1}%{at_once}")
@@ -128,6 +129,16 @@ if [ $status -eq 75 ] || {{ [ $status -gt 128 ] && [ "${{SLURM_RESTART_COUNT:-0}
 fi
 exit $status
 """
+
+
+def in_plain_letters(name: str) -> str:
+    """Returns a name with a hyphen for whatever could mean something to SLURM or to a shell.
+
+    Example:
+        >>> in_plain_letters("my recipe%j\\n#SBATCH --wrap=x")
+        'my-recipe-j--SBATCH---wrap-x'
+    """
+    return re.sub(r"[^A-Za-z0-9_.-]", "-", name)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -205,7 +216,7 @@ def sweep_job(
 
 def new_job_folder(name: str, root: str | os.PathLike = JOBS) -> Path:
     """Returns jobs/<name>-<time>, a folder that does not exist."""
-    stem = f"{name}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
+    stem = f"{in_plain_letters(name)}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
     path, count = Path(root) / stem, 1
     while path.exists():
         count += 1
@@ -225,17 +236,28 @@ def submit(folder: Path, script: str, about: dict[str, Any]) -> str:
         ClusterError: there is no sbatch, or it refused; the folder is removed again.
     """
     folder.mkdir(parents=True)
-    path = folder / "job.sh"
+    path, reserved = folder / "job.sh", _reserve(about)
     write_text(path, script)
     try:
         said = _ask(["sbatch", "--parsable", str(path)])
     except ClusterError:
         path.unlink()
         folder.rmdir()
+        if reserved is not None:
+            reserved.rmdir()
         raise
     job = said.strip().splitlines()[-1].partition(";")[0]
     write_json(folder / "job.json", {"job": job, "submitted": f"{datetime.datetime.now():%Y-%m-%d %H:%M:%S}", **about})
     return job
+
+
+def _reserve(about: dict[str, Any]) -> Path | None:
+    """Makes the folder of a job's run, so that no other job is given it; None where it is there."""
+    run = Path(about["run"]) if "run" in about else None
+    if run is None or run.exists():
+        return None
+    run.mkdir(parents=True)
+    return run
 
 
 def list_jobs(root: str | os.PathLike = JOBS) -> list[dict[str, str]]:

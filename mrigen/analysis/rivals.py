@@ -4,8 +4,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 from scipy.spatial.transform import Rotation
 
+from mrigen.data.augment import Augmenter
 from mrigen.data.dataset import Dataset
 from mrigen.data.pipeline import choose_rows, read_volumes, training_dataset
 from mrigen.recipe import AugmentRecipe, TrainingRecipe
@@ -44,10 +46,8 @@ def pca_figures(
     """
     train = choose_rows(dataset.rows("train"), dataset.cache.volume_shape, PCA_BYTES, seed)
     figures: dict[str, Any] = dict.fromkeys(("mse", "loglik_nats", "loglik_calibrated_nats"))
-    num_copies = 0
-    if training is not None and training.augment is not None:
-        num_copies = min(training.epochs, max(1, NUM_IMAGES // max(len(train), 1)))
-    num_plain = max(1, min(latent_size, len(train) - 1))
+    num_copies = _num_copies(len(train), training, NUM_IMAGES)
+    num_plain = _num_components(latent_size, len(train), 0)
     figures |= {"num_components": num_plain, "num_subjects": len(train), "num_copies": num_copies}
     if len(train) < 2 or not len(dataset.rows("heldout")):
         return figures
@@ -63,10 +63,58 @@ def pca_figures(
         for block in changed.unbatch().batch(_block_size(dataset)).as_numpy_iterator():
             yield _flat(block, inside)
 
-    number = min(latent_size, len(train) * (num_copies + 1) - 1, max(len(train) - 1, MOST_COMPONENTS))
+    number = _num_components(latent_size, len(train), num_copies)
     figures["num_components"] = number
     figures |= _score(dataset, fit_pca_in_blocks(images(), number), inside, seed)
     return figures | {"unchanged": {"num_components": num_plain} | _score(dataset, plain, inside, seed)}
+
+
+def teach_pca(
+    volumes: np.ndarray,
+    num_components: int,
+    training: TrainingRecipe | None = None,
+    zooms=(1.0, 1.0, 1.0),
+    num_images: int = NUM_IMAGES,
+) -> tuple[PCAModel, int]:
+    """Returns PCA of people as they are and, where a model was taught so, as they were changed, and how often it saw
+    each of them changed.
+
+    Args:
+        volumes: (people, x, y, z) float32.
+        num_components: wanted.
+        training: of the model, or None.
+        zooms: voxel size in mm, for the changes.
+        num_images: at most, but for once changed.
+    """
+    num_copies = _num_copies(len(volumes), training, num_images)
+    size = int(np.clip(PCA_BYTES // (16 * volumes[0].size), 2, BLOCK_IMAGES))
+    change = None if not num_copies else tf.function(Augmenter(training.augment, volumes.shape[1:], zooms))
+
+    def images() -> Iterator[np.ndarray]:
+        for start in range(0, len(volumes), size):
+            yield volumes[start : start + size].reshape(-1, volumes[0].size)
+        numbers = [(copy, person) for copy in range(num_copies) for person in range(len(volumes))]
+        for start in range(0, len(numbers), size):
+            block = np.empty((len(numbers[start : start + size]), volumes[0].size), np.float32)
+            for row, (copy, person) in zip(block, numbers[start : start + size], strict=True):
+                seed = tf.random.fold_in(tf.constant([training.seed, copy], tf.int32), person)
+                row[:] = change(tf.constant(volumes[person]), seed).numpy().ravel()
+            yield block
+
+    return fit_pca_in_blocks(images(), _num_components(num_components, len(volumes), num_copies)), num_copies
+
+
+def _num_copies(num_people: int, training: TrainingRecipe | None, num_images: int) -> int:
+    if training is None or training.augment is None:
+        return 0
+    return min(training.epochs, max(1, num_images // max(num_people, 1)))
+
+
+def _num_components(wanted: int, num_people: int, num_copies: int) -> int:
+    """Returns how many components PCA gets: not more than there are images, nor many more than people."""
+    if not num_copies:
+        return max(1, min(wanted, num_people - 1))
+    return min(wanted, num_people * (num_copies + 1) - 1, max(num_people - 1, MOST_COMPONENTS))
 
 
 def appearance_figures(

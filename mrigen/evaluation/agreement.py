@@ -28,7 +28,7 @@ def agreement(material: Material) -> tuple[list[Row], list[str], dict[str, Any]]
     References:
         See `mrigen.statistics.repeatability.linear_cka`.
     """
-    runs = [material.run, *material.others]
+    runs = [run for run in (material.run, *material.others) if run is not None]
     heads = _everybody(material)
     ids = heads.people["participant_id"].to_numpy(dtype=str)
     learned = [np.isin(ids, run.split.loc[run.split["split"] == "train", "participant_id"]) for run in runs]
@@ -72,8 +72,10 @@ def _mean_row(group: str, estimates: list[Estimate], count: int) -> Row:
     # The mean is as wide as one: all share the run and its people.
     bounds = [(e.low, e.high) for e in known if e.low is not None and e.high is not None]
     low, high = np.mean(bounds, axis=0).tolist() if len(bounds) == len(known) else (None, None)
-    note = "" if len(known) == 1 else f"mean of {len(known)} runs"
-    return Row(FIGURE, group, float(np.mean([e.value for e in known])), low, high, n=count, note=note)
+    value, note = float(np.mean([e.value for e in known])), "" if len(known) == 1 else f"mean of {len(known)} runs"
+    if group == UNTRAINED and value > 1.0 - 1e-6:
+        note = "one seed: the same network"
+    return Row(FIGURE, group, value, low, high, n=count, note=note)
 
 
 def _everybody(material: Material) -> Heads:

@@ -78,7 +78,7 @@ def measure_one(volume: np.ndarray, brain: np.ndarray, zooms) -> tuple[np.ndarra
         fine = spectrum.between(narrow)
     tissues = find_tissues(volume, depth)
     if tissues is not None:
-        measures[[0, 2]] = tissues.contrast, tissues.white_share
+        measures[[0, 2]] = tissues.separation, tissues.white_share
         boundary = find_boundary(volume, depth, tissues.boundary, zooms)
         if boundary is not None:
             measures[[1, 3]] = boundary.contrast, boundary.folding

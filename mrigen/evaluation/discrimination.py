@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from mrigen.evaluation.contenders import made_people, pca_volumes
-from mrigen.evaluation.heads import CONTENDERS, FLOOR, PCA, Heads, Material
+from mrigen.evaluation.heads import CONTENDERS, FLOOR, MEAN, PCA, Heads, Material
 from mrigen.evaluation.known_bad import softened, with_shaped_noise
-from mrigen.evaluation.random_filters import PatchNetwork, VolumeNetwork
+from mrigen.evaluation.random_filters import PatchNetwork, VolumeNetwork, coarsened
 from mrigen.evaluation.result import HALF, FigureKind, PartResult, Row
 from mrigen.probing.intervals import family_variance, independent_people, interval, of_cross_validation
 from mrigen.probing.measures import roc_auc
@@ -35,7 +35,13 @@ FIGURES: Mapping[str, FigureKind] = {
     "told_linear": FigureKind("AUC of telling from never-seen people, linear on 20 principal components", HALF),
     "told_network": FigureKind("AUC of telling from never-seen people, a small 3D network on whole volumes", HALF),
     "told_patches": FigureKind("AUC of telling from never-seen people, a small 3D network on patches", HALF),
+    "told_8_mm": FigureKind("the same on patches, where heads are averaged to voxels of 8 mm", HALF),
+    "told_16_mm": FigureKind("the same on patches, where heads are averaged to voxels of 16 mm", HALF),
 }
+# Voxels, mm, that heads are averaged to, to see down to which detail they are told. What is bad at each size: draws in
+# principal components need not be at such.
+COARSE = {"told_8_mm": 8.0, "told_16_mm": 16.0}
+COARSE_BAD = (MEAN, BLURRED)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,31 +80,46 @@ def judge(material: Material) -> PartResult:
 
     A classifier is fitted in folds of a cross-validation that keep families whole. It counts only where, with as many
     heads, it tells each of `KNOWN_BAD` at an AUC of .9 or more; where it does not, its values are in `facts` alone.
+    The one on patches is asked again with heads that were averaged to larger voxels; there it has to tell the mean head
+    and heads that were blurred by half of such a voxel.
 
     References:
         Lopez-Paz and Oquab 2017, Revisiting classifier two-sample tests, ICLR.
     """
+    facts = {"known_bad": KNOWN_BAD, "power": POWER}
+    rows, notes = _judge(material, classifiers(material.taught, material.seed), tuple(KNOWN_BAD), facts)
+    for figure, size in COARSE.items():
+        factor = round(size / float(np.prod(material.zooms)) ** (1.0 / 3.0))
+        if factor < 2:
+            rows += [Row(figure, name, None, note="the grid is no finer") for name in material.contenders]
+            continue
+        coarse = _coarser(material, factor)
+        found = _judge(coarse, (_on_patches(figure, coarse.taught, material.seed),), COARSE_BAD, facts)
+        rows, notes = rows + found[0], notes + found[1]
+    return PartResult(tuple(rows), tuple(notes), facts=facts)
+
+
+def _judge(material, chosen, known_bad, facts) -> tuple[list[Row], list[str]]:
+    """Returns rows and notes of some classifiers; adds to `facts`."""
     groups = dict(material.contenders) | _made_bad(material)
-    rows, notes, facts = [], [], {"known_bad": KNOWN_BAD, "power": POWER}
-    for classifier in classifiers(material.taught, material.seed):
+    rows, notes = [], []
+    for classifier in chosen:
         unseen = classifier.look(material.unseen.volumes)
         tellings = {
             name: tell(classifier, unseen, classifier.look(heads.volumes), material.unseen, heads, material.seed)
             for name, heads in groups.items()
         }
-        blind = tuple(name for name in KNOWN_BAD if not _is_told(tellings[name]))
+        blind = tuple(name for name in known_bad if name in groups and not _is_told(tellings[name]))
         for name, telling in tellings.items():
-            hidden = bool(blind) and name not in (BLURRED, NOISY)
-            rows.append(_row(classifier.figure, name, telling, hidden))
+            rows.append(_row(classifier.figure, name, telling, bool(blind) and name not in (BLURRED, NOISY)))
         notes += _notes(classifier.figure, tellings, blind)
         kept = {name: None if telling is None else dataclasses.asdict(telling) for name, telling in tellings.items()}
         facts[classifier.figure] = {"has_power": not blind, "tells": kept}
-    return PartResult(tuple(rows), tuple(notes), facts=facts)
+    return rows, notes
 
 
 def classifiers(taught: Heads, seed: int = 0) -> tuple[Classifier, ...]:
     """Returns the classifiers; of `taught` they know only where the head is."""
-    head = taught.volumes.mean(axis=0) > DARKEST_HEAD
     return (
         Classifier(
             "told_linear",
@@ -106,7 +127,23 @@ def classifiers(taught: Heads, seed: int = 0) -> tuple[Classifier, ...]:
             lambda volumes: LogisticPredictor(PrincipalComponents(volumes, NUM_COMPONENTS)),
         ),
         Classifier("told_network", VolumeNetwork(seed)),
-        Classifier("told_patches", PatchNetwork(head, seed)),
+        _on_patches("told_patches", taught, seed),
+    )
+
+
+def _on_patches(figure: str, taught: Heads, seed: int) -> Classifier:
+    return Classifier(figure, PatchNetwork(taught.volumes.mean(axis=0) > DARKEST_HEAD, seed))
+
+
+def _coarser(material: Material, factor: int) -> Material:
+    """Returns the material with voxels `factor` times as large (brains as they were)."""
+
+    def coarser(heads: Heads) -> Heads:
+        return dataclasses.replace(heads, volumes=np.stack([coarsened(each, factor) for each in heads.volumes]))
+
+    contenders = {name: coarser(heads) for name, heads in material.contenders.items()}
+    return dataclasses.replace(
+        material, unseen=coarser(material.unseen), taught=coarser(material.taught), contenders=contenders
     )
 
 

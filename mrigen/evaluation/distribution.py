@@ -7,6 +7,7 @@ import dataclasses
 from collections.abc import Mapping
 
 import numpy as np
+from scipy import stats
 
 from mrigen.evaluation.features import OTHERS, SPACES, UNSEEN, WORDS, Space, scaled
 from mrigen.evaluation.heads import CONTENDERS, FLOOR, Material
@@ -232,9 +233,13 @@ def _p(values: np.ndarray) -> float:
 
 
 def _interval(values: np.ndarray, families: np.ndarray, rng: np.random.Generator) -> tuple[float, float]:
-    """Returns the 95 % interval of a mean by a bootstrap of whole families."""
+    """Returns the 95 % interval of a mean by a bootstrap of whole families; that of Wilson for a share of 0 or 1."""
     _, family = np.unique(families, return_inverse=True)
     sums, sizes = np.bincount(family, values), np.bincount(family)
     drawn = rng.integers(0, len(sizes), (NUM_BOOTSTRAPS, len(sizes)))
     low, high = np.percentile(sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1), [2.5, 97.5])
+    if values.all() == values.any() and values.max() <= 1.0:
+        # None or all of them: a bootstrap would be sure.
+        found = stats.binomtest(len(sizes) * int(values.max()), len(sizes)).proportion_ci(method="wilson")
+        low, high = found.low, found.high
     return float(low), float(high)

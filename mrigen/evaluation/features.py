@@ -29,7 +29,7 @@ def groups(material: Material) -> dict[str, Heads]:
 
 def others(material: Material) -> Heads:
     """Returns taught people of no family of the floor, at most `MOST_OTHERS`; all taught people where those are few."""
-    taken = material.contenders[FLOOR].families if FLOOR in material.contenders else []
+    taken = material.contenders[FLOOR].families if FLOOR in material.contenders else np.zeros(0, str)
     rows = np.flatnonzero(~np.isin(material.taught.families, taken))
     if len(rows) < FEWEST_OTHERS:
         rows = np.arange(len(material.taught))
@@ -47,7 +47,7 @@ def pca_scores(material: Material) -> dict[str, np.ndarray]:
 
 
 def random_network(material: Material) -> dict[str, np.ndarray]:
-    """Returns what an untrained 3D network sees, (n, 112): the mean and the standard deviation of each channel.
+    """Returns what an untrained 3D network sees, (n, 112 at most): mean and standard deviation of each channel.
 
     Three stages of 3x3x3 convolution, ReLU and mean pooling by 2; weights are Gaussian draws of one seed for good, each
     filter of mean 0 and norm 1, so that features compare across runs on one grid.
@@ -57,14 +57,16 @@ def random_network(material: Material) -> dict[str, np.ndarray]:
         Qiao et al. 2019, Micro-batch training with batch-channel normalization and weight standardization.
     """
     filters = _filters()
-    return {
-        name: np.stack([_responses(volume, filters) for volume in group.volumes])
-        for name, group in groups(material).items()
-    }
+    return standardised(
+        {
+            name: np.stack([_responses(volume, filters) for volume in group.volumes])
+            for name, group in groups(material).items()
+        }
+    )
 
 
 def morphometry(material: Material) -> dict[str, np.ndarray]:
-    """Returns volumes, extents, places and tissue shares, (n, 13).
+    """Returns volumes, extents, places and tissue shares, (n, 13 at most).
 
     Volumes of head and brain (ml), extents of both (mm), where the brain's centre lies from the head's (back to front,
     bottom to top, mm), the part of the brain's voxels in the darkest and the brightest of three classes (cut where the
@@ -73,12 +75,12 @@ def morphometry(material: Material) -> dict[str, np.ndarray]:
     heads = groups(material)
     cuts = _tissue_cuts(heads[OTHERS])
     zooms = np.asarray(material.zooms, float)
-    return {
-        name: np.stack(
-            [_measure(volume, brain, zooms, cuts) for volume, brain in zip(group.volumes, group.brains, strict=True)]
-        )
-        for name, group in heads.items()
-    }
+    return standardised(
+        {
+            name: np.stack([_measure(*pair, zooms, cuts) for pair in zip(group.volumes, group.brains, strict=True)])
+            for name, group in heads.items()
+        }
+    )
 
 
 SPACES: dict[str, Space] = {"pca": pca_scores, "network": random_network, "morphometry": morphometry}
@@ -90,15 +92,22 @@ WORDS = {
 
 
 def scaled(features: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Returns features (n, d) as `OTHERS` (or `UNSEEN`, where there are none) set their scale: those that vary, each of
-    standard deviation d ** -0.5, so that the variance of people is 1 in all."""
+    """Returns features (n, d) in units in which the variance of `OTHERS` (or of `UNSEEN`, where there are none) is 1 in
+    all: the sum over features."""
     reference = np.asarray(features.get(OTHERS, features[UNSEEN]), float)
+    total = float(reference.var(axis=0).sum())
+    divisor = np.sqrt(total) if total > 0.0 else 1.0
+    return {name: (np.asarray(values, float) - reference.mean(axis=0)) / divisor for name, values in features.items()}
+
+
+def standardised(features: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Returns those features (n, d) that vary among `OTHERS`, each of standard deviation 1 there."""
+    reference = np.asarray(features[OTHERS], float)
     loc, scale = reference.mean(axis=0), reference.std(axis=0)
-    kept = scale > 1e-6 * max(float(np.abs(reference).max()), 1e-12)
+    kept = scale > 1e-6 * np.maximum(np.abs(reference).max(axis=0), 1e-12)
     if not kept.any():
         return {name: np.zeros((len(values), 1)) for name, values in features.items()}
-    divisor = scale[kept] * np.sqrt(kept.sum())
-    return {name: (np.asarray(values, float)[:, kept] - loc[kept]) / divisor for name, values in features.items()}
+    return {name: (np.asarray(values, float)[:, kept] - loc[kept]) / scale[kept] for name, values in features.items()}
 
 
 def _flat(heads: Heads) -> np.ndarray:

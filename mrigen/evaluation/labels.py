@@ -133,7 +133,8 @@ class Segmenter:
         self._points = lattice_points(self._lattice, sides)
         self._blur = lattice_blur(sides, self._lattice)
         self._places = np.indices(sides, np.float32).reshape(3, -1).T
-        self.template, self._near = np.mean(heads, axis=0), None
+        self.template = np.mean(heads, axis=0)
+        self._near: np.ndarray | None = None
         for _ in range(2):
             fields = _in_threads(self._lay, heads)
             middle = np.mean(fields, axis=0)
@@ -216,8 +217,8 @@ class Segmenter:
         if not keep_template:
             self.template = np.where(total > 0.01, share @ image, self.template.ravel()).reshape(self._sides)
             self.template = self.template.astype(np.float32)
-        self._near = np.where(total > 0.01, 1.0 - self._votes[:, [0]].toarray().ravel(), 0.0).astype(np.float32)
-        self._near = self._near.reshape(self._sides)
+        near = np.where(total > 0.01, 1.0 - self._votes[:, [0]].toarray().ravel(), 0.0)
+        self._near = near.astype(np.float32).reshape(self._sides)
 
     def _seen(self, head, field):
         """Returns the voxels near the brain, what reads the mean head there, and the head in its brightness."""

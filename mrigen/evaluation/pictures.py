@@ -12,7 +12,7 @@ from mrigen.imaging.figures import COLOURS
 
 # Rows of the figure of heads: who, and what they are called there.
 ROWS = {
-    "": "never seen",
+    "unseen": "never seen",
     SAMPLES: "samples",
     FLOOR: "training",
     PCA: "PCA",
@@ -32,11 +32,22 @@ def plot_heads(material: Material) -> Figure:
     Of each head a sagittal, a coronal and an axial slice through the middle of its own brain; left is on the left. All
     are of one size, that of the largest brain in the figure.
     """
-    groups = {"never seen": material.unseen} | {
-        ROWS.get(name, name): material.contenders[name] for name in CONTENDERS if name in material.contenders
+    groups = {ROWS["unseen"]: material.unseen} | {
+        ROWS[name]: material.contenders[name] for name in CONTENDERS if name in material.contenders
     }
+    return plot_groups(groups, material.zooms, material.is_oriented)
+
+
+def plot_groups(groups: Mapping[str, Heads], zooms: Sequence[float], is_oriented: bool = True) -> Figure:
+    """Returns a figure of the first heads of each group, a row a group; see `plot_heads`.
+
+    Args:
+        groups: name -> heads.
+        zooms: voxel size, mm.
+        is_oriented: whether it is known which side is left.
+    """
     groups = {name: heads.take(np.arange(min(MOST_HEADS, len(heads)))) for name, heads in groups.items()}
-    size = _view_size(list(groups.values()), material.zooms)
+    size = _view_size(list(groups.values()), zooms)
     columns = max(len(heads) for heads in groups.values())
     width, height = size[0] * 2 + size[1] + 2 * GAP * PIXEL, max(size[1], size[2])
     figure = Figure(
@@ -48,14 +59,14 @@ def plot_heads(material: Material) -> Figure:
         for axis in row:
             axis.set_axis_off()
         for number, axis in zip(range(len(heads)), row, strict=False):
-            picture, middles = head_strip(heads.volumes[number], heads.brains[number], material.zooms, size)
+            picture, middles = head_strip(heads.volumes[number], heads.brains[number], zooms, size)
             axis.imshow(picture, cmap="gray", vmin=0.0, vmax=1.0, interpolation="bilinear")
-            _name_sides(axis, middles, size, material.is_oriented)
+            _name_sides(axis, middles, size, is_oriented)
         row[0].text(
             -0.02, 0.5, name, color="white", fontsize=10, rotation=90, ha="right", va="center",
             transform=row[0].transAxes,
         )  # fmt: skip
-    if not material.is_oriented:
+    if not is_oriented:
         figure.suptitle("left and right are not known", color="white", fontsize=8)
     return figure
 
@@ -200,7 +211,7 @@ def plot_measures(
 
 
 def _named(name: str) -> str:
-    return ROWS.get(name, "never seen" if name == "unseen" else name)
+    return ROWS.get(name, name)
 
 
 def _style(name: str, index: int, reference: str) -> dict:

@@ -42,7 +42,8 @@ class VolumeNetwork:
 
     def __call__(self, volumes: np.ndarray) -> np.ndarray:
         """Returns what the network puts out for volumes (n, x, y, z): (n, features) float32."""
-        return np.stack([self._features(coarsened(volume)) for volume in volumes])
+        factor = shrinking(volumes.shape[1:])
+        return np.stack([self._features(coarsened(volume, factor)) for volume in volumes])
 
     def _features(self, volume: np.ndarray) -> np.ndarray:
         maps, features = volume[..., None].astype(np.float32), []
@@ -92,10 +93,14 @@ class PatchNetwork:
         return np.concatenate(features, axis=1).astype(np.float32)
 
 
-def coarsened(volume: np.ndarray, longest: int = LONGEST_SIDE) -> np.ndarray:
-    """Returns a volume (x, y, z) of which no side is longer than `longest` voxels: means of blocks of voxels, as many
-    along each axis; what is left over at the far ends is left out."""
-    factor = -(-max(volume.shape) // longest)
+def shrinking(volume_shape) -> int:
+    """Returns by how much a volume is coarsened so that no side is longer than `LONGEST_SIDE` voxels."""
+    return -(-max(volume_shape) // LONGEST_SIDE)
+
+
+def coarsened(volume: np.ndarray, factor: int) -> np.ndarray:
+    """Returns a volume (x, y, z) whose voxels are the means of blocks of `factor` voxels along each axis; what is left
+    over at the far ends is left out."""
     if factor == 1:
         return volume
     shape = [side // factor for side in volume.shape]

@@ -49,7 +49,7 @@ def judge(material: Material) -> PartResult:
     found = measure(material, material.rescans, networks)
     count = 0 if material.rescans is None else len(np.unique(persons_of_heads(material.rescans)))
     rows, notes, facts, pictures = [], [], {}, {}
-    if found:
+    if found and material.rescans is not None:
         rows += [row for group, result in found.items() for row in _rows(group, result)]
         notes += _notes(material.rescans, found)
         facts["rescans"] = _facts(material.rescans, found)

@@ -30,7 +30,7 @@ class Tissues:
     shares: np.ndarray
 
     @property
-    def contrast(self) -> float:
+    def separation(self) -> float:
         """How far grey and white lie from each other, in standard deviations (their root mean square).
 
         References:

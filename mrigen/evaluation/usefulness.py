@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from mrigen.evaluation.heads import FLOOR, SAMPLES, Heads, Material
-from mrigen.evaluation.random_filters import coarsened
+from mrigen.evaluation.random_filters import coarsened, shrinking
 from mrigen.evaluation.result import HIGHER, LOWER, FigureKind, PartResult, Row
 from mrigen.probing.intervals import Estimate, difference_interval, family_variance, independent_people, interval
 from mrigen.probing.learners import RidgePredictor
@@ -65,7 +65,8 @@ class Taught:
         else:
             known = np.isin(column.astype(str), target.classes)
             values = (column.astype(str) == target.classes[1]).astype(int)
-        volumes = [coarsened(heads.volumes[row]).ravel() for row in np.flatnonzero(known)]
+        factor = shrinking(heads.volumes.shape[1:])
+        volumes = [coarsened(heads.volumes[row], factor).ravel() for row in np.flatnonzero(known)]
         return cls(np.array(volumes), values[known], heads.families[known])
 
     def some(self, count: int, seed: int) -> "Taught":

@@ -20,6 +20,7 @@ from mrigen.data.preprocess import grid_affine
 from mrigen.errors import CohortError, RunError
 from mrigen.imaging.headers import has_orientation
 from mrigen.recipe import Recipe, load_recipe
+from mrigen.runs.holding import refuse_held
 from mrigen.statistics.collapse import Course, advise, collapse_of_figures
 from mrigen.system.files import atomic_path, read_json, write_json
 
@@ -269,11 +270,12 @@ def open_run(directory: str | os.PathLike | None = None, root: str | os.PathLike
         root: folder of runs.
 
     Raises:
-        RunError: there is none, or it is not a run, or it has no weights.
+        RunError: there is none, or it is not a run, or it has no weights, or it is being fitted.
     """
     run = newest_run(root) if directory is None else Run(Path(directory))
     if not run.directory.is_dir():
         raise RunError(f"{directory}: no such folder, expected a run made by mrigen fit. Check `run`.")
+    refuse_held(run.directory)
     _ = run.recipe, run.facts, run.grid, run.weights_path
     if run.collapse is not None:
         logger.warning(run.collapse)

@@ -8,7 +8,8 @@ in a process of its own; `claims/` says which worker is at which trial.
 from mrigen.sweeps.searching import resume_sweep, sweep
 from mrigen.sweeps.space import Plan, Span, make_plan, parse_space, plan_sweep
 from mrigen.sweeps.study import Sweep, new_sweep_folder
-from mrigen.sweeps.workers import STALE_SECONDS, Claim, share_machine
+from mrigen.sweeps.workers import Claim, share_machine
+from mrigen.system.claims import STALE_SECONDS
 
 __all__ = [
     "STALE_SECONDS",

@@ -29,7 +29,8 @@ from mrigen.statistics.collapse import least_active
 from mrigen.sweeps.importance import plot_importances
 from mrigen.sweeps.objectives import OF_FIT
 from mrigen.sweeps.space import RECIPE, Plan, Span
-from mrigen.sweeps.workers import STALE_SECONDS, Claim, TrialFit, share_machine, worker_name
+from mrigen.sweeps.workers import Claim, TrialFit, share_machine, worker_name
+from mrigen.system.claims import STALE_SECONDS
 from mrigen.system.files import atomic_path, read_json, write_json, write_text
 from mrigen.system.wording import counted
 
@@ -89,11 +90,14 @@ class Sweep:
             UsageError: something is there already.
         """
         directory = Path(directory)
-        if directory.exists():
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            directory.mkdir()  # Of two sweeps begun at once, one has it.
+        except FileExistsError:
             raise UsageError(
                 f"{directory}: is there already, expected a new folder. Name another with `directory`, or go on with "
                 f"`mrigen.resume_sweep({str(directory)!r})`."
-            )
+            ) from None
         for name in ("trials", "claims", "logs"):
             (directory / name).mkdir(parents=True)
         for name, recipe in (plan.recipes or {plan.name: plan.recipe}).items():

@@ -1,78 +1,25 @@
 """A worker of a sweep: its claims on trials, its fits, and their shares of the machine."""
 
-import contextlib
 import ctypes
 import os
 import signal
 import socket
 import subprocess
 import sys
-import time
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from mrigen.system.files import write_text
-
-# A worker says this often, in seconds, that it is at its trials; one that was silent for so long is dead.
-BEAT_SECONDS = 15.0
-STALE_SECONDS = 180.0
+from mrigen.system import claims
 
 
-class Claim:
-    """A worker's right to a trial, on any file system that hosts share: a file that only one can make.
-
-    The next worker makes the file of the next generation, which only one can, too; so a worker that was thought dead
-    sees that it has lost the trial.
-    """
-
-    def __init__(self, folder: Path, number: int, generation: int):
-        self.folder, self.number, self.generation = folder, number, generation
-        self.path = folder / f"{number:04d}-{generation:03d}"
-        self._beat_at = time.monotonic()
+class Claim(claims.Claim):
+    """A worker's right to a trial."""
 
     @classmethod
-    def take(cls, folder: Path, number: int, owner: str) -> "Claim | None":
+    def take(cls, folder: Path, number: int, owner: str) -> "Claim | None":  # type: ignore[override]
         """Returns the claim on a trial, or None where a living worker has it."""
-        paths = sorted(folder.glob(f"{number:04d}-*"))
-        generation = 0
-        if paths:
-            last = paths[-1]
-            generation = int(last.name.partition("-")[2]) + 1
-            with contextlib.suppress(FileNotFoundError):
-                held_by = last.read_text()
-                is_own = owner.startswith("slurm") and held_by == owner  # SLURM began this very task again.
-                if held_by != "released" and not is_own and _age(last) < STALE_SECONDS:
-                    return None
-        claim = cls(folder, number, generation)
-        try:
-            with open(claim.path, "x") as file:
-                file.write(owner)
-        except FileExistsError:
-            return None
-        return claim
-
-    def beat(self) -> bool:
-        """Says that the worker lives, and returns whether the claim still holds."""
-        if time.monotonic() - self._beat_at < BEAT_SECONDS:
-            return True
-        self._beat_at = time.monotonic()
-        os.utime(self.path)
-        return sorted(self.folder.glob(f"{self.number:04d}-*"))[-1] == self.path
-
-    def release(self) -> None:
-        """Gives the trial to whoever comes next."""
-        write_text(self.path, "released")
-
-
-def _age(path: Path) -> float:
-    """Returns the seconds since a file was touched, by the clock of its file system: hosts have clocks of their own."""
-    probe = path.with_name(f".tmp-{uuid.uuid4().hex[:8]}")
-    probe.touch()
-    try:
-        return probe.stat().st_mtime - path.stat().st_mtime
-    finally:
-        probe.unlink()
+        return super().take(folder, f"{number:04d}", owner)  # type: ignore[return-value]
 
 
 def worker_name() -> str:

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -148,6 +149,7 @@ class Checkpoint(keras.callbacks.Callback):
         steps: of an epoch.
         seconds: a checkpoint is at most this old when a step ends.
         stop: who asks to stop.
+        check: refuses to write.
     """
 
     def __init__(
@@ -160,8 +162,10 @@ class Checkpoint(keras.callbacks.Callback):
         steps: int,
         seconds: float = math.inf,
         stop: StopRequest | None = None,
+        check: Callable[[], None] = lambda: None,
     ):
         super().__init__()
+        self.check = check
         self.watched = watched
         self.directory = directory
         self.progress = progress
@@ -210,6 +214,7 @@ class Checkpoint(keras.callbacks.Callback):
         return [float(variable) for variable in self.model.metrics_variables]
 
     def _save(self) -> None:
+        self.check()
         save_weights(self.model, weights_path(self.directory, self.progress.epoch, self.progress.step))
         # From this rename on, a resumed fit starts from the new state; until then, from the old one.
         write_json(self.directory / "progress.json", dataclasses.asdict(self.progress))

@@ -1,5 +1,6 @@
 """The epochs of a fit: batches, callbacks, and Keras's loop or that of several devices."""
 
+import functools
 import logging
 from collections.abc import Sequence
 
@@ -11,6 +12,7 @@ from mrigen.data.dataset import Dataset
 from mrigen.data.pipeline import inference_dataset, read_volumes, training_dataset
 from mrigen.models.batches import BATCH_SIZE
 from mrigen.recipe import TrainingRecipe
+from mrigen.runs.holding import check_held
 from mrigen.statistics.collapse import advise_on_settings
 from mrigen.system.progress import progress_bar
 from mrigen.training.callbacks import Checkpoint, EpochLog, KLWarmup, LatentWatch, ProgressLine, StopAtNaN
@@ -77,6 +79,8 @@ def _callbacks(fit: FitState, loop: ReplicatedLoop | None, advance) -> Sequence[
         "steps": fit.steps,
         "seconds": CHECKPOINT_SECONDS,
     }
+    if fit.claim is not None:
+        options["check"] = functools.partial(check_held, fit.claim)
     checkpoint = Checkpoint(**options, stop=fit.stop) if loop is None else SharedCheckpoint(loop, **options)
     before = []  # First of all, because those after it write down what it finds.
     if fit.model.kl_weight is not None:

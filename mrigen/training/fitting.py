@@ -19,6 +19,7 @@ from mrigen.models.building import build_model
 from mrigen.recipe import Recipe
 from mrigen.runs import WEIGHTS, Run, open_run
 from mrigen.runs.encoding import encode_cache
+from mrigen.runs.holding import check_held, held
 from mrigen.statistics.collapse import Course, advise, collapse_of_figures, describe_collapse
 from mrigen.system.files import write_json
 from mrigen.system.machine import peak_rss_mb
@@ -26,7 +27,14 @@ from mrigen.system.stopping import StopRequest
 from mrigen.training.callbacks import Progress, remove_stale, restore, save_weights, weights_path
 from mrigen.training.devices import PEER_ERRORS, Placement, choose_placement, lost
 from mrigen.training.epochs import make_optimizer, people_batches, run_epochs
-from mrigen.training.opening import log_file, make_deterministic, make_model, open_new, open_unfinished
+from mrigen.training.opening import (
+    check_target,
+    log_file,
+    make_deterministic,
+    make_model,
+    open_new,
+    open_unfinished,
+)
 from mrigen.training.state import FitState
 from mrigen.training.warm_start import start_from
 
@@ -57,9 +65,15 @@ def fit(
     started, stop = time.monotonic(), stop or StopRequest()
     placement = choose_placement(recipe.training)
     directory = Path(placement.broadcast(str(directory)))
-    with _watching_peers(placement, directory):
-        state = placement.on_chief(lambda: open_new(recipe, directory, name, force, placement, stop, started))
-        return _run(state, Run(directory), recipe, placement, stop)
+    with _watching_peers(placement, directory), contextlib.ExitStack() as until_the_end:
+
+        def begin() -> FitState:
+            check_target(directory, force)
+            claim = until_the_end.enter_context(held(directory))
+            state = open_new(recipe, directory, name, force, placement, stop, started)
+            return dataclasses.replace(state, claim=claim)
+
+        return _run(placement.on_chief(begin), Run(directory), recipe, placement, stop)
 
 
 def resume(directory: str | os.PathLike, recipe: Recipe | None = None, stop: StopRequest | None = None) -> Run | None:
@@ -81,12 +95,17 @@ def resume(directory: str | os.PathLike, recipe: Recipe | None = None, stop: Sto
     if not run.directory.is_dir():
         raise RunError(f"{directory}: no such folder, expected a run made by mrigen fit. Check `resume`.")
     placement = choose_placement(run.recipe.training)
-    with _watching_peers(placement, run.directory):
+    with _watching_peers(placement, run.directory), contextlib.ExitStack() as until_the_end:
         placement.broadcast(
             str(run.directory)
         )  # As in `fit`: another worker may have come before the folder was there.
-        state = placement.on_chief(lambda: open_unfinished(run, recipe, placement, stop, started))
-        return _run(state, run, run.recipe, placement, stop)
+
+        def go_on() -> FitState | None:
+            claim = until_the_end.enter_context(held(run.directory))
+            state = open_unfinished(run, recipe, placement, stop, started)
+            return None if state is None else dataclasses.replace(state, claim=claim)
+
+        return _run(placement.on_chief(go_on), run, run.recipe, placement, stop)
 
 
 def _run(state: FitState | None, run: Run, recipe: Recipe, placement: Placement, stop: StopRequest) -> Run | None:
@@ -154,6 +173,8 @@ def _finish(fit: FitState) -> None:
     model, progress, directory = fit.model, fit.progress, fit.run.directory
     _load_best(fit)
     model.optimizer = None
+    if fit.claim is not None:
+        check_held(fit.claim)
     save_weights(model, directory / WEIGHTS)
     logger.info("Best epoch %d of %d", progress.best_epoch + 1, progress.epoch)
     fit.run.save_latents(latents := encode_cache(model, fit.dataset.cache))

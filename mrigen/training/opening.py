@@ -20,6 +20,7 @@ from mrigen.models.building import build_model
 from mrigen.quality import Quality, admit, check_images
 from mrigen.recipe import Recipe, dump_recipe, find_differences
 from mrigen.runs import Run, open_run, write_facts
+from mrigen.runs.holding import CLAIMS
 from mrigen.runs.naming import COHORT_PREFIX
 from mrigen.runs.run import recipe_of_run
 from mrigen.system.files import remove_leftovers, write_json, write_table
@@ -50,7 +51,9 @@ def open_new(
     started: float,
 ) -> FitState:
     """Returns a new fit; writes its folder when all that can be refused was. See `fit`."""
-    _check_target(directory, force)
+    check_target(directory, force)
+    if directory.is_dir():
+        remove_leftovers(directory)
     before = recipe.training.start_from
     if force and before is not None and Path(before).resolve() == directory.resolve():
         raise UsageError(
@@ -181,12 +184,18 @@ def make_deterministic(seed: int) -> None:
     tf.config.experimental.enable_op_determinism()
 
 
-def _check_target(directory: Path, force: bool) -> None:
+def check_target(directory: Path, force: bool) -> None:
+    """Refuses a folder that a new run may not be written into.
+
+    Raises:
+        UsageError: it holds a run, and `force` is not set, or something else.
+    """
     if not directory.exists():
         return
-    if directory.is_dir() and all(path.name.startswith((".tmp-", COHORT_PREFIX)) for path in directory.iterdir()):
-        remove_leftovers(directory)
-        return
+    if directory.is_dir() and all(
+        path.name.startswith((".tmp-", CLAIMS, COHORT_PREFIX)) for path in directory.iterdir()
+    ):
+        return  # What a fit that was killed left behind is removed by who holds the folder.
     if directory.is_dir() and (directory / "recipe.yaml").is_file():
         if not force:
             raise UsageError(
@@ -205,6 +214,8 @@ def _clear(directory: Path, cohort: str | None) -> None:
     kept = None if cohort is None else Path(cohort).resolve()
     for path in list(directory.iterdir()):
         if kept is not None and path.name.startswith(COHORT_PREFIX) and kept.is_relative_to(path.resolve()):
+            continue
+        if path.name == CLAIMS:  # This fit's own is among them.
             continue
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)

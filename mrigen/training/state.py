@@ -9,6 +9,7 @@ from mrigen.data.pipeline import steps_per_epoch
 from mrigen.models.base import LatentModel
 from mrigen.recipe import Recipe, TrainingRecipe
 from mrigen.runs import Run
+from mrigen.system.claims import Claim
 from mrigen.system.stopping import StopRequest
 from mrigen.training.callbacks import DataWait, Progress
 from mrigen.training.devices import Placement
@@ -28,6 +29,7 @@ class FitState:
         model: what is trained, adapted to the training people; None until it is made.
         wait: how long steps waited for data.
         started: `time.monotonic()` of the call.
+        claim: the right to write into the folder, of the process that does.
     """
 
     run: Run
@@ -39,6 +41,7 @@ class FitState:
     model: LatentModel | None = None
     wait: DataWait = dataclasses.field(default_factory=DataWait)
     started: float = dataclasses.field(default_factory=time.monotonic)
+    claim: Claim | None = None
     _steps_before: int = 0
     _steps_began: float = 0.0
     _seconds: float = 0.0

@@ -4,61 +4,24 @@ import dataclasses
 import json
 
 import numpy as np
-import pandas as pd
 import pytest
-from scipy import ndimage
+from labelled_heads import NAMES, ZOOMS, people
 from synthetic_heads import make_material, synthetic_people
 
 from mrigen.errors import UsageError
 from mrigen.evaluation import anatomy
-from mrigen.evaluation.contenders import made_people, mean_volumes, moved_copies, pca_volumes, quantised
+from mrigen.evaluation.contenders import made_people, mean_volumes, moved_copies, pca_volumes
 from mrigen.evaluation.heads import CONTENDERS, COPIES, FLOOR, MEAN, PCA, SAMPLES, Heads, Material
 from mrigen.evaluation.labels import Labels, Segmenter
 from mrigen.evaluation.normative import NormativeTable
 
-SIDES, ZOOMS, COUNT = (20, 24, 20), (8.0, 8.0, 8.0), 24
-NAMES = {1: "cortex", 2: "white matter", 3: "ventricles", 4: "left nucleus", 5: "right nucleus"}
-PLACES = np.stack(np.meshgrid(*[np.arange(side) - (side - 1) / 2 for side in SIDES], indexing="ij"), axis=-1)
-
-
-def head(generator, age, grey=0.55):
-    """A head of a skull and a brain with five labels; ventricles grow with age and with the brain, and by chance."""
-    size = 1.0 + 0.05 * generator.standard_normal()
-    ventricles = 2.2 * size * (1.0 + 0.008 * (age - 50) + 0.06 * generator.standard_normal())
-    cortex = 1.0 + 0.15 * generator.standard_normal()
-    places = PLACES - 0.4 * generator.standard_normal(3)
-    radius = np.sqrt(((places / [0.9, 1.1, 0.9]) ** 2).sum(axis=-1)) / size
-    volume, labels = np.zeros(SIDES), np.zeros(SIDES, np.int16)
-
-    def paint(distance, brightness, label):
-        inside = 1.0 / (1.0 + np.exp(np.clip(5.0 * distance, -50, 50)))
-        volume[:] = inside * brightness + (1.0 - inside) * volume
-        labels[distance < 0] = label
-
-    paint(np.abs(radius - 8.2) - 0.7, 0.7, 0)
-    paint(radius - 5.9, grey, 1)
-    paint(radius - 5.9 + 1.6 * cortex, 0.8, 2)
-    for label, side in ((4, -1.0), (5, 1.0)):
-        paint(np.linalg.norm(places - [side * 3.0, 1.5, -1.0], axis=-1) - 1.7 * size, grey, label)
-    paint(np.sqrt(((places / [0.8, 1.3, 0.8]) ** 2).sum(axis=-1)) - ventricles, 0.15, 3)
-    volume = ndimage.gaussian_filter(volume, 0.6) + 0.01 * generator.standard_normal(SIDES)
-    return quantised(volume.astype(np.float32)), labels
-
-
-def people(count, seed, name, ages=(20.0, 80.0)):
-    generator = np.random.default_rng(seed)
-    age = generator.uniform(*ages, count)
-    volumes, labels = zip(*[head(generator, each) for each in age], strict=True)
-    names = [f"{name}-{index:03d}" for index in range(count)]
-    sex = np.where(np.arange(count) % 2, "M", "F")
-    table = pd.DataFrame({"participant_id": names, "family": names, "age": age, "sex": sex})
-    brains = np.stack([each > 0 for each in labels])
-    return Heads(np.stack(volumes), table, brains), list(labels)
+COUNT = 24
 
 
 @pytest.fixture(scope="module")
 def real():
-    return people(COUNT, 0, "unseen"), people(2 * COUNT, 1, "taught")
+    taught, labels = people(28, 1, "taught")
+    return people(COUNT, 0, "unseen"), (taught, [None] * 14 + labels[14:])
 
 
 def material_of(samples, real, **changes):
@@ -108,7 +71,7 @@ def value(result, figure, of=SAMPLES):
 
 def test_labels_of_other_people_are_found(real):
     (unseen, truth), (taught, labels) = real
-    segmenter = Segmenter(taught.volumes[:12], labels[:12], ZOOMS)
+    segmenter = Segmenter(taught.volumes[14:], labels[14:], ZOOMS)
     found = segmenter.segment(unseen.volumes[:10])
     dice = [
         [_dice(each.labels == label, own == label) for label in NAMES] for each, own in zip(found, truth, strict=False)
@@ -180,9 +143,11 @@ def test_heads_that_show_nothing_fail_the_gate(real):
     volumes[2] = 0.5
     brains = same.brains.copy()
     brains[:3] = False
-    contenders = {SAMPLES: Heads(volumes, same.people, brains), FLOOR: taught.take(np.arange(8))}
-    labels = Labels(taught_labels[:8], unseen_labels[:8], NAMES)
-    few = Material(unseen.take(np.arange(8)), taught.take(np.arange(8)), contenders, ZOOMS, np.eye(4), labels=labels)
+    contenders = {SAMPLES: Heads(volumes, same.people, brains), FLOOR: taught.take(np.arange(14, 22))}
+    labels = Labels(taught_labels[14:22], unseen_labels[:8], NAMES)
+    few = Material(
+        unseen.take(np.arange(8)), taught.take(np.arange(14, 22)), contenders, ZOOMS, np.eye(4), labels=labels
+    )
     result = anatomy.judge(few)
     assert value(result, "gate_share").value <= 5 / 8
     assert any("show no brain" in note for note in result.notes)

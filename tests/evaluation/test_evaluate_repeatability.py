@@ -251,6 +251,7 @@ def test_runs_that_find_the_same_agree(monkeypatch):
     assert rows[0].value == pytest.approx(1.0)
     assert pairs["samples"] == {"run1": pytest.approx(1.0)}
     assert rows[1].value == pytest.approx(1.0)
+    assert rows[2].note == "one seed: the same network"
 
 
 def test_runs_that_find_nothing_alike_do_not_agree(monkeypatch):
