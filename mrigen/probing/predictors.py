@@ -230,7 +230,7 @@ class KernelSVMPredictor:
 
     def learned_from(self, count: int) -> Kernel:
         gram = self._voxels.gram(np.arange(count))
-        return Kernel(self._kernel_values(gram, RBF_GAMMA_MULTIPLES[1]))
+        return Kernel(self._kernel_values(gram, RBF_GAMMA_MULTIPLES[len(RBF_GAMMA_MULTIPLES) // 2]))
 
     def _kernel_values(self, gram: np.ndarray, multiple: float) -> np.ndarray:
         if self._kernel == "linear":
