@@ -23,6 +23,14 @@ def write_manifest(directory: Path) -> None:
     write_json(directory / MANIFEST, {"format": RUN_FORMAT, "files": digests})
 
 
+def note_file(directory: Path, name: str) -> None:
+    """Writes into the manifest of a finished run that one of its files is another one now."""
+    if (directory / MANIFEST).is_file():
+        content = read_json(directory / MANIFEST)
+        content["files"][name] = file_digest(directory / name)
+        write_json(directory / MANIFEST, content)
+
+
 def manifest_faults(directory: Path) -> list[str]:
     """Returns what is not as the fit left it, one line a file; nothing of runs from before there were manifests."""
     path = directory / MANIFEST

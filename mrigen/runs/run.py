@@ -21,7 +21,7 @@ from mrigen.errors import CohortError, RunError
 from mrigen.imaging.headers import has_orientation
 from mrigen.recipe import Recipe, load_recipe
 from mrigen.runs.holding import refuse_held
-from mrigen.runs.manifest import RUN_FORMAT, check_format, check_grid, manifest_faults
+from mrigen.runs.manifest import RUN_FORMAT, check_format, check_grid, manifest_faults, note_file
 from mrigen.statistics.collapse import Course, advise, collapse_of_figures
 from mrigen.system.files import atomic_path, read_json, write_json
 
@@ -238,6 +238,7 @@ class Run:
         """Writes latents.npz; see `load_latents`."""
         with atomic_path(self.directory / "latents.npz") as temporary, open(temporary, "wb") as file:
             np.savez(file, **latents)  # type: ignore[arg-type]
+        note_file(self.directory, "latents.npz")
 
     def _file(self, name: str) -> Path:
         path = self.directory / name
