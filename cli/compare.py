@@ -17,16 +17,20 @@ ENDINGS = {".md": "markdown", ".csv": "csv"}
 @click.option("--sort", "column", metavar="COLUMN", help="A column of the CSV, such as auc; -auc: the largest first.")
 @click.option(
     "--evaluation",
-    "against",
-    is_flag=False,
-    flag_value="validation",
-    type=click.Choice(["validation", "heldout"]),
+    is_flag=True,
     help="Instead: the figures of mrigen evaluate, runs (or folders of evaluations) side by side.",
+)
+@click.option(
+    "--against",
+    type=click.Choice(["validation", "heldout"]),
+    default="validation",
+    show_default=True,
+    help="Which evaluation of a run.",
 )
 @click.option("-o", "--out", type=click.Path(), metavar="FILE", help="Write the table to FILE, and print its path.")
 @click.option("--force", is_flag=True, help="Replace FILE if it is there.")
 @common_options
-def compare(runs, style, column, against, out, force):
+def compare(runs, style, column, evaluation, against, out, force):
     """Print one table of finished runs: model, compression, figures on held-out people, sex, KL, size and time.
 
     Without RUN, of all complete runs under runs/, oldest first. Sex is told from the latents by cross-validation over
@@ -43,7 +47,7 @@ def compare(runs, style, column, against, out, force):
 
     if out is not None:
         refuse_taken([Path(out)], force)
-    if against is not None:
+    if evaluation:
         table = _compare_evaluations(runs, against, column)
         _give(render_table(table, style or ENDINGS.get(Path(out or "").suffix, "text"), *_shown(table)), out)
         return

@@ -75,6 +75,16 @@ def mrigen():
     """
 
 
+def in_one_line(text: str) -> str:
+    """Returns a text without what moves a terminal's cursor or changes its colours: line breaks and escapes are spelt.
+
+    Example:
+        >>> in_one_line("a\\x1b[2J")
+        'a\\\\x1b[2J'
+    """
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command line and exits with its status; errors are one line a fault on stderr."""
     from mrigen.errors import MrigenError
@@ -89,7 +99,7 @@ def main(arguments: list[str] | None = None) -> None:
         if debug:
             raise
         for fault in error.faults:
-            click.echo(f"mrigen: {fault}", err=True)
+            click.echo(f"mrigen: {in_one_line(fault)}", err=True)
         sys.exit(error.exit_status)
     except click.ClickException as error:
         error.show()

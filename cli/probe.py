@@ -182,7 +182,7 @@ def _print_rows(console, result, protocols) -> None:
         rows = [row for row in result.rows() if row["protocol"] == protocol]
         total = rows[0]["num_subjects"]
         title = f"{name[:1].upper()}{name[1:]}, {protocol} ({_rests_on(rows[0], protocol)})"
-        table = Table(title=title, title_justify="left", caption=label)
+        table = Table(title=title, title_justify="left", caption=f"{label}; {_varies(rows)}")
         table.add_column("predictor", overflow="fold")
         for metric in metrics:
             table.add_column(f"{_FIGURES[metric]} [95 %]", justify="right")
@@ -227,6 +227,19 @@ def _rests_on(row, protocol) -> str:
     families = "" if row["num_families"] == row["num_subjects"] else f" of {row['num_families']} families"
     sites = f"{row['num_folds']} sites, " if protocol == "leave-site-out" else ""
     return f"{sites}n = {row['num_subjects']}{families}"
+
+
+def _varies(rows) -> str:
+    """Returns what the intervals of rows are made of, and of which rows of something else."""
+    from mrigen.probing.summaries import INTERVALS
+
+    makings = [row["interval_by"] for row in rows]
+    most = max(makings, key=makings.count)
+    said = f"intervals: {INTERVALS[most]}"
+    for other in dict.fromkeys(making for making in makings if making != most):
+        names = [row["predictor"] for row in rows if row["interval_by"] == other and row["predictor"] != "dummy"]
+        said += f" ({', '.join(names)}: {INTERVALS[other]})" if names else ""
+    return said
 
 
 def _print_curve(console, result) -> None:

@@ -8,11 +8,13 @@ from typing import Any
 import pandas as pd
 
 from mrigen.errors import RunError
-from mrigen.evaluation.heads import FLOOR, SAMPLES
+from mrigen.evaluation.heads import FLOOR, PCA, SAMPLES
 from mrigen.evaluation.parts import PARTS
 from mrigen.evaluation.result import FILE, FigureKind, read_evaluation
 from mrigen.runs import Run
 
+# Contenders that stand beside all evaluations.
+_BESIDE = (FLOOR, PCA)
 # Settings that have to be the same, in words.
 _SHARED = {"people": "other people or another grid", "against": "another split", "num": "another number of people"}
 
@@ -46,8 +48,8 @@ def open_evaluations(
 
 
 def compare_evaluations(evaluations: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
-    """Returns one row a figure: part, figure, better (see `FigureKind`), floor (of the first evaluation that has it:
-    real people that were learned from), and a column of values for each evaluation.
+    """Returns one row a figure: part, figure, better (see `FigureKind`), training and pca (of the first evaluation that
+    has them: the floor, and what draws in principal components reach), and a column of values for each evaluation.
 
     Args:
         evaluations: of `open_evaluations`.
@@ -59,12 +61,12 @@ def compare_evaluations(evaluations: Mapping[str, Mapping[str, Any]]) -> pd.Data
                 key = part, row["figure"]
                 kind = PARTS[part].figures.get(row["figure"], FigureKind(""))
                 into = rows.setdefault(key, {"part": part, "figure": row["figure"], "better": kind.better})
-                if row["of"] == FLOOR:
-                    into.setdefault("floor", row["value"])
+                if row["of"] in _BESIDE:
+                    into.setdefault(row["of"], row["value"])
                 elif row["of"] == SAMPLES:
                     into[name] = row["value"]
-    table = pd.DataFrame([row for row in rows.values() if any(name in row for name in evaluations)])
-    columns = ["part", "figure", "better", "floor", *evaluations]
+    table = pd.DataFrame([row for row in rows.values() if any(row.get(name) is not None for name in evaluations)])
+    columns = ["part", "figure", "better", *_BESIDE, *evaluations]
     return table.reindex(columns=columns).sort_values("part", key=lambda part: part.map([*PARTS].index), kind="stable")
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from mrigen.errors import RunError
 from mrigen.imaging.figures import plot_contact_sheet, save_figure
 from mrigen.imaging.volumes import Nifti1Image, make_image, make_unplaced, write_image
 from mrigen.runs import Run
@@ -188,7 +189,13 @@ class DecodedImages(Images):
 
     def volume(self, index: int) -> np.ndarray:
         """Returns a volume (x, y, z) float32, intensities in [0, 1]."""
-        return np.clip(self.decoder.volume(range(len(self))[index]), 0.0, 1.0)
+        volume = self.decoder.volume(range(len(self))[index])
+        if not np.isfinite(volume).all():
+            raise RunError(
+                f"{self.names[index]}: the decoder of {self.run.directory} makes values that are no numbers, expected "
+                "finite ones. Its weights or the latents are damaged: restore them, or fit again."
+            )
+        return np.clip(volume, 0.0, 1.0)
 
     def affine(self, index: int) -> np.ndarray:
         """Returns the (4, 4) affine of an image, mm."""

@@ -17,7 +17,7 @@ _MODULES = {
     "SampleChecks": "mrigen.probing.sample_checks",
     "Target": "mrigen.probing.targets",
     "check_samples": "mrigen.probing.sample_checks",
-    "explain": "mrigen.probing.explanation",
+    "explain": "mrigen.probing.explaining",
     "paired_difference": "mrigen.probing.result",
     "probe": "mrigen.probing.internal",
     "probe_external": "mrigen.probing.external",

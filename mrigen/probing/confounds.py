@@ -210,3 +210,7 @@ class AmongPredictor:
         own = self._predictor.fit_score(targets, groups, own_train, test[among], seed)
         score[among], prediction[among] = own.score, own.prediction
         return FoldScores(score, prediction, own.setting)
+
+    def learned_from(self, count: int):
+        own = getattr(self._predictor, "learned_from", None)
+        return None if own is None else own(count)

@@ -23,6 +23,7 @@ from mrigen.probing import learners, predictors
 from mrigen.probing.confounds import LEAST_TRUE
 from mrigen.probing.predictors import FoldScores, StandardizedVoxels, _logistic_path, stratified_group_folds
 from mrigen.probing.targets import Target
+from mrigen.probing.training_variance import Kernel
 
 # How large a squared effect beside the confounds, in squared standard errors, counts as none.
 CERTAIN = 4.0
@@ -139,6 +140,13 @@ class LinearModel:
     def __init__(self, features, target: Target):
         self._features, self._target = features if callable(features) else lambda train: features, target
 
+    def without(self, confounds: np.ndarray) -> np.ndarray:
+        """Returns the features of everyone without what confounds (n, c) explain of them; see `Predictor`."""
+        everyone = np.arange(len(confounds))
+        nothing = np.zeros((len(confounds), 0))
+        taken = Taken(confounds, slope_operator(confounds, nothing, np.ones(confounds.shape[1])))
+        return taken.of_features(np.asarray(self._features(everyone), np.float64), everyone)
+
     @property
     def settings(self) -> tuple[str, ...]:
         """The strengths, the strongest first."""
@@ -191,6 +199,13 @@ class KernelModel:
 
     def __init__(self, voxels: StandardizedVoxels):
         self._voxels = voxels
+
+    def without(self, confounds: np.ndarray) -> Kernel:
+        """See `LinearModel.without`."""
+        everyone = np.arange(len(confounds))
+        nothing = np.zeros((len(confounds), 0))
+        taken = Taken(confounds, slope_operator(confounds, nothing, np.ones(confounds.shape[1])))
+        return Kernel(taken.of_grams(self._voxels.gram(everyone), everyone)[0])
 
     @property
     def settings(self) -> tuple[str, ...]:
@@ -310,6 +325,9 @@ class DeconfoundedPredictor:
                 best = (merit, left_test / self._model.scale(left), setting)
         _, scores, setting = best
         return FoldScores(scores, self._predictions(scores), setting)
+
+    def learned_from(self, count: int):
+        return self._model.without(self._confounds)
 
     def _operator(self, targets: np.ndarray, rows: np.ndarray) -> np.ndarray:
         return slope_operator(self._confounds[rows], beside_target(targets[rows], self._target), self._learned_with)

@@ -1,54 +1,27 @@
-"""What the latents know of the sex, shown on the whole image: a walk along the probe's direction, maps, saliency."""
+"""What the latents know of the sex, shown on the whole image: figures and files of what `explain` returns."""
 
 import dataclasses
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from matplotlib.figure import Figure
-from scipy import ndimage
 
 from mrigen.data.covariates import COLUMNS
-from mrigen.data.pipeline import read_volumes
-from mrigen.data.tables import first_visits
-from mrigen.errors import CohortError, Fault, UsageError
+from mrigen.errors import Fault, UsageError
 from mrigen.imaging.figures import plot_contact_sheet, save_figure
-from mrigen.imaging.headers import ALIGNED, SCANNER
-from mrigen.imaging.maps import Overlay, label_map, plot_overlays
-from mrigen.imaging.volumes import Nifti1Image, array_of, make_image, write_image, zooms_of
-from mrigen.models import LatentModel
-from mrigen.probing.confounds import deconfounded
-from mrigen.probing.direction import Direction, fit_direction
-from mrigen.probing.inputs import ProbeInputs
-from mrigen.probing.map_tests import (
-    ERROR_RATE,
-    FEWEST_PERMUTATIONS,
-    WINDOW_MM,
-    MapTest,
-    maps_with_tests,
-)
-from mrigen.probing.predictors import LogisticPredictor
-from mrigen.probing.protocol import run_probe
-from mrigen.probing.saliency import NUM_STEPS, draw_pairs, saliency
-from mrigen.probing.score_table import HELDOUT, TRANSDUCTIVE
+from mrigen.imaging.maps import Overlay, plot_overlays
+from mrigen.imaging.volumes import Nifti1Image, array_of, write_image, zooms_of
+from mrigen.probing.direction import Direction
+from mrigen.probing.map_tests import ERROR_RATE, FEWEST_PERMUTATIONS, MapTest
+from mrigen.probing.map_texts import MAPS, describe_image, finite_or_none, image_paths, map_names, stem_of
+from mrigen.probing.score_table import HELDOUT
 from mrigen.runs import Run
-from mrigen.runs.encoding import decode_latents
 from mrigen.system.files import refuse_taken, write_json
-from mrigen.system.progress import progress_bar
 
-CHANCE = 0.5
-# Above this, of intensities from 0 to 1, there is something of a head.
-VISIBLE = 0.05
 # What is measured of people beside covariates, and may be taken out.
 MEASURED = ("brain_volume_ml",)
-# name -> what it is, its unit, and what a positive voxel says.
-MAPS = {
-    "difference": ("Intensity of a man with the mean score of men minus that of such a woman", "intensity, 0 to 1"),
-    "growth": ("Logarithm of how much larger the tissue at a voxel is in men", "log of a ratio of volumes"),
-    "saliency": ("Integrated gradients of the score, through the whole of inference", "log-odds in a voxel"),
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,6 +67,8 @@ class Explanation:
         confounds: taken out of the latents in every fit.
         num_people, num_heldout: on whom the direction was fitted, and who were held out.
         num_permutations, seed: of the tests.
+        growth_spacing: (3,) mm between the points of the velocity, below which growth is not told apart; None where no
+            template is warped.
         is_oriented: whether left and right are known.
         directory: where `write` puts the files unless told otherwise.
     """
@@ -112,6 +87,7 @@ class Explanation:
     num_heldout: int
     num_permutations: int
     seed: int
+    growth_spacing: tuple[float, ...] | None
     is_oriented: bool
     directory: Path
 
@@ -200,9 +176,9 @@ class Explanation:
         Raises:
             UsageError: a number out of range, an unknown confound or participant, or a file is there already.
         """
-        _check(run, confounds, participants, num_steps, num_permutations)
-        directory = _default_directory(run) if directory is None else Path(directory)
-        refuse_taken(_paths(directory, _map_names(run.recipe.model.warps_template), participants), force)
+        check_request(run, confounds, participants, num_steps, num_permutations)
+        directory = default_directory(run) if directory is None else Path(directory)
+        refuse_taken(image_paths(directory, map_names(run.recipe.model.warps_template), participants), force)
 
     def write(self, directory: str | os.PathLike | None = None, force: bool = False) -> list[Path]:
         """Writes the images, the figures and explanation.json, and returns the paths.
@@ -220,7 +196,7 @@ class Explanation:
             UsageError: a file is there already.
         """
         directory = self.directory if directory is None else Path(directory)
-        *paths, description = _paths(directory, list(self.maps), list(self.counterfactuals))
+        *paths, description = image_paths(directory, list(self.maps), list(self.counterfactuals))
         paths = [] if self.withheld else paths
         refuse_taken([*paths, description], force)
         written = []
@@ -228,8 +204,11 @@ class Explanation:
             images = [self.sequence, *self.maps.values(), *self.counterfactuals.values()]
             for path, image in zip(paths, images, strict=True):
                 write_image(path, image)
-                sidecar = directory / f"{_stem(path)}.json"
-                write_json(sidecar, self._describe(_stem(path)))
+                sidecar = directory / f"{stem_of(path)}.json"
+                facts = describe_image(
+                    stem_of(path), self.scores, self.tests, self.confounds, self.num_permutations, self.growth_spacing
+                )
+                write_json(sidecar, facts)
                 written += [path, sidecar]
             plots = {f"{name}.png": name for name in self._plotted}
             plots |= {f"{name}_counterfactual.png": name for name in self.counterfactuals}
@@ -258,7 +237,7 @@ class Explanation:
             "c": self.direction.c,
             "maps": {
                 name: {
-                    "threshold": _finite(test.threshold),
+                    "threshold": finite_or_none(test.threshold),
                     "p": test.p_value,
                     "num_voxels": int(test.mask.sum()),
                 }
@@ -271,301 +250,14 @@ class Explanation:
             "seed": self.seed,
         }
 
-    def _describe(self, stem: str) -> dict:
-        """Returns the content of the .json beside an image."""
-        content = {"Direction": "women to men", "ConfoundsTakenOut": list(self.confounds)}
-        if stem == "sequence":
-            text = "What the run decodes, from the mean score of women to that of men; one image a step"
-            return {"Description": text, "Units": "intensity, 0 to 1", "Scores": self.scores.tolist(), **content}
-        name, _, kind = stem.partition("_")
-        if stem.endswith("_counterfactual"):
-            text = "The person as decoded, and with the mean score of the other sex"
-            return {"Description": text, "Units": "intensity, 0 to 1", "ConfoundsTakenOut": list(self.confounds)}
-        text, units = MAPS[name]
-        content = {"Description": text, "Units": units, "Positive": "more in men", **content}
-        if name == "saliency":
-            content["Positive"] = "speaks for a man"
-        if name not in self.tests:
-            return content
-        test = self.tests[name]
-        if kind == "z":
-            content["Units"] = "z: away from the mean of permuted people, over their standard deviation"
-        if kind == "mask":
-            content["Units"] = "1 where |z| is beyond the threshold, 0 elsewhere"
-            del content["Positive"]
-        rule = (
-            f"largest |z| of any voxel under permutation within sites, families as wholes; {ERROR_RATE:g} family-wise"
-        )
-        return content | {
-            "Threshold": _finite(test.threshold),
-            "ThresholdOf": f"{name}_strength.nii.gz",
-            "ThresholdRule": rule,
-            "P": test.p_value,
-            "Mask": f"{name}_mask.nii.gz",
-            "NumPermutations": self.num_permutations,
-        }
 
-
-def explain(
-    run: Run,
-    *,
-    confounds: Sequence[str] = (),
-    participants: Sequence[str] = (),
-    num_steps: int = 7,
-    num_permutations: int = 300,
-    withhold: bool = True,
-    seed: int = 0,
-) -> Explanation:
-    """Returns what changes from women to men in the images that a run decodes; nothing is written.
-
-    The direction is fitted on people that are not held out. Whether there is anything to show, the probe says: where
-    the 95 % interval of its ROC AUC does not lie above one half, cross-validated over everyone (or, where the model was
-    told the sex in training, of those held out), there are no images, but the reason.
-
-    Args:
-        run: a finished run.
-        confounds: of age, head_size, site, brain_volume_ml: taken out of the latents by linear regression, in every
-            fit anew, so that the images differ by what goes with sex beyond them.
-        participants: ids of whom to show as the other sex.
-        num_steps: images in the sequence.
-        num_permutations: of people, for the thresholds of the maps.
-        withhold: whether images are withheld where the probe does not beat chance.
-        seed: of folds, permutations, and who is looked at for the saliency.
-
-    Raises:
-        UsageError: a number out of range, an unknown confound or participant.
-        CohortError: too few women or men.
-    """
-    given = (confounds, participants)
-    confounds, participants = ((value,) if isinstance(value, str) else tuple(value) for value in given)
-    _check(run, confounds, participants, num_steps, num_permutations)
-    people = _people(run, confounds)
-    unknown = [name for name in participants if name not in people.table["participant_id"].to_numpy()]
-    if unknown:
-        raise UsageError(
-            f"got {unknown[0]}, whose sex or confounds are unknown, expected both. Name another.",
-            parameter="participants",
-        )
-    fitted = people.fitted
-    latents, targets, groups, design = (
-        None if values is None else values[fitted]
-        for values in (people.latents, people.targets, people.groups, people.confounds)
-    )
-    direction = fit_direction(latents, targets, groups, confounds=design)
-    figures = _figures(people, seed)
-    withheld = reason_to_withhold(run, figures) if withhold else None
-    explanation = Explanation(
-        direction=direction,
-        sequence=None,
-        maps={},
-        tests={},
-        counterfactuals={},
-        background=None,
-        figures=figures,
-        withheld=withheld,
-        saliency_sums=None,
-        confounds=confounds,
-        num_people=int(fitted.sum()),
-        num_heldout=int((~fitted).sum()),
-        num_permutations=num_permutations,
-        seed=seed,
-        is_oriented=run.is_oriented(),
-        directory=_default_directory(run),
-    )
-    if withheld:
-        return explanation
-    condition = None if run.covariates is None else run.conditions(run.load_latents("train")["scan_id"]).mean(axis=0)
-    model = run.load_model()
-
-    def image(array: np.ndarray) -> Nifti1Image:
-        return make_image(array, run.affine, SCANNER if explanation.is_oriented else ALIGNED)
-
-    def decode(scores) -> np.ndarray:
-        conditions = None if condition is None else np.repeat(condition[None], len(scores), axis=0)
-        return np.clip(decode_latents(model, direction.at(scores), conditions), 0.0, 1.0)
-
-    cache = run.open_dataset().cache
-
-    def volumes(scan_ids) -> np.ndarray:
-        return read_volumes(cache, pd.Index(cache.table["scan_id"]).get_indexer(scan_ids))[..., None]
-
-    background = decode([0.0])[0]
-    women, men = draw_pairs(targets, seed)
-    with progress_bar("Explaining", num_permutations + NUM_STEPS * len(women), "heads") as advance:
-        tests = maps_with_tests(
-            model, direction, latents, targets, groups, people.sites[fitted], design,
-            zooms=run.grid["zooms"], inside=_head(background), condition=condition,
-            num_permutations=num_permutations, seed=seed, advance=advance,
-        )  # fmt: skip
-        names = people.table.index.to_numpy(dtype=str)[fitted]
-        salient, gained = saliency(model, direction.weights, volumes(names[women]), volumes(names[men]), advance)
-    maps = {name: test.values for name, test in tests.items()}
-    maps |= {f"{name}_z": test.z for name, test in tests.items()}
-    maps |= {f"{name}_strength": test.strength for name, test in tests.items()}
-    maps |= {f"{name}_mask": test.mask.astype(np.uint8) for name, test in tests.items()}
-    maps["saliency"] = salient
-    maps = {name: image(values) for name, values in maps.items()}
-    for name, one in maps.items():
-        _label(one, name, tests)
-    return dataclasses.replace(
-        explanation,
-        sequence=image(np.moveaxis(decode(np.linspace(*direction.ends, num_steps)), 0, -1)),
-        maps=maps,
-        tests=tests,
-        counterfactuals={name: image(_counterfactual(run, model, direction, people, name)) for name in participants},
-        background=image(background),
-        saliency_sums=(float(salient.sum(dtype=np.float64)), gained),
-    )
-
-
-def _head(background: np.ndarray) -> np.ndarray:
-    """Returns the voxels (x, y, z) of a decoded head and one around it."""
-    return ndimage.binary_dilation(ndimage.binary_fill_holes(background > VISIBLE), np.ones((3, 3, 3), bool))
-
-
-@dataclasses.dataclass(frozen=True)
-class _People:
-    """People whose sex and confounds are known, the first visit of each.
-
-    Attributes:
-        table: one row a person, by scan_id, with the columns of subjects.tsv and the split.
-        targets: (n,) int. groups, sites: (n,) str. latents: (n, latent). confounds: (n, confounds) or None.
-    """
-
-    table: pd.DataFrame
-    targets: np.ndarray
-    groups: np.ndarray
-    sites: np.ndarray
-    latents: np.ndarray
-    confounds: np.ndarray | None
-
-    @property
-    def fitted(self) -> np.ndarray:
-        """(n,) bool, who is not held out."""
-        return (self.table["split"] != "heldout").to_numpy()
-
-
-def _people(run: Run, confounds: Sequence[str]) -> _People:
-    latents = run.load_latents()
-    table = run.subjects.merge(run.split, on="participant_id").set_index("scan_id").loc[list(latents["scan_id"])]
-    columns = [COLUMNS.get(name, name) for name in confounds]
-    known = table["sex"].isin(["F", "M"]) & first_visits(table) & table[columns].notna().all(axis=1)
-    people = table[known]
-    if not len(people):
-        raise CohortError(
-            "sex: got nobody whose sex and confounds are known to the run, expected F and M. "
-            "Fit again with the column of sex in data.sex_column, or leave out `confounds`."
-        )
-    design = pd.get_dummies(people[columns], drop_first=True).to_numpy(dtype=float) if columns else None
-    if design is not None and design.shape[1]:
-        design = (design - design.mean(axis=0)) / np.where(design.std(axis=0) > 0, design.std(axis=0), 1.0)
-    return _People(
-        table=people,
-        targets=(people["sex"] == "M").to_numpy(dtype=int),
-        groups=people["family"].fillna(people["participant_id"]).to_numpy(dtype=str),
-        sites=people["site"].fillna("n/a").to_numpy(dtype=str),
-        latents=latents["loc"][known.to_numpy()].astype(np.float64),
-        confounds=design if design is not None and design.shape[1] else None,
-    )
-
-
-def _figures(people: _People, seed: int) -> dict[str, Figure95]:
-    """Returns what `probe` has of these people in the row `latents`, or without the confounds."""
-    features = people.latents
-    if people.confounds is not None:
-        features = deconfounded(people.latents, people.confounds)
-    nothing = np.zeros((len(people.targets), 1), np.float32)
-    inputs = ProbeInputs(
-        participant_ids=people.table["participant_id"].to_numpy(dtype=str),
-        targets=people.targets,
-        groups=people.groups,
-        site=people.sites,
-        split=people.table["split"].to_numpy(dtype=str),
-        latents=people.latents,
-        latents_draw=None,
-        volumes=nothing,
-        head_volume=nothing[:, 0],
-    )
-    result = run_probe(inputs, seed=seed, predictors={"latents": LogisticPredictor(features)})
-    return {
-        row["protocol"]: Figure95(row["roc_auc"], *row["roc_auc_ci"], row["num_subjects"], row["protocol"])
-        for row in result.rows()
-        if row["roc_auc"] is not None
-    }
-
-
-def reason_to_withhold(run: Run, figures: Mapping[str, Figure95]) -> str | None:
-    """Returns why nothing should be shown, or None where the probe beats chance.
-
-    Args:
-        run: whose model may have been told the sex of the people it was trained on.
-        figures: of the probe, by protocol.
-    """
-    told = "sex" in run.recipe.model.covariates  # What latents should not tell is given, too.
-    protocol, why = (HELDOUT, "whom the model was not told the sex of, ") if told else (TRANSDUCTIVE, "")
-    if protocol not in figures:
-        return f"nobody of both sexes was held out, {why}so nobody knows whether there is anything to show."
-    if figures[protocol].low > CHANCE:
-        return None
-    return (
-        f"the ROC AUC of the probe, {why}{figures[protocol]}, does not beat chance ({CHANCE:g}): "
-        "maps would show differences of these people by chance."
-    )
-
-
-def _label(image: Nifti1Image, stem: str, tests: Mapping[str, MapTest]) -> None:
-    name, _, kind = stem.partition("_")
-    threshold = tests[name].threshold if name in tests else None
-    if kind == "z":
-        label_map(image, stem, f"{name}, z, women to men; positive: more in men", is_z=True)
-    elif kind == "strength":
-        label_map(
-            image, stem, f"{name}, rms z in {WINDOW_MM:g} mm, women to men; beyond chance > {threshold:.2f}", threshold
-        )
-    elif kind == "mask":
-        label_map(image, stem, f"{name}, women to men: 1 where strength > {threshold:.2f}")
-    else:
-        label_map(image, stem, f"{name}, women to men, positive: more in men; {MAPS[name][1]}")
-
-
-def _counterfactual(run: Run, model: LatentModel, direction: Direction, people: _People, name: str) -> np.ndarray:
-    """Returns the image of one person as it is decoded, and with the other sex's mean score, (x, y, z, 2) float32."""
-    latents = run.load_latents()
-    scan_id = run.subjects.loc[run.subjects["participant_id"] == name, "scan_id"].iloc[0]
-    own = latents["loc"][latents["scan_id"] == scan_id].astype(np.float64)
-    index = np.flatnonzero(people.table["participant_id"] == name)
-    # How far the person is from the other sex is read from the latents without the confounds.
-    score = direction.scores(people.latents[index], None if people.confounds is None else people.confounds[index])
-    other = direction.ends[1 - people.targets[index[0]]]
-    pair = np.concatenate([own, own + (other - score)[:, None] * direction.pattern])
-    volumes = np.clip(decode_latents(model, pair, run.conditions([scan_id] * 2)), 0.0, 1.0)
-    return np.moveaxis(volumes, 0, -1)
-
-
-def _default_directory(run: Run) -> Path:
+def default_directory(run: Run) -> Path:
+    """Returns where an explanation of a run is written unless told otherwise."""
     return run.directory / "explanation"
 
 
-def _map_names(warps_template: bool) -> list[str]:
-    names = ["difference", "growth"] if warps_template else ["difference"]
-    return [*names, *(f"{name}_{kind}" for kind in ("z", "strength", "mask") for name in names), "saliency"]
-
-
-def _paths(directory: Path, maps: Sequence[str], participants: Sequence[str]) -> list[Path]:
-    """Returns the files of an explanation but for the figures: those of images, and explanation.json."""
-    names = ["sequence", *maps, *(f"{name}_counterfactual" for name in participants)]
-    return [*(directory / f"{name}.nii.gz" for name in names), directory / "explanation.json"]
-
-
-def _stem(path: Path) -> str:
-    return path.name.removesuffix(".nii.gz")
-
-
-def _finite(value: float) -> float | None:
-    return value if np.isfinite(value) else None
-
-
-def _check(run: Run, confounds, participants, num_steps, num_permutations) -> None:
+def check_request(run: Run, confounds, participants, num_steps, num_permutations) -> None:
+    """Raises UsageError, with all faults, where `explain` cannot do what it is asked for."""
     faults = [
         Fault(f"got {value}, expected an integer >= {least}. Set {example} for a start.", name)
         for name, value, least, example in (

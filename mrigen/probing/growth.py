@@ -1,6 +1,7 @@
 """How much larger the same tissue is in one head than in another, of a model that moves one template into both."""
 
-import numpy as np
+from collections.abc import Sequence
+
 import tensorflow as tf
 
 from mrigen.layers import jacobian_determinant, warp
@@ -10,8 +11,8 @@ from mrigen.models import LatentModel
 SMALLEST_VOLUME = 1e-3
 
 
-def growth_map(model: LatentModel, woman_parts: dict[str, np.ndarray], man_parts: dict[str, np.ndarray]) -> np.ndarray:
-    """Returns the logarithm of how much larger a man's tissue is than a woman's, (x, y, z) float32.
+def growth_maps(model: LatentModel, women: tf.Tensor, men: tf.Tensor) -> tf.Tensor:
+    """Returns the logarithm of how much larger a man's tissue is than a woman's, (pairs, x, y, z) float32.
 
     0.1 is a tenth more volume. One voxel of two heads holds different tissue, so voxels are not compared: each point of
     the template is followed into the woman and into the man, and its volume there is compared. The outcome is shown on
@@ -19,11 +20,26 @@ def growth_map(model: LatentModel, woman_parts: dict[str, np.ndarray], man_parts
 
     Args:
         model: that warps a template.
-        woman_parts, man_parts: what `model.decode_parts` returns of each, without the axis of the batch.
+        women, men: (pairs, *field_sides, 3) velocities, as `model.decode_parts` returns them.
     """
-    velocities = tf.stack([tf.cast(parts["velocity"], tf.float32) for parts in (woman_parts, man_parts)])
+    women, men = tf.cast(women, tf.float32), tf.cast(men, tf.float32)
     # A negated velocity leads from the template into the head.
-    volumes = jacobian_determinant(model.displacement(-velocities))
-    woman, man = tf.unstack(tf.math.log(tf.maximum(volumes, SMALLEST_VOLUME)))
-    from_middle = model.displacement(tf.reduce_mean(velocities, axis=0, keepdims=True))
-    return warp((man - woman)[None, ..., None], from_middle)[0, ..., 0].numpy()
+    smaller, larger = (
+        tf.math.log(tf.maximum(jacobian_determinant(model.displacement(-velocity)), SMALLEST_VOLUME))
+        for velocity in (women, men)
+    )
+    from_middle = model.displacement((women + men) / 2.0)
+    return warp((larger - smaller)[..., None], from_middle)[..., 0]
+
+
+def growth_spacing(model: LatentModel, zooms: Sequence[float]) -> tuple[float, ...]:
+    """Returns how far apart, in mm along each axis, the points of the velocity lie: the resolution of growth.
+
+    A spline says what the tissue does between them, and what it says there of growth is a guess.
+
+    Args:
+        model: that warps a template.
+        zooms: (3,) mm, of its volumes.
+    """
+    sides = zip(model.volume_shape, model.field_sides, zooms, strict=True)
+    return tuple(float(zoom) * fine / coarse for fine, coarse, zoom in sides)

@@ -1,7 +1,8 @@
 """Confidence intervals of figures: of one set of test people, of a cross-validation, of folds that are sites.
 
 What varies from one study to the next is who was tested and, in a cross-validation, who was learned from.
-The first is measured by what each family adds to the error of a figure inside its fold, the second by the correction
+The first is measured by what each family adds to the error of a figure inside its fold, the second by deletions of
+people from a stand-in of the predictor (`mrigen.probing.training_variance`) or, where there is none, by the correction
 of Nadeau and Bengio: training parts of folds overlap, and who is tested in one fold teaches the others.
 """
 
@@ -15,6 +16,8 @@ from scipy import stats
 CONFIDENCE = 0.95
 # Figures that are shares of something, and lie between 0 and 1.
 SHARES = frozenset({"balanced_accuracy", "roc_auc", "accuracy"})
+# What repeats leave of the variance of who was tested, in the mean over cohorts.
+LEAST_TESTED = 0.8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,8 +27,8 @@ class Estimate:
     Attributes:
         value: the figure.
         variance: of the figure over studies of this kind.
-        most_people: how many independent people such a figure can rest on: a bound of its precision, which matters
-            where all are told apart and the variance is zero.
+        most_people: how many independent people there are: a bound of the figure's precision, which matters where all
+            are told apart and the variance is zero.
         freedom: degrees of freedom of the variance.
     """
 
@@ -56,6 +59,41 @@ def family_variance(influence: np.ndarray, families: np.ndarray, strata: np.ndar
             return float("nan")
         scaled[strata == label] *= math.sqrt(count / (count - 1))
     return float((np.bincount(numbers, scaled) ** 2).sum())
+
+
+def repeated_variance(
+    influences: Sequence[np.ndarray],
+    families: Sequence[np.ndarray],
+    strata: Sequence[np.ndarray],
+    repeats: Sequence[int],
+) -> float:
+    """Returns the variance of the mean over folds that is due to who was tested; NaN where it is not known.
+
+    What a person adds is averaged over repeats first: a part that comes and goes with the division into folds is not
+    the person's. Folds have means of their own, taken off each person; the product over two repeats has lost by it
+    twice, a square once.
+
+    Args:
+        influences: by fold, see `family_variance`.
+        families, strata: by fold.
+        repeats: by fold, which repeat of the cross-validation it is of.
+    """
+    names, numbers = np.unique(np.concatenate(families), return_inverse=True)
+    rows = np.unique(np.asarray(repeats), return_inverse=True)[1]
+    num_repeats = int(rows.max()) + 1
+    once, twice = np.zeros((2, num_repeats, len(names)))
+    ends = np.cumsum([len(part) for part in influences])
+    for row, influence, stratum, number in zip(rows, influences, strata, np.split(numbers, ends[:-1]), strict=True):
+        for label in np.unique(stratum):
+            chosen = stratum == label
+            count = len(np.unique(number[chosen]))
+            if count < 2:
+                return float("nan")
+            share = count / (count - 1.0)
+            np.add.at(once[row], number[chosen], influence[chosen] * math.sqrt(share))
+            np.add.at(twice[row], number[chosen], influence[chosen] * share)
+    squares = twice.sum(axis=0) ** 2 - (twice**2).sum(axis=0) + (once**2).sum(axis=0)
+    return max(float(squares.sum()), 0.0) / len(influences) ** 2
 
 
 def independent_people(families: np.ndarray, strata: np.ndarray) -> float:
@@ -90,7 +128,21 @@ def of_cross_validation(
     factor = 1.0 / len(values) + test_per_training
     everyone = float(np.mean(people)) * (1.0 + 1.0 / test_per_training)
     variance = factor * float(np.mean(known)) if known else 0.0
-    return Estimate(float(np.mean(values)), variance, float(np.mean(people)) / factor, max(everyone - 2.0, 1.0))
+    return Estimate(float(np.mean(values)), variance, everyone, max(everyone - 2.0, 1.0))
+
+
+def of_deletions(value: float, tested: float, inside: float, ratio: float, people: float) -> Estimate:
+    """Returns the estimate of a cross-validation of which it is known how much it owes to who is learned from.
+
+    Args:
+        value: the mean over folds.
+        tested: of `repeated_variance`. Where few features say nothing, folds turn the sign of scores, persons average
+            out, and most so in the cohorts whose figure is far below chance: `LEAST_TESTED` of `inside` is the least.
+        inside: mean of `family_variance` over folds, over the folds of a repeat.
+        ratio: of the whole variance to it, see `mrigen.probing.training_variance`.
+        people: of `independent_people`, of all folds of a repeat together.
+    """
+    return Estimate(value, ratio * max(tested, LEAST_TESTED * inside), people, max(people - 2.0, 1.0))
 
 
 def of_sites(values: Sequence[float], variances: Sequence[float], people: Sequence[float]) -> Estimate:

@@ -23,6 +23,8 @@ RIDGE_ALPHA = tuple(10.0 ** np.arange(5.0, -2.5, -0.5))
 NUM_TREES = 100
 # Predictions that follow the truth by less are not corrected for regression to the mean.
 LEAST_SLOPE = 0.1
+# Classifiers that a linear stand-in resembles.
+LINEAR = ("logistic", "svm_linear", "lda")
 _LEAST_PROBABILITY = 1e-6
 
 
@@ -31,6 +33,10 @@ class _StandardizedFeatures:
 
     def __init__(self, features: np.ndarray | Callable[[np.ndarray], np.ndarray]):
         self._features = features if callable(features) else lambda train: features
+
+    def of_everyone(self, count: int) -> np.ndarray:
+        """Returns the features of `count` people, fitted on all of them, as they are."""
+        return self._features(np.arange(count))
 
     def __call__(self, train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         features = np.asarray(self._features(train), np.float64)
@@ -93,6 +99,9 @@ class RidgePredictor:
                 setting += " not corrected"
         return FoldScores(predicted, predicted, setting)
 
+    def learned_from(self, count: int) -> np.ndarray:
+        return self._standardized.of_everyone(count)
+
 
 class MajorityClassPredictor:
     """Predicts the most frequent class of the training people for everyone; all scores are equal.
@@ -135,6 +144,9 @@ class SoftmaxPredictor:
         inputs, outputs = self._standardized(train, test)
         (scores,) = self._path(inputs, targets[train], outputs, (c,))
         return FoldScores(scores, scores.argmax(axis=1), f"C={c:.2g}")
+
+    def learned_from(self, count: int) -> np.ndarray:
+        return self._standardized.of_everyone(count)
 
     def _path(self, inputs, targets, outputs, values_of_c) -> list[np.ndarray]:
         model = LogisticRegression(class_weight="balanced", warm_start=True, max_iter=1000)
@@ -191,6 +203,9 @@ class ClassifierPredictor:
             predictions = model.predict(self._features[test])
             scores = self._scores(model, self._features[test]) / scale
         return FoldScores(scores, predictions, setting)
+
+    def learned_from(self, count: int) -> np.ndarray | None:
+        return self._features if self._name in LINEAR else None
 
     @property
     def _is_machine(self) -> bool:

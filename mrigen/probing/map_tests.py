@@ -5,13 +5,14 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
+import tensorflow as tf
 from scipy import ndimage
 
 from mrigen.models import LatentModel
+from mrigen.models.batches import BATCH_SIZE, pad_batch
 from mrigen.probing.direction import Direction, fit_direction
-from mrigen.probing.growth import growth_map
+from mrigen.probing.growth import growth_maps
 from mrigen.probing.permutation import permute_by_group
-from mrigen.runs.encoding import decode_batches
 
 # How often a map of nothing may mark a voxel, anywhere.
 ERROR_RATE = 0.05
@@ -67,7 +68,7 @@ def maps_with_tests(
     seed: int = 0,
     advance: Callable[[int], None] = lambda count: None,
 ) -> dict[str, MapTest]:
-    """Returns the maps of a direction with their tests, by name; see `sex_maps`.
+    """Returns the maps of a direction with their tests, by name; see `decoded_maps`.
 
     What the latents have beside the confounds is given to other people, and everything is done again: the confounds are
     taken out, the probe is fitted, a woman and a man are decoded. People exchange within sites, and families as wholes.
@@ -160,26 +161,24 @@ def exchanged(latents: np.ndarray, confounds: np.ndarray | None, rows: np.ndarra
 def decoded_maps(
     model: LatentModel, directions: Sequence[Direction], condition: np.ndarray | None
 ) -> Iterator[dict[str, np.ndarray]]:
-    """Yields the maps of the two ends of each direction; see `sex_maps`."""
-    ends = np.concatenate([way.at(way.ends) for way in directions])
-    conditions = None if condition is None else np.repeat(condition[None], len(ends), axis=0)
-    for parts in decode_batches(model, ends, conditions):
-        for row in range(0, len(parts["reconstruction"]), 2):
-            yield sex_maps(model, *({key: part[row + sex] for key, part in parts.items()} for sex in (0, 1)))
+    """Yields the maps of the two ends of each direction, each (x, y, z): "difference", the man's image minus the
+    woman's, and where a template is warped "growth", the logarithm of how much larger the man's tissue is."""
+    decode = model.graph(_sex_maps)
+    conditions = None if condition is None else tf.constant(np.repeat(condition[None], BATCH_SIZE, axis=0), tf.float32)
+    for first in range(0, len(directions), BATCH_SIZE // 2):
+        some = directions[first : first + BATCH_SIZE // 2]
+        ends = np.concatenate([way.at(way.ends) for way in some])
+        found = decode(pad_batch(tf.constant(ends, tf.float32)), conditions)
+        maps = {name: values.numpy() for name, values in found.items()}
+        for row in range(len(some)):
+            yield {name: values[row] for name, values in maps.items()}
 
 
-def sex_maps(
-    model: LatentModel, woman_parts: dict[str, np.ndarray], man_parts: dict[str, np.ndarray]
-) -> dict[str, np.ndarray]:
-    """Returns "difference", the man's image minus the woman's, (x, y, z), and where a template is warped "growth", the
-    logarithm of how much larger the man's tissue is.
-
-    Args:
-        model: that decoded them.
-        woman_parts, man_parts: what is decoded of each, without the axis of the batch.
-    """
-    woman, man = (np.clip(parts["reconstruction"][..., 0], 0.0, 1.0) for parts in (woman_parts, man_parts))
-    maps = {"difference": man - woman}
-    if "displacement" in woman_parts:
-        maps["growth"] = growth_map(model, woman_parts, man_parts)
+def _sex_maps(model: LatentModel, z: tf.Tensor, condition: tf.Tensor | None) -> dict[str, tf.Tensor]:
+    """Returns the maps (pairs, x, y, z) of a woman, a man, a woman, and so on, z (2 pairs, latent)."""
+    parts = model.decode_parts(z, condition=condition)
+    heads = tf.clip_by_value(parts["reconstruction"][..., 0], 0.0, 1.0)
+    maps = {"difference": heads[1::2] - heads[::2]}
+    if "velocity" in parts:
+        maps["growth"] = growth_maps(model, parts["velocity"][::2], parts["velocity"][1::2])
     return maps

@@ -92,23 +92,40 @@ def _average(figures: list[Figure]) -> Figure:
 
 
 def _of_numbers(targets: np.ndarray, predicted: np.ndarray) -> dict[str, Figure]:
-    count = len(targets)
-    away, error = targets - targets.mean(), (predicted - targets) ** 2
-    variance, mean_error = (away**2).sum() / (count - 1), error.mean()
-    share = -((error - mean_error) / variance - mean_error / variance**2 * (away**2 - (away**2).mean())) / count
+    count, error = len(targets), (predicted - targets) ** 2
+    squares, squares_without = _products(targets, targets)
+    value = 1.0 - error.mean() / (squares / (count - 1))
+    without = 1.0 - (error.sum() - error) / (count - 1) / np.maximum(squares_without / max(count - 2, 1), 1e-300)
     return {
         "mae": _mean_of(np.abs(predicted - targets)),
         "r": _correlation(targets, predicted),
-        "r2": Figure(float(1.0 - mean_error / variance), share),
+        "r2": _left_out(value, without),
     }
 
 
 def _correlation(targets: np.ndarray, predicted: np.ndarray) -> Figure:
     if not predicted.std() > 1e-12:
         return Figure(0.0, np.zeros(len(targets)))  # Predictions that do not differ follow nothing.
-    x, y = ((values - values.mean()) / values.std() for values in (targets, predicted))
-    r = float((x * y).mean())
-    return Figure(r, (x * y - 0.5 * r * (x**2 + y**2)) / len(targets))
+    both, first, second = (_products(*pair) for pair in
+                           ((targets, predicted), (targets, targets), (predicted, predicted)))  # fmt: skip
+    value, without = (xy / np.sqrt(np.maximum(xx * yy, 1e-300)) for xy, xx, yy in zip(both, first, second, strict=True))
+    return _left_out(float(value), without)
+
+
+def _products(x: np.ndarray, y: np.ndarray) -> tuple[float, np.ndarray]:
+    """Returns the sum of products about the means, of all n people and (n,) of all but each."""
+    products = (x - x.mean()) * (y - y.mean())
+    return products.sum(), products.sum() - products * len(x) / (len(x) - 1.0)
+
+
+def _left_out(value: float, without: np.ndarray) -> Figure:
+    """Returns a figure from what it is without each person, (n,).
+
+    Its derivatives by people's weights would do for many people, but a fold has a dozen, whose own means and deviations
+    are in the figure.
+    """
+    away = without.mean() - without
+    return Figure(float(value), away * (len(without) - 1.0) / len(without))
 
 
 def columns_of(table: pd.DataFrame, target: Target) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -12,6 +12,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
 from mrigen.probing.measures import roc_auc
+from mrigen.probing.training_variance import Kernel
 from mrigen.statistics.pca import gram_matrix, gram_scores
 
 LOGISTIC_C = tuple(10.0 ** np.arange(-4.0, 2.5, 0.5))
@@ -41,7 +42,11 @@ class FoldScores:
 
 
 class Predictor(Protocol):
-    """Fits on the people `train` and scores the people `test` (row numbers); must not look at targets[test]."""
+    """Fits on the people `train` and scores the people `test` (row numbers); must not look at targets[test].
+
+    One that knows it has a method `learned_from(count)`, which returns what all `count` people are to it, as
+    `training_variance.contributions` takes it, or None.
+    """
 
     def fit_score(
         self, targets: np.ndarray, groups: np.ndarray, train: np.ndarray, test: np.ndarray, seed: int
@@ -71,6 +76,9 @@ class DrawsPredictor:
 
     def fit_score(self, targets, groups, train, test, seed) -> FoldScores:
         return self.of_draw(0).fit_score(targets, groups, train, test, seed)
+
+    def learned_from(self, count: int) -> np.ndarray:
+        return np.concatenate(self._draws, axis=1)
 
 
 class MajorityPredictor:
@@ -109,6 +117,9 @@ class LogisticPredictor:
         inputs, outputs = self._standardized(train, test)
         (log_odds,) = _logistic_path(inputs, targets[train], outputs, (c,))
         return FoldScores(log_odds, (log_odds > 0.0).astype(int), f"C={c:.2g}")
+
+    def learned_from(self, count: int) -> np.ndarray:
+        return self._features(np.arange(count))
 
     def _standardized(self, train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         features = np.asarray(self._features(train), np.float64)
@@ -216,6 +227,10 @@ class KernelSVMPredictor:
         decision = _svm_decision(self._kernel_values(gram, multiple), targets, train, test, c)
         setting = f"C={c:.2g}" + (f" gamma={multiple:g}/voxels" if self._kernel == "rbf" else "")
         return FoldScores(decision / (scale or 1.0), (decision > 0.0).astype(int), setting)
+
+    def learned_from(self, count: int) -> Kernel:
+        gram = self._voxels.gram(np.arange(count))
+        return Kernel(self._kernel_values(gram, RBF_GAMMA_MULTIPLES[len(RBF_GAMMA_MULTIPLES) // 2]))
 
     def _kernel_values(self, gram: np.ndarray, multiple: float) -> np.ndarray:
         if self._kernel == "linear":

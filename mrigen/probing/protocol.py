@@ -23,6 +23,7 @@ from mrigen.probing.score_table import (
     TRANSDUCTIVE,
     class_column,
 )
+from mrigen.probing.stand_ins import stand_ins_of
 from mrigen.probing.targets import Target
 
 Task = tuple[str, int, int, np.ndarray, np.ndarray]
@@ -135,7 +136,8 @@ def run_probe(
                 rows["cnn"] = predictors["cnn"]
             task = (NESTED, 0, fold, refit.train, refit.test)
             parts.append(score_tasks(own, [task], rows, seed, _within(progress, len(tasks) + fold, total)))
-    scores, settings = (pd.concat(tables, ignore_index=True) for tables in zip(*parts, strict=True))
+        scores, settings = (pd.concat(tables, ignore_index=True) for tables in zip(*parts, strict=True))
+        stand_ins = stand_ins_of(scores, inputs, predictors)
     return ProbeResult(
         scores=scores,
         folds=pd.DataFrame(fold_rows),
@@ -148,6 +150,7 @@ def run_probe(
         nested_folds=_table_of_refits(refits, inputs) if refits else None,
         notes=(*inputs.notes, *said, *notes),
         row_notes=row_notes,
+        stand_ins=stand_ins,
     )
 
 

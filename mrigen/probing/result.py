@@ -18,9 +18,10 @@ from mrigen.probing.intervals import holm
 from mrigen.probing.permutation import PermutationTest
 from mrigen.probing.plan import ProbePlan
 from mrigen.probing.roc import plot_roc
-from mrigen.probing.score_table import PROTOCOLS
-from mrigen.probing.summaries import Summary, summarize
+from mrigen.probing.score_table import PROTOCOLS, TRANSDUCTIVE
+from mrigen.probing.summaries import INTERVALS, Summary, summarize
 from mrigen.probing.targets import SEX, Target
+from mrigen.probing.training_variance import Contributions
 from mrigen.system.files import write_json, write_table
 
 # What latents add to confounds.
@@ -50,6 +51,7 @@ class ProbeResult:
         plan: what was asked.
         cohort: name of the other cohort that was scored; None where the people are those of the run.
         deconfounded_permutation: the permutation test of `latents_deconfounded`, or None.
+        stand_ins: predictor -> metric -> what people add to a stand-in of it in the transductive protocol.
         directory: where `write` puts the files unless told otherwise: the folder of the run; None without a run.
         notes: sentences that whoever reads the figures has to know.
         row_notes: predictor -> what is to be known of its rows.
@@ -73,6 +75,7 @@ class ProbeResult:
     notes: tuple[str, ...] = ()
     row_notes: dict[str, str] = dataclasses.field(default_factory=dict)
     deconfounded_permutation: PermutationTest | None = None
+    stand_ins: dict[str, dict[str, Contributions]] = dataclasses.field(default_factory=dict)
 
     def __repr__(self) -> str:
         return f"ProbeResult of {self.target.name}: {len(self.predictors)} predictors, " + ", ".join(
@@ -111,13 +114,19 @@ class ProbeResult:
 
     @functools.cached_property
     def _summaries(self) -> dict[tuple[str, str], Summary]:
-        return {key: summarize(table, self.target) for key, table in self._tables.items()}
+        return {
+            (protocol, name): summarize(
+                table, self.target, stand_in=self.stand_ins.get(name) if protocol == TRANSDUCTIVE else None
+            )
+            for (protocol, name), table in self._tables.items()
+        }
 
     def rows(self) -> list[dict]:
         """Returns one dict a protocol and predictor: the figures and their 95 % intervals, ready for JSON.
 
         An interval rests on `num_subjects` people of `num_families` families; where folds are sites, on `num_folds`
-        sites. Figures are None, and intervals [None, None], for a protocol that could not be run.
+        sites; `interval_by` is a key of `mrigen.probing.summaries.INTERVALS`.
+        Figures are None, and intervals [None, None], for a protocol that could not be run.
         """
         return [
             {"predictor": name, "protocol": protocol}
@@ -232,6 +241,7 @@ class ProbeResult:
             "seed": self.seed,
             "protocols": self.protocols,
             "rows": self.rows(),
+            "intervals": {name: INTERVALS[name] for name in dict.fromkeys(row["interval_by"] for row in self.rows())},
             "comparisons": self.comparisons(),
         }
         if self.notes:
@@ -257,12 +267,13 @@ class ProbeResult:
         summary = self._summaries[protocol, name]
         return [(metric, summary.value(metric)), (f"{metric}_ci", summary.interval(metric))]
 
-    def _counts(self, protocol: str, name: str) -> dict[str, int]:
+    def _counts(self, protocol: str, name: str) -> dict[str, int | str]:
         summary = self._summaries[protocol, name]
         return {
             "num_subjects": summary.num_subjects or self.num_subjects[protocol],
             "num_families": summary.num_families or self.num_subjects[protocol],
             "num_folds": len(summary.folds),
+            "interval_by": summary.interval_by,
         }
 
     def comparisons(self) -> list[dict]:

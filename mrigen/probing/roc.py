@@ -46,8 +46,9 @@ def plot_roc(
 
     Args:
         scores: `ProbeResult.scores`.
-        areas: (protocol, predictor) -> AUC and its interval, those that are drawn; made of the scores
-            if None.
+        areas: (protocol, predictor) -> AUC and its interval, those that are drawn. Made of the scores if None; the
+            intervals of a cross-validation are then those of rows without a stand-in, since scores do not tell what
+            was learned from.
         target: what the scores are of, two classes.
 
     Raises:

@@ -43,25 +43,24 @@ def saliency(
         Sundararajan, Taly and Yan 2017, Axiomatic attribution for deep networks; Erion et al. 2021, Improving
         performance of deep learning models with axiomatic attribution priors and expected gradients (many baselines).
     """
-    found = tf.constant(weights, tf.float32)
-
-    @tf.function(autograph=False)
-    def gradients(batch):
-        with tf.GradientTape() as tape:
-            tape.watch(batch)
-            score = tf.linalg.matvec(tf.cast(model.posterior(batch)["loc"], tf.float32), found)
-        return tape.gradient(score, batch)
-
+    gradients, found = model.graph(_gradients), tf.constant(weights, tf.float32)
     total = np.zeros(women.shape[1:], np.float64)
     for step in (np.arange(NUM_STEPS) + 0.5) / NUM_STEPS:
         for first in range(0, len(women), BATCH_SIZE):
             some = slice(first, first + BATCH_SIZE)
             away = men[some] - women[some]
-            gradient = gradients(pad_batch(tf.constant(women[some] + np.float32(step) * away)))[: len(away)]
+            gradient = gradients(pad_batch(tf.constant(women[some] + np.float32(step) * away)), found)[: len(away)]
             total += np.einsum("nxyzc,nxyzc->xyzc", gradient.numpy(), away)
             advance(len(away))
     gained = np.mean(_scores(model, men, weights) - _scores(model, women, weights))
     return (total[..., 0] / (NUM_STEPS * len(women))).astype(np.float32), float(gained)
+
+
+def _gradients(model: LatentModel, volumes: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
+    with tf.GradientTape() as tape:
+        tape.watch(volumes)
+        score = tf.linalg.matvec(tf.cast(model.posterior(volumes)["loc"], tf.float32), weights)
+    return tape.gradient(score, volumes)
 
 
 def _scores(model: LatentModel, volumes: np.ndarray, weights: np.ndarray) -> np.ndarray:

@@ -10,9 +10,18 @@ from mrigen.probing.intervals import Estimate, json_float
 from mrigen.probing.measures import Figure, columns_of, measure
 from mrigen.probing.score_table import DRAW, LEAVE_SITE_OUT, NESTED, TRANSDUCTIVE
 from mrigen.probing.targets import Target
+from mrigen.probing.training_variance import Contributions
 
 # What they are where everyone has the same score, in any study.
 _OF_CONSTANT_SCORES = frozenset({"roc_auc", "balanced_accuracy", "r"})
+
+# What intervals are made of, in words.
+INTERVALS = {
+    "deletions": "who was tested, and by how much more a stand-in varies with who was learned from",
+    "overlap": "who was tested, and Nadeau and Bengio's factor for who was learned from",
+    "sites": "the spread of sites",
+    "people": "who was tested",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +51,7 @@ class Summary:
         folds: (repeat, fold) -> figures, of the folds whose people can be scored.
         num_subjects, num_families: scored.
         num_training: people that a fold learns from, on average; None where that does not matter.
+        stand_in: metric -> what people add to a stand-in of the predictor, where there is one.
     """
 
     protocol: str
@@ -49,6 +59,7 @@ class Summary:
     num_subjects: int
     num_families: int
     num_training: float | None
+    stand_in: dict[str, Contributions] = dataclasses.field(default_factory=dict)
 
     def value(self, metric: str) -> float | None:
         """Returns the mean over folds, None where no fold could be scored."""
@@ -61,12 +72,23 @@ class Summary:
         value = self.value(metric)
         if value is None:
             return [None, None]
-        if metric in _OF_CONSTANT_SCORES and all(np.ptp(fold.scores) == 0.0 for fold in self.folds.values()):
+        if metric in _OF_CONSTANT_SCORES and self._is_constant:
             return [value, value]
         return intervals.interval(metric, self._estimate(metric), confidence)
 
     def _estimate(self, metric: str) -> Estimate:
-        return self._of({key: fold.figures[metric] for key, fold in self.folds.items()})
+        return self._of({key: fold.figures[metric] for key, fold in self.folds.items()}, self.stand_in.get(metric))
+
+    @property
+    def _is_constant(self) -> bool:
+        return all(np.ptp(fold.scores) == 0.0 for fold in self.folds.values())
+
+    @property
+    def interval_by(self) -> str:
+        """What the intervals are made of: see `INTERVALS`."""
+        if self.protocol in (TRANSDUCTIVE, NESTED):
+            return "deletions" if self.stand_in else "overlap"
+        return "sites" if self.protocol == LEAVE_SITE_OUT else "people"
 
     def difference(self, other: "Summary", metric: str, confidence: float = intervals.CONFIDENCE) -> dict:
         """Returns the paired difference from another predictor of the same people in the same folds.
@@ -76,7 +98,10 @@ class Summary:
         """
         if self.value(metric) is None or other.value(metric) is None or self.folds.keys() != other.folds.keys():
             return {"difference": None, "ci": [None, None], "p": None}
-        estimate = self._of({k: self.folds[k].figures[metric] - other.folds[k].figures[metric] for k in self.folds})
+        estimate = self._of(
+            {k: self.folds[k].figures[metric] - other.folds[k].figures[metric] for k in self.folds},
+            self._stand_in_of_difference(other, metric),
+        )
         ends = intervals.difference_interval(metric, estimate, confidence)
         alike = all(np.array_equal(self.folds[key].scores, other.folds[key].scores) for key in self.folds)
         if not alike and (self._is_at_the_end(metric) or other._is_at_the_end(metric)):
@@ -86,6 +111,15 @@ class Summary:
             "ci": [json_float(end) for end in ends],
             "p": intervals.p_of_difference(estimate),
         }
+
+    def _stand_in_of_difference(self, other: "Summary", metric: str) -> Contributions | None:
+        mine, others = self.stand_in.get(metric), other.stand_in.get(metric)
+        for one, stand_in in ((self, others), (other, mine)):
+            if metric in _OF_CONSTANT_SCORES and one._is_constant:  # Such a figure owes nothing to anyone.
+                return stand_in
+        if mine is None or others is None or not mine.matches(others):
+            return None
+        return mine - others
 
     def _is_at_the_end(self, metric: str) -> bool:
         return metric in intervals.SHARES and self.value(metric) in (0.0, 1.0)
@@ -103,7 +137,7 @@ class Summary:
             difference + np.hypot(high - mine, others - other_low),
         ]
 
-    def _of(self, figures: dict[tuple[int, int], Figure]) -> Estimate:
+    def _of(self, figures: dict[tuple[int, int], Figure], stand_in: Contributions | None) -> Estimate:
         folds = [self.folds[key] for key in figures]
         values = [figure.value for figure in figures.values()]
         variances = [
@@ -111,6 +145,17 @@ class Summary:
             for figure, fold in zip(figures.values(), folds, strict=True)
         ]
         people = [intervals.independent_people(fold.families, fold.strata) for fold in folds]
+        if self.protocol == TRANSDUCTIVE and stand_in is not None:
+            tested = intervals.repeated_variance(
+                [figure.influence for figure in figures.values()],
+                [fold.families for fold in folds],
+                [fold.strata for fold in folds],
+                [repeat for repeat, _ in figures],
+            )
+            if np.isfinite(tested):
+                per_repeat = len(folds) / len({repeat for repeat, _ in figures})
+                inside, everyone = float(np.mean(variances)) / per_repeat, float(np.mean(people)) * per_repeat
+                return intervals.of_deletions(float(np.mean(values)), tested, inside, stand_in.ratio(), everyone)
         if self.protocol in (TRANSDUCTIVE, NESTED):
             tested = float(np.mean([len(fold.participant_ids) for fold in folds]))
             training = self.num_training or max(self.num_subjects - tested, 1.0)
@@ -120,7 +165,12 @@ class Summary:
         return intervals.of_test_people(values[0], variances[0], people[0])
 
 
-def summarize(table: pd.DataFrame, target: Target, num_training: float | None = None) -> Summary:
+def summarize(
+    table: pd.DataFrame,
+    target: Target,
+    num_training: float | None = None,
+    stand_in: dict[str, Contributions] | None = None,
+) -> Summary:
     """Returns the figures of ONE predictor in one protocol.
 
     A figure is the mean over folds of the figure inside the fold: people of different folds were scored by different
@@ -131,6 +181,7 @@ def summarize(table: pd.DataFrame, target: Target, num_training: float | None = 
         table: rows of `ProbeResult.scores`.
         target: what is predicted.
         num_training: people that a fold learns from, on average, where they are not all the others.
+        stand_in: see `Summary`; of the same people.
     """
     folds = {}
     for key, of_fold in table.groupby(["repeat", "fold"]):
@@ -150,4 +201,5 @@ def summarize(table: pd.DataFrame, target: Target, num_training: float | None = 
         num_subjects=table["participant_id"].nunique(),
         num_families=table["family"].nunique(),
         num_training=num_training,
+        stand_in=stand_in or {},
     )

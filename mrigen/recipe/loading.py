@@ -23,6 +23,9 @@ from mrigen.schema import describe_fault, short
 from mrigen.system.files import write_text
 from mrigen.system.wording import closest, nearest
 
+# Of a recipe: more is no recipe, and takes long to read.
+MOST_LETTERS, MOST_VALUES = 1_000_000, 200_000
+
 
 def list_recipes() -> dict[str, str]:
     """Returns the shipped recipes: name -> first comment line of the file.
@@ -185,13 +188,39 @@ def parse_yaml(text: str, place: str) -> Any:
     Raises:
         RecipeError: it is no YAML; `place` says where.
     """
+    if len(text) > MOST_LETTERS:
+        raise RecipeError(
+            f"{place}: got {len(text):,} letters, expected at most {MOST_LETTERS:,}. Take out what is no setting; list "
+            "people in a table beside the images."
+        )
     try:
-        return _yaml().load(text)
-    except (YAMLError, ValueError) as error:  # ValueError: a date such as 2020-13-45
+        content = _yaml().load(text)
+    except RecursionError:
+        raise RecipeError(f"{place}: not valid YAML (blocks in blocks without end). Correct the file.") from None
+    # A date such as 2020-13-45, and what tags such as !!int make of other words.
+    except (YAMLError, ValueError, KeyError, IndexError, TypeError, AttributeError, ArithmeticError, OSError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f" line {mark.line + 1}, column {mark.column + 1}:" if mark else ""
-        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise RecipeError(f"{place}:{where} not valid YAML ({problem}). Correct the line.") from None
+        problem = getattr(error, "problem", None) or " ".join(str(error).split()) or type(error).__name__
+        raise RecipeError(f"{place}:{where} not valid YAML ({problem[:200]}). Correct the line.") from None
+    if _is_larger(content, MOST_VALUES):
+        raise RecipeError(
+            f"{place}: got more than {MOST_VALUES:,} values (aliases count as what they stand for), expected a recipe. "
+            "Write out what is meant."
+        )
+    return content
+
+
+def _is_larger(content: Any, most: int) -> bool:
+    """Whether there are more than `most` values in nested blocks and lists, each alias written out."""
+    waiting, count = [content], 0
+    while waiting:
+        count += 1
+        value = waiting.pop()
+        waiting += value.values() if isinstance(value, dict) else value if isinstance(value, (list, set)) else ()
+        if count > most or len(waiting) > most:
+            return True
+    return False
 
 
 def _apply_override(content: dict, override: str) -> str:
@@ -199,7 +228,9 @@ def _apply_override(content: dict, override: str) -> str:
     dotted = dotted.strip()
     if not equals or not dotted:
         raise RecipeError(f"{override}: expected KEY=VALUE, for example `training.epochs=20`.", "overrides")
-    value = parse_yaml(text, f"`{override}`")
+    # A shell has no comments in a word: `#` is part of the value.
+    plain = text.strip()
+    value = plain if "#" in plain and plain[0] not in "'\"[{" else parse_yaml(text, f"`{override}`")
     *parents, last = dotted.split(".")
     block = content
     for parent in parents:

@@ -3,11 +3,11 @@
 import dataclasses
 import functools
 import importlib.metadata
-import json
 import logging
 import os
 import platform
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +21,12 @@ from mrigen.errors import CohortError, RunError
 from mrigen.imaging.headers import has_orientation
 from mrigen.recipe import Recipe, load_recipe
 from mrigen.runs.holding import refuse_held
+from mrigen.runs.manifest import RUN_FORMAT, check_format, check_grid, manifest_faults, note_file
 from mrigen.statistics.collapse import Course, advise, collapse_of_figures
 from mrigen.system.files import atomic_path, read_json, write_json
 
 logger = logging.getLogger(__name__)
 
-RUN_FORMAT = 1
 WEIGHTS = "model.weights.h5"
 # Of the tables of a run; what looks like a number is text there, too.
 TEXT_COLUMNS = ("scan_id", "participant_id", "session_id", "site", "family", "person", "sex")
@@ -56,7 +56,8 @@ class Run:
     Attributes:
         directory: where it lies. It holds recipe.yaml (resolved), run.json (versions, recipe, precision, fingerprint),
             split.tsv, subjects.tsv, grid.json (where and in what units samples are written), history.csv, log.txt,
-            tensorboard/, checkpoint/ while unfinished, model.weights.h5, latents.npz, metrics.json (written last).
+            tensorboard/, checkpoint/ while unfinished, model.weights.h5, latents.npz, metrics.json, and manifest.json
+            (digests of these, written last).
     """
 
     directory: Path
@@ -69,13 +70,17 @@ class Run:
     @functools.cached_property
     def facts(self) -> dict[str, Any]:
         """run.json: format, versions, the recipe it began with, precision and why, data fingerprint."""
-        return self._json("run.json")
+        facts = self._json("run.json")
+        check_format(facts.get("format", 1), self.directory)
+        return facts
 
     @functools.cached_property
     def grid(self) -> dict[str, Any]:
         """grid.json: zooms (mm), volume_shape, centre (mm); median_low, median_scale and median_surround (native units;
         see `intensities`)."""
-        return self._json("grid.json")
+        grid = self._json("grid.json")
+        check_grid(grid, self.directory / "grid.json")
+        return grid
 
     @property
     def intensities(self) -> Intensities:
@@ -186,6 +191,12 @@ class Run:
                 f"{path}: cannot be loaded ({reason}), expected weights of the model in recipe.yaml. "
                 "Restore the file, or fit again."
             ) from None
+        broken = [weight.path for weight in model.weights if not np.isfinite(np.asarray(weight)).all()]
+        if broken:
+            raise RunError(
+                f"{path}: {broken[0]} (of {len(broken)}) holds values that are no numbers, expected finite ones. "
+                "Restore the file, or fit again."
+            )
         return model
 
     def open_dataset(self):
@@ -214,8 +225,9 @@ class Run:
         try:
             with np.load(path, allow_pickle=False) as content:
                 latents = {name: content[name] for name in content.files}
-        except (OSError, ValueError, zipfile.BadZipFile) as error:
+        except (OSError, ValueError, EOFError, zlib.error, zipfile.BadZipFile) as error:
             raise RunError(f"{path}: cannot be read ({error}). Restore the file, or fit again.") from None
+        _check_latents(latents, path)
         if split is None:
             return latents
         people = self.subjects.merge(self.split, on="participant_id").query("split == @split")["scan_id"]
@@ -226,6 +238,7 @@ class Run:
         """Writes latents.npz; see `load_latents`."""
         with atomic_path(self.directory / "latents.npz") as temporary, open(temporary, "wb") as file:
             np.savez(file, **latents)  # type: ignore[arg-type]
+        note_file(self.directory, "latents.npz")
 
     def _file(self, name: str) -> Path:
         path = self.directory / name
@@ -238,9 +251,14 @@ class Run:
     def _json(self, name: str) -> dict[str, Any]:
         path = self._file(name)
         try:
-            return read_json(path)
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            content = read_json(path)
+        except (ValueError, RecursionError) as error:
             raise RunError(f"{path}: not valid JSON ({error}). Restore the file, or fit again.") from None
+        if not isinstance(content, dict):
+            raise RunError(
+                f"{path}: got a {type(content).__name__}, expected an object of keys. Restore the file, or fit again."
+            )
+        return content
 
     def _table(self, name: str, columns: tuple[str, ...]) -> pd.DataFrame:
         path = self._file(name)
@@ -270,16 +288,32 @@ def open_run(directory: str | os.PathLike | None = None, root: str | os.PathLike
         root: folder of runs.
 
     Raises:
-        RunError: there is none, or it is not a run, or it has no weights, or it is being fitted.
+        RunError: there is none, or it is not a run, or it has no weights, or it is being fitted, or its files are not
+            those that the fit wrote.
     """
     run = newest_run(root) if directory is None else Run(Path(directory))
     if not run.directory.is_dir():
         raise RunError(f"{directory}: no such folder, expected a run made by mrigen fit. Check `run`.")
     refuse_held(run.directory)
     _ = run.recipe, run.facts, run.grid, run.weights_path
+    faults = manifest_faults(run.directory)
+    if faults:
+        raise RunError(faults)
     if run.collapse is not None:
         logger.warning(run.collapse)
     return run
+
+
+def _check_latents(latents: dict[str, np.ndarray], path: Path) -> None:
+    expected = "expected scan_id, loc and, of a VAE, scale, a row of finite numbers an image"
+    names, loc, others = latents.get("scan_id"), latents.get("loc"), latents.get("scale")
+    sizes = {len(values) for values in (names, loc, others) if values is not None and values.ndim}
+    if names is None or loc is None or loc.ndim < 2 or len(sizes) != 1:
+        shapes = {name: values.shape for name, values in latents.items()}
+        raise RunError(f"{path}: got {shapes}, {expected}. Restore the file, or fit again.")
+    for values in (loc, others):
+        if values is not None and not (np.issubdtype(values.dtype, np.number) and np.isfinite(values).all()):
+            raise RunError(f"{path}: got values that are no numbers, {expected}. Restore the file, or fit again.")
 
 
 def newest_run(root: str | os.PathLike = "runs") -> Run:

@@ -20,6 +20,7 @@ from mrigen.recipe import Recipe
 from mrigen.runs import WEIGHTS, Run, open_run
 from mrigen.runs.encoding import encode_cache
 from mrigen.runs.holding import check_held, held
+from mrigen.runs.manifest import write_manifest
 from mrigen.statistics.collapse import Course, advise, collapse_of_figures, describe_collapse
 from mrigen.system.files import write_json
 from mrigen.system.machine import peak_rss_mb
@@ -189,6 +190,7 @@ def _finish(fit: FitState) -> None:
         "seconds": round(time.monotonic() - fit.started, 1),
     }
     write_json(directory / "metrics.json", figures)
+    write_manifest(directory)
     shutil.rmtree(fit.checkpoint)
     collapse = collapse_of_figures(figures)
     if collapse is not None:

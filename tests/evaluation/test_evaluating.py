@@ -165,7 +165,7 @@ def test_evaluations_side_by_side(run_copy, judged, tmp_path):
     evaluate(run_copy, only=["one"], seed=3, num=8).write(tmp_path / "other")
     evaluations = open_evaluations([run_copy.directory, tmp_path / "other"])
     table = compare_evaluations(evaluations)
-    assert table["figure"].tolist() == ["mean_one", "mean_two"] and table["floor"].notna().all()
+    assert table["figure"].tolist() == ["mean_one", "mean_two"] and table[["training", "pca"]].notna().all(axis=None)
     assert table[str(tmp_path / "other")].notna().tolist() == [True, False]
     assert "another number of people" in describe_other_settings(evaluations)
     (tmp_path / "other" / "evaluation.json").write_text("{}")

@@ -1,5 +1,7 @@
 """What the latents know, on the whole image."""
 
+import dataclasses
+
 import nibabel
 import numpy as np
 import pandas as pd
@@ -9,7 +11,9 @@ from mrigen.data.pipeline import read_volumes
 from mrigen.errors import UsageError
 from mrigen.probing import Explanation, explain
 from mrigen.probing.direction import fit_direction
-from mrigen.probing.explanation import Figure95, reason_to_withhold
+from mrigen.probing.explained_people import explained_people, reason_to_withhold
+from mrigen.probing.explaining import maps_of_people
+from mrigen.probing.explanation import Figure95
 from mrigen.probing.saliency import draw_pairs, saliency
 from mrigen.runs import Run
 from mrigen.runs.encoding import decode_latents
@@ -115,11 +119,26 @@ def test_files_say_threshold_mask_units_and_direction(morph_run, tmp_path):
     assert facts["Units"] == "log of a ratio of volumes" and facts["Mask"] == "growth_mask.nii.gz"
     assert facts["ConfoundsTakenOut"] == ["head_size", "site"] and facts["NumPermutations"] == 30
     assert facts["Threshold"] == explanation.tests["growth"].threshold
+    assert facts["ResolutionMm"] == [32.0, 32.0, 32.0] and facts["WindowMm"] == 20.0
+    assert "ResolutionMm" not in read_json(tmp_path / "difference.json")
     np.testing.assert_array_equal(mask.get_fdata(), strength.get_fdata() > np.float32(facts["Threshold"]))
     assert mask.get_data_dtype() == np.uint8
     assert "women to men" in growth.header["descrip"].item().decode()
     assert growth.header.get_intent()[2] == "growth"
     assert strength.header["cal_min"] == pytest.approx(facts["Threshold"])
+
+
+def test_graphs_are_made_once_for_all_explanations(morph_run):
+    """A graph for every explanation stays in memory, and takes longer to make than to use."""
+    people, model = explained_people(morph_run, ()), morph_run.load_model()
+    volumes = read_volumes(morph_run.open_dataset().cache, np.arange(4))[..., None]
+    for targets in (people.targets, people.targets[::-1]):
+        others = dataclasses.replace(people, targets=targets)
+        direction = others.direction()
+        tests = maps_of_people(morph_run, model, others, direction, num_permutations=30)
+        saliency(model, direction.weights, volumes[:2], volumes[2:])
+    assert set(tests) == {"difference", "growth"}
+    assert all(graph.experimental_get_tracing_count() == 1 for graph in model._graphs.values())
 
 
 def test_maps_are_withheld_where_the_probe_does_not_beat_chance(run_copy, tmp_path):

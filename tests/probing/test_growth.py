@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from mrigen.layers import jacobian_determinant
 from mrigen.models import MorphingAutoencoder
-from mrigen.probing.growth import growth_map
+from mrigen.probing.growth import growth_maps, growth_spacing
 
 SIDES = (28, 24, 20)
 COARSE = (14, 12, 10)
@@ -37,7 +37,7 @@ def swelling(amount, centre=(0.0, 0.0, 0.0), width=2.0):
 
 
 def grown(model, woman, man):
-    return growth_map(model, {"velocity": woman}, {"velocity": man})
+    return growth_maps(model, woman[None], man[None])[0].numpy()
 
 
 def test_a_head_that_is_larger_throughout_has_grown_by_as_much_everywhere(model):
@@ -75,3 +75,7 @@ def test_growth_is_the_divergence_where_it_is_small(model):
     divergence = -sum(np.gradient(fine[..., axis], axis=axis) for axis in range(3))
     np.testing.assert_allclose(growth[INSIDE], divergence[INSIDE], atol=2e-4)
     assert np.abs(divergence).max() > 0.02
+
+
+def test_resolution_is_the_spacing_of_the_velocity_in_mm(model):
+    assert growth_spacing(model, (1.5, 2.0, 4.0)) == (3.0, 4.0, 8.0)

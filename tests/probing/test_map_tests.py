@@ -5,8 +5,8 @@ import pytest
 import tensorflow as tf
 
 from mrigen.probing import map_tests
-from mrigen.probing.direction import fit_direction
-from mrigen.probing.map_tests import exchanged, maps_with_tests, permuted_rows, sex_maps, strength_of
+from mrigen.probing.direction import Direction, fit_direction
+from mrigen.probing.map_tests import decoded_maps, exchanged, maps_with_tests, permuted_rows, strength_of
 
 SIDES, LATENT = (6, 7, 8), 5
 ZOOMS = (16.0, 16.0, 16.0)
@@ -114,8 +114,15 @@ def test_strength_is_the_root_mean_square_in_mm():
 
 
 def test_maps_are_of_what_is_seen():
-    woman, man = ({"reconstruction": np.full((1, 1, 1, 1), value, np.float32)} for value in (-0.5, 1.5))
-    assert sex_maps(None, woman, man)["difference"].item() == 1.0
+    """Of a head darker than black and brighter than white: 0 and 1."""
+    pattern = np.zeros(LATENT)
+    pattern[1] = 100.0
+    directions = [Direction(np.zeros(LATENT), pattern, pattern, ends, 1.0) for ends in [(-1.0, 1.0), (1.0, -1.0)] * 3]
+    maps = list(decoded_maps(LinearDecoder(), directions, None))
+    block = LinearDecoder.blocks[1] > 0
+    assert len(maps) == 6 and set(maps[0]) == {"difference"}
+    for number, found in enumerate(maps):
+        np.testing.assert_array_equal(found["difference"], np.where(block, (-1.0) ** number, 0.0))
 
 
 def test_the_same_seed_gives_the_same_thresholds():

@@ -8,6 +8,7 @@ import pytest
 from mrigen.errors import UsageError
 from mrigen.probing import probe
 from mrigen.runs import Run
+from mrigen.runs.manifest import write_manifest
 
 pytestmark = pytest.mark.usefixtures("small_grids")
 
@@ -41,6 +42,7 @@ def test_a_run_of_others_or_of_another_split_is_refused(run_copy, other):
     name, split = table[-1].split("\t")
     table[-1] = f"{name}\t{'train' if split == 'heldout' else 'heldout'}"
     (other.directory / "split.tsv").write_text("\n".join(table) + "\n")
+    write_manifest(other.directory)
     with pytest.raises(UsageError) as caught:
         probe(run_copy, against=other.directory)
     assert f"got no latents of {run_copy.subjects['participant_id'].iloc[0]}" in str(caught.value)

@@ -1,5 +1,6 @@
 """Intervals of figures: whether they hold the truth as often as they say, of whatever people are."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -8,9 +9,12 @@ import pytest
 from scipy import stats
 
 from mrigen.probing import intervals
+from mrigen.probing.confounds import AmongPredictor
 from mrigen.probing.intervals import Estimate, family_variance, holm
 from mrigen.probing.measures import roc_auc
+from mrigen.probing.predictors import MajorityPredictor
 from mrigen.probing.protocol import run_probe
+from mrigen.probing.result import paired_difference
 from mrigen.probing.rows import learner_of
 from mrigen.probing.summaries import summarize
 from mrigen.probing.targets import SEX, Target
@@ -94,6 +98,55 @@ def test_the_mean_over_folds_is_not_below_chance_at_chance(make_inputs, small_gr
         rows = {"latents": learner_of(SEX)(latents)}
         values.append(run_probe(inputs, seed=seed, num_repeats=1, predictors=rows).rows()[0]["roc_auc"])
     assert np.mean(values) == pytest.approx(0.5, abs=2.5 * np.std(values) / 60**0.5)
+
+
+def rows_of_a_probe(make_inputs, seed, signal, **rows):
+    """Returns the result of a real probe; rows: functions of the features of its predictors."""
+    targets, latents, groups = cross_validated(seed, signal=signal)
+    inputs = make_inputs(targets=targets, groups=groups, latents=latents, split=np.full(60, "train"))
+    predictors = {"latents": learner_of(SEX)(latents)} | {name: make(latents) for name, make in rows.items()}
+    return run_probe(inputs, seed=seed, num_repeats=2, predictors=predictors)
+
+
+def width(ends):
+    return ends[1] - ends[0]
+
+
+@pytest.mark.parametrize(("signal", "narrower"), [(0.0, (0.85, 1.15)), (3.0, (0.6, 0.85))], ids=["chance", "strong"])
+def test_intervals_follow_how_much_is_owed_to_who_was_learned_from(make_inputs, small_grids, signal, narrower):
+    values, widths, by_overlap = [], [], []
+    for seed in range(40):
+        result = rows_of_a_probe(make_inputs, seed, signal)
+        row, summary = result.rows()[0], result._summaries["transductive", "latents"]
+        assert row["interval_by"] == "deletions"
+        values.append(row["roc_auc"])
+        widths.append(width(row["roc_auc_ci"]))
+        by_overlap.append(width(dataclasses.replace(summary, stand_in={}).interval("roc_auc")))
+    low, high = narrower
+    assert low <= np.median(widths) / np.median(by_overlap) <= high
+    # Four standard deviations of the figures themselves.
+    assert np.median(widths) == pytest.approx(4.0 * np.std(values), rel=0.45)
+
+
+def test_a_row_without_a_stand_in_has_the_factor_of_nadeau_and_bengio(make_inputs, small_grids):
+    class Unknown:
+        def __init__(self, latents):
+            self.fit_score = learner_of(SEX)(latents).fit_score
+
+    result = rows_of_a_probe(
+        make_inputs, 0, 1.0, unknown=Unknown, dummy=lambda latents: MajorityPredictor(),
+        among=lambda latents: AmongPredictor(learner_of(SEX)(latents), np.arange(40)),
+    )  # fmt: skip
+    rows = {row["predictor"]: row for row in result.rows() if row["protocol"] == "transductive"}
+    made = {"latents": "deletions", "unknown": "overlap", "dummy": "overlap", "among": "deletions"}
+    assert {name: rows[name]["interval_by"] for name in made} == made
+    assert rows["latents"]["roc_auc"] == rows["unknown"]["roc_auc"]
+    assert rows["latents"]["roc_auc_ci"] != rows["unknown"]["roc_auc_ci"]
+    assert result.stand_ins["among"]["roc_auc"].test.shape == (40,)
+    # What is always .5 adds nothing to the error of a difference.
+    ends = paired_difference(result, "latents", "dummy", "transductive")["ci"]
+    assert width(ends) == pytest.approx(width(rows["latents"]["roc_auc_ci"]), rel=0.15)
+    assert set(result.as_dict()["intervals"]) == {"deletions", "overlap", "people"}
 
 
 def test_the_variance_of_strangers_is_that_of_delong():

@@ -15,7 +15,7 @@ NAMES = (
 )  # fmt: skip
 ROW_KEYS = {
     "predictor", "protocol", "balanced_accuracy", "balanced_accuracy_ci", "roc_auc", "roc_auc_ci", "accuracy",
-    "accuracy_ci", "num_subjects", "num_families", "num_folds",
+    "accuracy_ci", "num_subjects", "num_families", "num_folds", "interval_by",
 }  # fmt: skip
 QUICK = {"num_folds": 3, "num_repeats": 2}
 

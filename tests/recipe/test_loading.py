@@ -1,5 +1,6 @@
 """Recipes from and to text: names, YAML 1.2, overrides, faults in words, round trips."""
 
+import itertools
 import json
 from importlib import resources
 
@@ -308,3 +309,33 @@ def test_a_file_that_is_no_text_is_a_fault(tmp_path):
     (tmp_path / "a.yaml").write_bytes(b"\xff\xfe\x00\x01")
     with pytest.raises(RecipeError, match=r"a.yaml: not a text file in UTF-8"):
         load_recipe(tmp_path / "a.yaml")
+
+
+_ALIASES = "a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1]\n" + "".join(
+    f"{after}: &{after} [{', '.join(['*' + before] * 9)}]\n" for before, after in itertools.pairwise("abcdefgh")
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("data: " + "[" * 100_000, "blocks in blocks without end"),
+        ("#" + "x" * 2_000_000, r"got 2,000,001 letters, expected at most 1,000,000"),
+        (_ALIASES + "data:\n  exclude: *h\n", r"more than 200,000 values \(aliases count"),
+        ("data: !!float ''\n", "not valid YAML"),
+        ("data: !!int x\n", "not valid YAML"),
+        ("data: !!omap [a]\n", "not valid YAML"),
+        ("data: !!python/object:os.system x\n", "not valid YAML"),
+        ("data:\n  <<: 3\n", "not valid YAML"),
+    ],
+)
+def test_whatever_yaml_can_say_is_one_line(tmp_path, text, said):
+    (tmp_path / "my.yaml").write_text(text)
+    with pytest.raises(RecipeError, match=said) as caught:
+        load_recipe(tmp_path / "my.yaml")
+    assert all("\n" not in fault for fault in caught.value.faults)
+
+
+def test_a_hash_in_a_value_is_part_of_it():
+    recipe = load_recipe("vae", ["data.root=/data/a #1"])
+    assert recipe.data.root == "/data/a #1"

@@ -59,7 +59,7 @@ class MorphingAutoencoder(VariationalAutoencoder):
             is linear in z: what heads differ in, at the same place, beside shape and shading. They are as crisp as it.
         shading_spacing: voxels from one point of the log-gain and the offset to the next, at least `field_spacing`;
             None for that. As fine as the velocity, they say what a movement of less than a voxel could say as well, and
-            nothing makes them dear: what `growth_map` sees is then too little, and elsewhere.
+            nothing makes them dear: what `growth_maps` sees is then too little, and elsewhere.
         velocity_smoothness: weight of the prior on the velocity, per squared voxel of the coarse grid; or "learned", a
             trained weight, which settles where the prior makes the velocities of the training people likeliest.
         See `VariationalAutoencoder` for the others; `mean_image` is the template and has to be true.
