@@ -66,7 +66,7 @@ def test_a_session_of_all_parts(call, people_run, tmp_path):
     status, out, err = call("compare", run, tmp_path / "other", "--evaluation", "--format", "csv")
     assert status == 0 and not err
     lines = out.splitlines()
-    assert lines[0].split(",")[:4] == ["part", "figure", "better", "floor"]
+    assert lines[0].split(",")[:5] == ["part", "figure", "better", "training", "pca"]
     folding = next(line for line in lines if line.startswith("detail,folding,")).split(",")
     assert float(folding[-2]) == pytest.approx(rows["folding", "samples"]["value"], rel=0.01)
     assert call("compare", tmp_path / "nothing", "--evaluation")[0] == 2
