@@ -77,7 +77,9 @@ def check_grid(grid: Any, path: Path) -> None:
     """
     wanted = {"zooms": (3, 1e-3, 1e3), "volume_shape": (3, 1, 4096), "centre": (3, -1e6, 1e6)}
     for key, (length, low, high) in wanted.items():
-        values = grid.get(key) if isinstance(grid, dict) else None
+        if key not in grid:
+            continue
+        values = grid[key]
         if not isinstance(values, list) or len(values) != length or not all(_within(v, low, high) for v in values):
             raise RunError(
                 f"{path}: {key}: got {str(values)[:60]}, expected {length} numbers from {low:g} to {high:g}. "

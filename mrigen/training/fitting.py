@@ -102,6 +102,8 @@ def resume(directory: str | os.PathLike, recipe: Recipe | None = None, stop: Sto
         )  # As in `fit`: another worker may have come before the folder was there.
 
         def go_on() -> FitState | None:
+            if run.is_complete:  # Nothing is to be written, so nothing is claimed.
+                return open_unfinished(run, recipe, placement, stop, started)
             claim = until_the_end.enter_context(held(run.directory))
             state = open_unfinished(run, recipe, placement, stop, started)
             return None if state is None else dataclasses.replace(state, claim=claim)
