@@ -19,7 +19,7 @@ from mrigen.models.building import build_model
 from mrigen.recipe import Recipe
 from mrigen.runs import WEIGHTS, Run, open_run
 from mrigen.runs.encoding import encode_cache
-from mrigen.runs.holding import check_held, held
+from mrigen.runs.holding import check_held, held, refuse_held
 from mrigen.runs.manifest import write_manifest
 from mrigen.statistics.collapse import Course, advise, collapse_of_figures, describe_collapse
 from mrigen.system.files import write_json
@@ -103,6 +103,7 @@ def resume(directory: str | os.PathLike, recipe: Recipe | None = None, stop: Sto
 
         def go_on() -> FitState | None:
             if run.is_complete:  # Nothing is to be written, so nothing is claimed.
+                refuse_held(run.directory)
                 return open_unfinished(run, recipe, placement, stop, started)
             claim = until_the_end.enter_context(held(run.directory))
             state = open_unfinished(run, recipe, placement, stop, started)

@@ -56,7 +56,7 @@ def test_a_run_that_is_fitted_anew_is_neither_read_nor_resumed(finished_run, hol
     shutil.copytree(finished_run.directory, tmp_path / "run", dirs_exist_ok=True, ignore=others)
     with pytest.raises(RunError, match=r"is being fitted by process .*expected a finished run"):
         open_run(tmp_path / "run")
-    with pytest.raises(UsageError, match="is being fitted"):
+    with pytest.raises(RunError, match="is being fitted"):
         resume(tmp_path / "run")
     holder.kill()
     holder.wait()
