@@ -40,6 +40,13 @@ given_option = click.option(
 set_option = click.option(
     "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a key of the recipe; may be repeated."
 )
+by_option = click.option(
+    "--by",
+    "objective",
+    metavar="FIGURE,...",
+    help="Figures of validation people: elbo, mse, sex_auc, or any of mrigen evaluate --parts.  [default: elbo of a "
+    "VAE, else mse]",
+)
 
 
 class _Stderr(logging.StreamHandler):

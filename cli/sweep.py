@@ -1,7 +1,7 @@
 """`mrigen sweep`."""
 
 import click
-from mrigen_cli.common import announce, common_options, set_option
+from mrigen_cli.common import announce, by_option, common_options, set_option
 
 
 @click.command()
@@ -13,13 +13,7 @@ from mrigen_cli.common import announce, common_options, set_option
 @set_option
 @click.option("--search", type=click.Choice(["grid", "tpe"]), help="How to search.  [default: grid where it is finite]")
 @click.option("-n", "--trials", type=click.IntRange(min=1), help="Trials of tpe.  [default: 20]")
-@click.option(
-    "--by",
-    "objective",
-    metavar="FIGURE,...",
-    help="Figures of validation people: elbo, mse, sex_auc, or any of mrigen evaluate --parts.  [default: elbo of a "
-    "VAE, else mse]",
-)
+@by_option
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the search.")
 @click.option("--prune", is_flag=True, help="End trials that are worse than the median of the others so far.")
 @click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Fits at a time.")
