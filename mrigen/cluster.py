@@ -252,12 +252,13 @@ def submit(folder: Path, script: str, about: dict[str, Any]) -> str:
 
 
 def _reserve(about: dict[str, Any]) -> Path | None:
-    """Makes the folder of a job's run, so that no other job is given it; None where it is there."""
-    run = Path(about["run"]) if "run" in about else None
-    if run is None or run.exists():
+    """Returns the folder of a job's run, so far empty and made so that no other job is given it; None where a run is
+    there already."""
+    if "run" not in about:
         return None
-    run.mkdir(parents=True)
-    return run
+    run = Path(about["run"])
+    run.mkdir(parents=True, exist_ok=True)
+    return None if any(run.iterdir()) else run
 
 
 def list_jobs(root: str | os.PathLike = JOBS) -> list[dict[str, str]]:

@@ -60,6 +60,20 @@ def test_what_slurm_refuses_leaves_nothing(slurm, tmp_path):
         list_jobs()
 
 
+def test_a_refused_job_leaves_no_folder_of_its_run(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    reserved = tmp_path / "runs" / "mine"
+    reserved.mkdir(parents=True)
+    for run in (reserved, tmp_path / "runs" / "other"):
+        with pytest.raises(ClusterError):
+            submit(tmp_path / "job", "", {"name": "fit", "run": str(run)})
+    assert list((tmp_path / "runs").iterdir()) == []
+    (reserved / "more").mkdir(parents=True)
+    with pytest.raises(ClusterError):
+        submit(tmp_path / "job", "", {"name": "fit", "run": str(reserved)})
+    assert (reserved / "more").is_dir()
+
+
 def test_no_slurm_is_told(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ClusterError, match="no such command, expected SLURM"):
