@@ -2,7 +2,6 @@
 
 import dataclasses
 import os
-import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ from mrigen.data.summary import summarise
 from mrigen.data.tables import find_column
 from mrigen.errors import CohortError
 from mrigen.recipe import CohortRecipe, DataRecipe
+from mrigen.system.names import safe_name
 from mrigen.system.wording import counted, limited, nearest
 
 COLUMNS = (
@@ -118,7 +118,9 @@ def index_cohort(data: DataRecipe) -> Cohort:
     masks = pd.Series(None, index=images.index, dtype=object)
     for number, source in enumerate(sources):
         own = images[images.index.get_level_values(0) == number]
-        lines += faults.path_faults(source, own) + faults.sex_faults(source, own, data)
+        lines += (
+            faults.name_faults(source, own) + faults.path_faults(source, own) + faults.sex_faults(source, own, data)
+        )
         age_faults, age_notes = faults.age_faults(source, own, OLDEST)
         found, mask_faults = find_masks(source, own.assign(row=own.index.get_level_values(1)))
         masks[own.index] = pd.Series(found, index=own.index, dtype=object)
@@ -127,6 +129,7 @@ def index_cohort(data: DataRecipe) -> Cohort:
     images["mask_path"] = masks.where(masks.notna(), None)
     images["scan_id"] = _scan_ids(images)
     lines += faults.scan_id_faults(images)
+    notes += faults.case_notes(images)
     if data.same_person:
         lines += person_faults(images)
         notes += person_notes(images)
@@ -320,8 +323,7 @@ def _scan_ids(images: pd.DataFrame) -> pd.Series:
         run_parts = ("_run-" + runs.where(~ambiguous, order)).where(keys.duplicated(keep=False), "")
         session_parts = [f"_ses-{bids.bare_session(name)}" if name else "" for name in several["session_id"]]
         ids[several.index] = several["participant_id"] + session_parts + run_parts
-    safe = [re.sub(r"[^\w.+-]|^[.-]", "-", scan_id) for scan_id in ids]
-    return pd.Series(safe, index=images.index, dtype=object)
+    return pd.Series([safe_name(scan_id) for scan_id in ids], index=images.index, dtype=object)
 
 
 def _own_columns(raw: pd.DataFrame, sources: list[Source], standard: Sequence[str]) -> tuple[pd.DataFrame, list[str]]:

@@ -10,7 +10,10 @@ from mrigen.data.descriptions import as_years
 from mrigen.data.sources import Source, exclude_keys, id_hint, listed
 from mrigen.data.tables import same_value
 from mrigen.recipe import DataRecipe
+from mrigen.system.names import name_fault, path_fault
 from mrigen.system.wording import counted, limited, nearest, some
+
+OR_EXCLUDE = "or exclude the subject with data.exclude."
 
 
 def code_faults(data: DataRecipe) -> list[str]:
@@ -67,6 +70,24 @@ def exclude_faults(sources: list[Source], exclude: list[str]) -> list[str]:
         else:
             hint = f"{id_hint(bare, known)}"
         lines.append(f"data.exclude: got {what} of the cohort ({some(known, 3)}). Correct it.{hint}")
+    return limited(lines)
+
+
+def name_faults(source: Source, images: pd.DataFrame) -> list[str]:
+    """Returns a line for each path, id and session that cannot be written down; see `mrigen.system.names`."""
+    place = source.table if source.is_list else source.folder
+    lines = [
+        f"{path}: got an image {fault}, expected printable UTF-8. Rename the file, {OR_EXCLUDE}"
+        for path in images["path"]
+        if (fault := path_fault(path))
+    ]
+    for column, what in (("bare_participant", "id"), ("session_id", "session")):
+        names = dict.fromkeys(name for name in images[column] if isinstance(name, str))
+        lines += [
+            f"{place}: got the {what} '{name}', {fault}, expected one that can be written down. Rename it, {OR_EXCLUDE}"
+            for name in names
+            if (fault := name_fault(name))
+        ]
     return limited(lines)
 
 
@@ -193,3 +214,15 @@ def scan_id_faults(images: pd.DataFrame) -> list[str]:
             for scan_id, paths in twice.items()
         ]
     )
+
+
+def case_notes(images: pd.DataFrame) -> list[str]:
+    """Returns a line about ids that are one file name where a disk does not tell A from a."""
+    ids = images["scan_id"].drop_duplicates()
+    alike = ids[ids.str.casefold().duplicated(keep=False)]
+    if alike.empty:
+        return []
+    return [
+        f"{len(alike)} ids differ in case alone ({some(sorted(alike, key=str.casefold), 4)}): on a disk that does not "
+        "tell A from a, what is written of one replaces what is written of the other."
+    ]

@@ -1,13 +1,13 @@
 """Published centiles of regional volumes, from a table that the user names."""
 
 import os
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
-from mrigen.errors import UsageError
+from mrigen.data.tables import as_number, read_table
+from mrigen.errors import CohortError, UsageError
 
 # Width of the 5th to 95th centile of a Gaussian, in standard deviations.
 CENTRAL_90 = 2.0 * stats.norm.ppf(0.95)
@@ -29,13 +29,23 @@ class NormativeTable:
 
     def __init__(self, path: str | os.PathLike):
         try:
-            table = pd.read_csv(path, sep="," if Path(path).suffix == ".csv" else "\t", dtype={"region": str})
-        except (OSError, ValueError) as error:
-            raise UsageError(f"{path}: cannot be read ({error}), expected a table with {EXPECTED}.") from None
+            table = read_table(path)
+        except CohortError as error:
+            raise UsageError([f"{line} Expected: {EXPECTED}." for line in error.faults]) from None
         table.columns = [str(column).strip().lower() for column in table.columns]
-        has_spread = {"p5", "p95"} <= set(table) or {"mean", "sd"} <= set(table)
-        if not {"region", "age", "sex"} <= set(table) or not has_spread:
+        spread = next((pair for pair in (("p5", "p95"), ("mean", "sd")) if set(pair) <= set(table)), None)
+        if not {"region", "age", "sex"} <= set(table) or spread is None:
             raise UsageError(f"{path}: got columns {', '.join(table)}, expected {EXPECTED}. Rename or add some.")
+        for column in ("age", "p5", "p95", "mean", "sd"):
+            if column in table:
+                cells = table[column]
+                table[column] = np.array([as_number(cell) for cell in cells], dtype=float)
+                unknown = table[column].isna() & (cells.notna() | (column in ("age", *spread)))
+                if unknown.any():
+                    got = f"'{cells[unknown].iloc[0]}'" if cells[unknown].notna().iloc[0] else "nothing"
+                    raise UsageError(
+                        f"{path}: got {got} in column {column}, expected a number in each row. Correct the table."
+                    )
         if "mean" not in table or "sd" not in table:
             table["mean"] = (table["p5"] + table["p95"]) / 2.0
             table["sd"] = (table["p95"] - table["p5"]) / CENTRAL_90

@@ -1,4 +1,5 @@
-"""Images and arrays: reading, writing, orientation, affines. Beside `headers` the only module that imports nibabel."""
+"""Images and arrays: reading, writing, orientation, affines. Beside `headers` and `asking` the only
+module that imports nibabel."""
 
 import contextlib
 import dataclasses
@@ -167,8 +168,9 @@ def _load_file(
             raise ValueError(f"it begins with {content.head[:4]!r}")
         kind = {1: Nifti1Image, 2: nibabel.Nifti2Image, None: nibabel.MGHImage}[version]
         head = content.head[: {1: 348, 2: 540, None: 284}[version]]
+        header = kind.header_class(head, check=False)
         try:
-            offset, size = measure_voxels(kind.header_class(head, check=False), name)
+            offset, size = measure_voxels(header, name)
         except CohortError:
             content.check()
             raise
@@ -179,7 +181,7 @@ def _load_file(
         content.finish(offset + size)
     if len(found) < offset + size:
         raise ValueError(f"Expected {size} bytes, got {max(0, len(found) - offset)} bytes")
-    return loaded, kind.ImageArrayProxy(io.BytesIO(found), kind.header_class(head))
+    return loaded, kind.ImageArrayProxy(io.BytesIO(found), header)
 
 
 def _load_pair(path: str | os.PathLike, name: str) -> nibabel.spatialimages.SpatialImage:

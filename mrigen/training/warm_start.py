@@ -9,6 +9,7 @@ from mrigen.models.base import LatentModel
 from mrigen.models.warm_start import copy_weights
 from mrigen.recipe import Recipe
 from mrigen.runs import Run, open_run
+from mrigen.system.files import read_written_table
 from mrigen.system.wording import some
 
 SEEN_BEFORE = "seen_before.tsv"
@@ -69,7 +70,7 @@ def people_seen(run: Run) -> pd.DataFrame:
     tables = [people[people["split"] != "heldout"]]
     before = run.directory / SEEN_BEFORE
     if before.is_file():
-        tables.append(pd.read_csv(before, sep="\t", dtype=str, na_values=["n/a"], keep_default_na=False))
+        tables.append(read_written_table(before, None))
     return pd.concat(tables, ignore_index=True).drop_duplicates()
 
 
