@@ -1,14 +1,17 @@
 """Faults and notes of a cohort's content: codes of sex, ages, excluded ids, paths. One line each, in words."""
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 
 import pandas as pd
 
 from mrigen.data import tables
-from mrigen.data.bids import bare_id
+from mrigen.data.bids import WALKERS, bare_id
 from mrigen.data.descriptions import as_years
 from mrigen.data.sources import Source, exclude_keys, id_hint, listed
 from mrigen.data.tables import same_value
+from mrigen.errors import CohortError
+from mrigen.imaging.volumes import read_grid
 from mrigen.recipe import DataRecipe
 from mrigen.system.names import name_fault, path_fault
 from mrigen.system.wording import counted, limited, nearest, some
@@ -109,6 +112,21 @@ def path_faults(source: Source, images: pd.DataFrame) -> list[str]:
             for path in sorted(images["path"][images["broken"].astype(bool)])
         ]
     )
+
+
+def head_faults(images: pd.DataFrame) -> list[str]:
+    """Returns what the heads of images and masks say against them, one line a fault; their voxels are not read."""
+
+    def faults_of(path: str) -> list[str]:
+        try:
+            read_grid(path)
+        except CohortError as error:
+            return list(error.faults)
+        return []
+
+    paths = [path for path in [*images["path"], *images["mask_path"].dropna()] if os.path.exists(path)]
+    with ThreadPoolExecutor(WALKERS) as walkers:
+        return [fault for found in walkers.map(faults_of, dict.fromkeys(paths)) for fault in found]
 
 
 def sex_faults(source: Source, images: pd.DataFrame, data: DataRecipe) -> list[str]:

@@ -13,7 +13,7 @@ import pandas as pd
 
 from mrigen.errors import CohortError
 from mrigen.system.files import NoFile, open_file
-from mrigen.system.names import HIDDEN, restore
+from mrigen.system.names import restore
 from mrigen.system.wording import limited
 
 # Of a table: what people say of half a million in a thousand columns.
@@ -79,7 +79,7 @@ def read_rows(path: str | os.PathLike) -> tuple[list[str], list[list[str | None]
         raise CohortError(f"{path}: cannot be read as a table ({error}). Check the file.") from None
     if not rows:
         raise CohortError(f"{path}: got an empty file, expected a table with a line of column names. Restore it.")
-    header = [restore(HIDDEN.sub(" ", name).strip()) for name in rows[0][1]]
+    header = [restore(name.strip()) for name in rows[0][1]]
     twice = sorted(name for name, number in Counter(header).items() if number > 1 and name)
     if twice:
         raise CohortError(
@@ -105,8 +105,7 @@ class _Cells(dict):
     """What each different text of a cell means; worked out once."""
 
     def __missing__(self, text: str) -> str | None:
-        # A cell of a .csv may run over lines.
-        bare = restore(HIDDEN.sub(" ", text).strip())
+        bare = restore(text.strip())
         self[text] = None if bare.lower() in MISSING else bare
         return self[text]
 
