@@ -31,6 +31,8 @@ COARSE_STEPS, FINE_STEPS, SMALLEST_GAIN = 10, 8, 10.0
 # Voxels by which a person's numbers are found at most, drawn at random: thousands for each number. Errors and ELBO are
 # of all voxels.
 MOST_PLACES = 150_000
+# Draws of a person whose displacements are worked out together.
+ROWS_AT_ONCE = 9
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +70,8 @@ class AppearanceModel:
 
     def calibrated(self, volumes: np.ndarray, inside: np.ndarray, seed: int = 0) -> "AppearanceModel":
         """Returns the model with the noise that makes the ELBO of `volumes` (people, x, y, z) largest."""
-        noisy = dataclasses.replace(self, noise_variance=self.infer(volumes, inside, seed=seed)["squared_error"].mean())
+        error = self.infer(volumes, inside, num_draws=1, seed=seed)["squared_error"].mean()
+        noisy = dataclasses.replace(self, noise_variance=float(error))
         error = noisy.infer(volumes, inside, seed=seed)["drawn_error"].mean()
         return dataclasses.replace(self, noise_variance=float(error))
 
@@ -106,13 +109,14 @@ class AppearanceModel:
             factor = linalg.cholesky(precision, lower=True)
             noise = generator.normal(size=(num_draws, len(numbers)))
             draws = numbers + linalg.solve_triangular(factor, noise.T, lower=True, trans="T").T
-            drawn = np.mean([np.square(values - every.decode(draw)).mean(dtype=np.float64) for draw in draws])
+            at_mode, *at_draws = every.squared_errors(values, np.vstack([numbers, draws]))
+            drawn = np.mean(at_draws)
             covariance = np.square(linalg.solve_triangular(factor, np.eye(len(numbers)), lower=True)).sum(axis=0)
             kl = 0.5 * ((covariance + numbers**2) / self.variances + np.log(self.variances) - 1.0).sum()
             kl += np.log(np.diag(factor)).sum()
             nll = 0.5 * len(values) * (np.log(2.0 * np.pi * self.noise_variance) + drawn / self.noise_variance)
             found["numbers"].append(numbers)
-            found["squared_error"].append(np.square(values - every.decode(numbers)).mean(dtype=np.float64))
+            found["squared_error"].append(at_mode)
             found["drawn_error"].append(drawn)
             found["elbo_nats"].append(-nll - kl)
         return {name: np.array(values) for name, values in found.items()}
@@ -162,9 +166,23 @@ class _Places:
 
     def decode(self, numbers: np.ndarray) -> np.ndarray:
         """Returns the image at the places, (places,) float32."""
-        moves, shades = self._split(numbers)
-        places = self.points + self.mean_shape + np.tensordot(moves, self.shapes, 1)
+        moves = self._split(numbers)[0]
+        return self._image(numbers, self.points + self.mean_shape + np.tensordot(moves, self.shapes, 1))
+
+    def _image(self, numbers, places):
+        shades = self._split(numbers)[1]
         return read((self.template + shades @ self.textures).reshape(self.sides), places)
+
+    def squared_errors(self, values: np.ndarray, numbers: np.ndarray) -> list[float]:
+        """Returns the mean squared error of an image's `values` (places,) under each row of `numbers` (n, k)."""
+        found = []
+        for start in range(0, len(numbers), ROWS_AT_ONCE):
+            rows = numbers[start : start + ROWS_AT_ONCE].astype(np.float32)
+            fields = np.tensordot(rows[:, : len(self.shapes)], self.shapes, 1)
+            for row, field in zip(rows, fields, strict=True):
+                image = self._image(row, self.points + self.mean_shape + field)
+                found.append(np.square(values - image).mean(dtype=np.float64))
+        return found
 
     def climb(self, values: np.ndarray, numbers: np.ndarray, noise: float, num_steps: int):
         """Returns the numbers nearer to the mode of the posterior of an image, and the precision (k, k) there.
