@@ -127,7 +127,7 @@ CASES = [
     run("a folder in the place of a file", folder_for("latents.npz")),
     run("a manifest that is no JSON", lambda directory: (directory / MANIFEST).write_text("{")),
     run("a recipe that is none", lambda directory: (directory / "recipe.yaml").write_text("model: {knd: vae}")),
-    run("a run that is being fitted", held, hidden=((r"process \\d+ on \\S+,", "process <number> on <host>,"),)),
+    run("a run that is being fitted", held, hidden=((r"process \d+ on \S+,", "process <number> on <host>,"),)),
     run("a run that is not finished", unfinished),
     run("an unfinished run to compare", unfinished, call="mrigen compare run"),
     keys("a run of a newer format", "run.json", NEWER),
