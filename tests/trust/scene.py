@@ -15,8 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
-# Of one call that trains nothing.
-MOST_SECONDS, MOST_MEGABYTES = 30.0, 1024.0
+# Of one call that trains nothing: seconds of the CPU, seconds of the clock (on a machine that others use) and memory.
+MOST_SECONDS, MOST_WAITING, MOST_MEGABYTES = 30.0, 300.0, 1024.0
+# Signal, clock, and after how many seconds, where that is always the same.
+TIMERS = ((signal.SIGPROF, signal.ITIMER_PROF, None), (signal.SIGALRM, signal.ITIMER_REAL, MOST_WAITING))
 NOT_FORESEEN = "This was not foreseen"
 
 
@@ -52,7 +54,7 @@ def call(*arguments: object, tensorflow: bool = False, seconds: float = MOST_SEC
     Args:
         arguments: as a shell would hand them on.
         tensorflow: whether to go on where TensorFlow is loaded; else the call ends there, with status 0.
-        seconds: after which it is ended.
+        seconds: of the CPU, after which it is ended.
     """
     from mrigen_cli.main import main
 
@@ -62,16 +64,15 @@ def call(*arguments: object, tensorflow: bool = False, seconds: float = MOST_SEC
         raise Reached(0)
 
     def ring(*_):
-        raise TooSlow(f"more than {seconds:g} s")
+        raise TooSlow(f"more than {seconds:g} s of the CPU, or {MOST_WAITING:g} s of waiting")
 
     out, err = io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True), io.StringIO()
-    loads, handlers = (
-        backend.load_tensorflow,
-        {name: signal.getsignal(name) for name in (signal.SIGTERM, signal.SIGALRM)},
-    )
-    before, started, reached = _megabytes(), time.monotonic(), False
-    signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    loads, names = backend.load_tensorflow, (signal.SIGTERM, signal.SIGALRM, signal.SIGPROF)
+    handlers = {name: signal.getsignal(name) for name in names}
+    before, started, reached = _megabytes(), time.process_time(), False
+    for name, timer, limit in TIMERS:
+        signal.signal(name, ring)
+        signal.setitimer(timer, seconds if limit is None else limit)
     quiet = os.environ.pop("MRIGEN_QUIET", None)
     try:
         if not tensorflow:
@@ -81,7 +82,8 @@ def call(*arguments: object, tensorflow: bool = False, seconds: float = MOST_SEC
     except SystemExit as end:
         status, reached = end.code or 0, isinstance(end, Reached)
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        for _, timer, _ in TIMERS:
+            signal.setitimer(timer, 0)
         for name, handler in handlers.items():
             signal.signal(name, handler)
         backend.load_tensorflow = loads
@@ -89,7 +91,7 @@ def call(*arguments: object, tensorflow: bool = False, seconds: float = MOST_SEC
         if quiet is not None:
             os.environ["MRIGEN_QUIET"] = quiet
     said = out.buffer.getvalue().decode()
-    return Ended(status, said, err.getvalue(), time.monotonic() - started, _megabytes() - before, reached)
+    return Ended(status, said, err.getvalue(), time.process_time() - started, _megabytes() - before, reached)
 
 
 def _megabytes() -> float:
