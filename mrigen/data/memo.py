@@ -11,13 +11,19 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from mrigen.system.files import open_file
+
 # Raise it when a check changes: what older versions remember is then forgotten.
 MEMO_VERSION = 2
 
 
 def file_digest(path: str | os.PathLike) -> str:
-    """Returns the BLAKE2b digest (16 bytes, 32 hexadecimal digits) of the bytes of a file."""
-    with open(path, "rb") as file:
+    """Returns the BLAKE2b digest (16 bytes, 32 hexadecimal digits) of the bytes of a file.
+
+    Raises:
+        OSError: it is missing, may not be read, or is none (a pipe has no end).
+    """
+    with open_file(path) as file:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 

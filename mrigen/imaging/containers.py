@@ -1,15 +1,23 @@
-"""The bytes in an image's file: unpacked to their end and checked, or the name of what lies there instead."""
+"""The bytes in an image's file: unpacked and checked, as many as are asked for, or the name of what lies there
+instead."""
 
 import bz2
+import contextlib
 import gzip
 import os
 import re
 import zlib
-from pathlib import Path
+from collections.abc import Iterator
+from typing import IO, Any
 
 from mrigen.errors import CohortError
+from mrigen.imaging.limits import MOST_BEHIND, MOST_BYTES
+from mrigen.system.files import NoFile, open_file
 
 OR_EXCLUDE = "or exclude the subject with data.exclude."
+
+# Of a file, what it is told by; and what is read at a time.
+HEAD_BYTES, CHUNK_BYTES = 2**16, 2**20
 
 _GZIP, _BZIP2 = b"\x1f\x8b", b"BZh"
 # The two packings, by what a file begins with, and what the names of packed files end in.
@@ -33,10 +41,81 @@ _OTHERS = (
 )
 
 
-def unpack(path: str | os.PathLike, name: str | None = None) -> bytes:
-    """Returns the bytes in an image's file, decompressed.
+class Content:
+    """What lies in an image's file, decompressed as far as it is asked for.
 
-    A stream is read to its end, so that its checksum is verified: whatever was lost or changed in it is found.
+    Attributes:
+        name: what faults call the file.
+        head: the first bytes, at most `HEAD_BYTES`.
+    """
+
+    def __init__(self, file: IO, packing: str | None, name: str):
+        self.name, self._packing = name, packing
+        if packing is None:
+            self._stream: Any = file
+        else:
+            self._stream = gzip.GzipFile(fileobj=file) if packing == "gzip" else bz2.BZ2File(file)
+        self.head = self._next(HEAD_BYTES)
+
+    def begin(self, size: int) -> bytes:
+        """Returns the first `size` bytes, fewer where there are not as many."""
+        if size <= len(self.head):
+            return self.head[:size]
+        with self._told():
+            self._stream.seek(0)
+            # A header may promise what is not there: memory is asked for as it is filled.
+            return self._stream.read(size)
+
+    def finish(self, expected: int) -> None:
+        """Reads a stream to its end, so that its checksum is verified: whatever was lost or changed in it is found.
+
+        Args:
+            expected: bytes in all, about.
+
+        Raises:
+            CohortError: it is damaged, or holds much more than was expected.
+        """
+        if self._packing is None:
+            return
+        while self._next(CHUNK_BYTES):
+            if self._stream.tell() > expected + MOST_BEHIND:
+                raise CohortError(
+                    f"{self.name}: got more than {MOST_BEHIND} bytes behind the image, expected its end. "
+                    f"Convert the image again, {OR_EXCLUDE}"
+                )
+
+    def check(self) -> None:
+        """Reads a stream on for a while: where it is damaged, that is what is wrong with its header, too.
+
+        Raises:
+            CohortError: it is damaged.
+        """
+        with self._told():
+            for _ in range(MOST_BEHIND // CHUNK_BYTES):
+                if self._packing is None or not self._stream.read(CHUNK_BYTES):
+                    return
+
+    def _next(self, size: int) -> bytes:
+        with self._told():
+            return self._stream.read(size)
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        # EOFError and ValueError: it ends too early.
+        except (EOFError, OSError, ValueError, zlib.error) as error:
+            if self._packing is None:
+                raise CohortError(_unreadable(self.name, error)) from None
+            raise CohortError(
+                f"{self.name}: truncated or damaged {self._packing} stream ({one_line(error)}), expected a whole one. "
+                f"Restore the file, {OR_EXCLUDE}"
+            ) from None
+
+
+@contextlib.contextmanager
+def open_content(path: str | os.PathLike, name: str | None = None) -> Iterator[Content]:
+    """Yields what lies in an image's file, by whose beginning it may be one.
 
     Args:
         path: the file; gzip where its name ends in .gz or .mgz, bzip2 where it ends in .bz2, plain otherwise.
@@ -46,8 +125,52 @@ def unpack(path: str | os.PathLike, name: str | None = None) -> bytes:
         CohortError: it is missing, cannot be read, is damaged, or holds something else. One line names file and fault.
     """
     name = os.fspath(path) if name is None else name
+    with _open(path, name) as file:
+        plain = Content(file, None, name)
+        _refuse_others(plain.head, name)
+        packing, named = _packing_of(plain.head), _packing_named(path)
+        if packing != named and (packing or is_image(plain.head)):
+            raise CohortError(
+                f"{name}: got {_described(packing)} under the name of {_described(named)}, expected what the name "
+                f"says. Rename it to {_right_name(path, packing)}, {OR_EXCLUDE}"
+            )
+        if named is None:
+            yield plain
+            return
+        file.seek(0)
+        content = Content(file, named, name)
+        _refuse_others(content.head, name)
+        if _packing_of(content.head):
+            raise CohortError(
+                f"{name}: got a stream that was compressed twice, expected once. "
+                f"Decompress it once ({'gunzip' if named == 'gzip' else 'bunzip2'}), {OR_EXCLUDE}"
+            )
+        yield content
+
+
+def check_stream(path: str | os.PathLike, name: str, most: int = MOST_BYTES) -> None:
+    """Reads the stream in a packed file to its end, so that its checksum is verified.
+
+    Raises:
+        CohortError: it is damaged, or holds more than `most` bytes (and some).
+    """
+    with _open(path, name) as file:
+        Content(file, _packing_named(path), name).finish(most)
+
+
+def check_file(path: str | os.PathLike, name: str | None = None) -> None:
+    """Refuses what is no file, without reading it.
+
+    Raises:
+        CohortError: see `open_content`.
+    """
+    with _open(path, os.fspath(path) if name is None else name):
+        pass
+
+
+def _open(path: str | os.PathLike, name: str) -> IO:
     try:
-        content = Path(path).read_bytes()
+        return open_file(path)
     except FileNotFoundError:
         if os.path.islink(path):
             raise CohortError(
@@ -55,34 +178,14 @@ def unpack(path: str | os.PathLike, name: str | None = None) -> bytes:
                 f"{OR_EXCLUDE}"
             ) from None
         raise CohortError(f"{name}: no such file. Restore it, {OR_EXCLUDE}") from None
-    except OSError as error:
-        raise CohortError(
-            f"{name}: cannot be read as NIfTI ({one_line(error)}). Restore the file, {OR_EXCLUDE}"
-        ) from None
-    _refuse_others(content, name)
-    packing, named = _packing_of(content), _packing_named(path)
-    if packing != named and (packing or is_image(content)):
-        raise CohortError(
-            f"{name}: got {_described(packing)} under the name of {_described(named)}, expected what the name says. "
-            f"Rename it to {_right_name(path, packing)}, {OR_EXCLUDE}"
-        )
-    if named is None:
-        return content
-    try:
-        content = gzip.decompress(content) if named == "gzip" else bz2.decompress(content)
-    # EOFError and ValueError: it ends too early.
-    except (EOFError, OSError, ValueError, zlib.error) as error:
-        raise CohortError(
-            f"{name}: truncated or damaged {named} stream ({one_line(error)}), expected a whole one. "
-            f"Restore the file, {OR_EXCLUDE}"
-        ) from None
-    _refuse_others(content, name)
-    if _packing_of(content):
-        raise CohortError(
-            f"{name}: got a stream that was compressed twice, expected once. "
-            f"Decompress it once ({'gunzip' if named == 'gzip' else 'bunzip2'}), {OR_EXCLUDE}"
-        )
-    return content
+    except NoFile as error:
+        raise CohortError(f"{name}: got {error.what}, expected a file. Put the image there, {OR_EXCLUDE}") from None
+    except (OSError, ValueError) as error:  # ValueError: a path with a byte that is 0.
+        raise CohortError(_unreadable(name, error)) from None
+
+
+def _unreadable(name: str, error: Exception) -> str:
+    return f"{name}: cannot be read as NIfTI ({one_line(error)}). Restore the file, {OR_EXCLUDE}"
 
 
 def is_image(content: bytes) -> bool:
@@ -143,8 +246,10 @@ def _what_instead(content: bytes) -> tuple[str, str] | None:
         return "a web page (HTML)", _DOWNLOAD
     if beginning.startswith(b"<?xml"):
         return "an XML document", _DOWNLOAD
-    if not any(content[:65536]) and not any(content):
-        return "a file of zero bytes alone", "Restore the file"
+    if not any(content):
+        return "a file of zero bytes" + (
+            " to begin with" if len(content) == HEAD_BYTES else " alone"
+        ), "Restore the file"
     if all(byte >= 32 or byte in b"\t\n\r\f" for byte in content[:1024]) and _is_text(content[:1024]):
         return f"text ('{_beginning(content)}')", "Restore the file"
     return None

@@ -1,17 +1,32 @@
 """Images and arrays: reading, writing, orientation, affines. Beside `headers` the only module that imports nibabel."""
 
+import contextlib
 import dataclasses
 import gzip
+import io
 import os
-from typing import NamedTuple
+import re
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import nibabel
 import numpy as np
 from nibabel import Nifti1Header, Nifti1Image
 
 from mrigen.errors import CohortError
-from mrigen.imaging.containers import OR_EXCLUDE, is_mgh, is_packed, nifti_version, one_line, unpack
+from mrigen.imaging.asking import check_shape, measure_voxels, quiet_nibabel
+from mrigen.imaging.containers import (
+    OR_EXCLUDE,
+    check_file,
+    check_stream,
+    is_mgh,
+    is_packed,
+    nifti_version,
+    one_line,
+    open_content,
+)
 from mrigen.imaging.headers import NOWHERE, SCANNER, Space, doubts_of, place, space_of
+from mrigen.imaging.limits import MOST_BEFORE
 from mrigen.system.files import atomic_path
 
 # Of image files, in any case.
@@ -81,14 +96,16 @@ def read_volume(image: ImageLike, dtype=np.float32, name: str | None = None) -> 
     name = name_of(image) if name is None else name
     array, affine, doubts = _read_stored(image, name)
     try:
-        volume = to_canonical(Volume(array, affine, doubts))
+        with np.errstate(all="ignore"):
+            volume = to_canonical(Volume(array, affine, doubts))
+            # NIfTI changes x fastest; whoever works on the array expects it the other way, and is several times slower
+            # else.
+            return dataclasses.replace(volume, array=np.ascontiguousarray(volume.array, dtype=dtype))
     except (np.linalg.LinAlgError, nibabel.orientations.OrientationError):
         raise CohortError(
             f"{name}: got an affine that is singular or not finite, expected a map from voxels to mm. "
             f"Convert the image again, {OR_EXCLUDE}"
         ) from None
-    # NIfTI changes x fastest; whoever works on the array expects it the other way, and is several times slower else.
-    return dataclasses.replace(volume, array=np.ascontiguousarray(volume.array, dtype=dtype))
 
 
 def read_stored(image: ImageLike, name: str | None = None) -> np.ndarray:
@@ -99,64 +116,88 @@ def read_stored(image: ImageLike, name: str | None = None) -> np.ndarray:
 def _read_stored(image: ImageLike, name: str) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
     """Returns the voxels of an image as they are stored (those that the header does not scale are converted later:
     small types are faster to move), its affine, and what its header leaves open."""
-    try:
-        loaded = _load(image, name)
-        array = np.asarray(loaded.dataobj)
+    with _told(name):
+        loaded, voxels = _load(image, name)
+        array = np.asarray(voxels)
         doubts = doubts_of(loaded)
+    # An image in memory may have none.
+    affine = np.full((4, 4), np.nan) if loaded.affine is None else np.asarray(loaded.affine, dtype=np.float64)
+    return array.reshape(array.shape[:3]), affine, doubts
+
+
+@contextlib.contextmanager
+def _told(name: str) -> Iterator[None]:
+    """Makes one line of whatever goes wrong while an image is read."""
+    try:
+        # What comes of numbers that are none is a fault, and no further lines.
+        with np.errstate(all="ignore"), quiet_nibabel():
+            yield
+    except CohortError:
+        raise
     except FileNotFoundError:
         raise CohortError(f"{name}: no such file. Restore it, {OR_EXCLUDE}") from None
-    except (
-        nibabel.filebasedimages.ImageFileError,
-        nibabel.spatialimages.HeaderDataError,
-        nibabel.freesurfer.mghformat.MGHError,
-        EOFError,
-        MemoryError,
-        OSError,
-        OverflowError,
-        ValueError,
-    ) as error:
+    except MemoryError:
+        raise CohortError(f"{name}: got an image that does not fit into memory. Free some, {OR_EXCLUDE}") from None
+    except Exception as error:  # Whatever nibabel makes of bytes that are damaged.
         raise CohortError(
             f"{name}: cannot be read as NIfTI ({one_line(error)}). Restore the file, {OR_EXCLUDE}"
         ) from None
-    if array.dtype.kind not in "biuf":
-        what = "colours" if array.dtype.fields else "complex numbers" if np.iscomplexobj(array) else str(array.dtype)
-        cure = "Take the magnitude image" if np.iscomplexobj(array) else "Convert the image again"
-        raise CohortError(
-            f"{name}: cannot be read as NIfTI (its voxels are {what}), expected one number a voxel. "
-            f"{cure}, {OR_EXCLUDE}"
-        )
-    if array.ndim == 4 and array.shape[3] == 1:
-        array = array[..., 0]
-    if array.ndim != 3:
-        raise CohortError(
-            f"{name}: got a {array.ndim}-D image of shape {array.shape}, expected one 3-D volume. "
-            f"Split the series, {OR_EXCLUDE}"
-        )
-    # An image in memory may have none.
-    affine = np.full((4, 4), np.nan) if loaded.affine is None else np.asarray(loaded.affine, dtype=np.float64)
-    return array, affine, doubts
 
 
-def _load(image: ImageLike, name: str) -> nibabel.spatialimages.SpatialImage:
-    """Returns an image; whatever its file is packed in was read to the end."""
-    if is_in_memory(image) or not os.fspath(image).lower().endswith(SUFFIXES):
-        # The second is such as a pair of .hdr and .img.
-        loaded = image if is_in_memory(image) else nibabel.load(image, mmap=False)
-        if nibabel.is_proxy(loaded.dataobj):
-            for path in _packed_files(loaded):
-                unpack(path, name)
-        return loaded
-    content = unpack(image, name)
-    version = nifti_version(content)
-    if version is None and not is_mgh(content):
-        raise ValueError(f"it begins with {content[:4]!r}")
-    kind = {1: Nifti1Image, 2: nibabel.Nifti2Image, None: nibabel.MGHImage}[version]
-    loaded = kind.from_bytes(content)
-    # Before memory is asked for: a damaged header may promise anything.
-    proxy = loaded.dataobj
-    expected = proxy.offset + int(np.prod(proxy.shape, dtype=object)) * proxy.dtype.itemsize
-    if expected > len(content):
-        raise ValueError(f"Expected {expected - proxy.offset} bytes, got {max(0, len(content) - proxy.offset)} bytes")
+def _load(image: ImageLike, name: str) -> tuple[nibabel.spatialimages.SpatialImage, Any]:
+    """Returns an image whose header was checked, and its voxels; whatever its file is packed in was read to the end."""
+    if not is_in_memory(image) and os.fspath(image).lower().endswith(SUFFIXES):
+        return _load_file(image, name)
+    loaded = image if is_in_memory(image) else _load_pair(image, name)
+    check_shape(loaded.shape, loaded.get_data_dtype(), name)
+    if nibabel.is_proxy(loaded.dataobj):
+        for path in _packed_files(loaded):
+            check_stream(path, name)
+    return loaded, loaded.dataobj
+
+
+def _load_file(
+    path: str | os.PathLike, name: str, with_voxels: bool = True
+) -> tuple[nibabel.spatialimages.SpatialImage, Any]:
+    """Returns the image in a file, as far as its header alone says what it is (extensions are not read: they may be
+    anything), and its voxels."""
+    with open_content(path, name) as content:
+        version = nifti_version(content.head)
+        if version is None and not is_mgh(content.head):
+            raise ValueError(f"it begins with {content.head[:4]!r}")
+        kind = {1: Nifti1Image, 2: nibabel.Nifti2Image, None: nibabel.MGHImage}[version]
+        head = content.head[: {1: 348, 2: 540, None: 284}[version]]
+        try:
+            offset, size = measure_voxels(kind.header_class(head, check=False), name)
+        except CohortError:
+            content.check()
+            raise
+        loaded = kind.from_bytes(head)
+        if not with_voxels:
+            return loaded, None
+        found = content.begin(offset + size)
+        content.finish(offset + size)
+    if len(found) < offset + size:
+        raise ValueError(f"Expected {size} bytes, got {max(0, len(found) - offset)} bytes")
+    return loaded, kind.ImageArrayProxy(io.BytesIO(found), kind.header_class(head))
+
+
+def _load_pair(path: str | os.PathLike, name: str) -> nibabel.spatialimages.SpatialImage:
+    """Returns the image of which a file holds the header or the voxels, and another one the other."""
+    check_file(path, name)
+    if not re.search(r"\.(hdr|img)(\.gz|\.bz2)?$", os.fspath(path), re.IGNORECASE):
+        raise CohortError(
+            f"{name}: got another kind of file, expected a name that ends in {', '.join(SUFFIXES)}, .hdr or .img. "
+            f"Convert the image, {OR_EXCLUDE}"
+        )
+    for holder in nibabel.Nifti1Pair.filespec_to_file_map(path).values():
+        check_file(holder.filename, name)
+        if holder.filename.lower().endswith((".hdr.gz", ".hdr.bz2")):
+            check_stream(holder.filename, name, MOST_BEFORE)
+    loaded = nibabel.load(path, mmap=False)
+    if not isinstance(loaded.header, nibabel.AnalyzeHeader):
+        raise ValueError(f"it is a {type(loaded).__name__}")
+    measure_voxels(loaded.header, name)
     return loaded
 
 
@@ -198,11 +239,15 @@ class Grid(NamedTuple):
 def read_grid(image: ImageLike) -> Grid:
     """Returns where the voxels of an image lie, without reading them.
 
-    Take it of images that `read_volume` has read: it checks nothing.
+    Raises:
+        CohortError: see `read_volume`; the voxels are not looked at.
     """
-    if not is_in_memory(image):
-        image = nibabel.load(image, mmap=False)
-    return Grid(tuple(map(int, image.shape[:3])), np.asarray(image.affine, dtype=np.float64), space_of(image))
+    name = name_of(image)
+    with _told(name):
+        if not is_in_memory(image):
+            is_one_file = os.fspath(image).lower().endswith(SUFFIXES)
+            image = _load_file(image, name, with_voxels=False)[0] if is_one_file else _load_pair(image, name)
+        return Grid(tuple(map(int, image.shape[:3])), np.asarray(image.affine, dtype=np.float64), space_of(image))
 
 
 def to_canonical(volume: Volume) -> Volume:

@@ -1,16 +1,67 @@
-"""Files that appear whole or not at all: written under a temporary name, then renamed."""
+"""Files that appear whole or not at all: written under a temporary name, then renamed; and files that are read, which
+must be some."""
 
 import contextlib
 import errno
 import json
 import os
 import shutil
+import stat
 import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from mrigen.errors import UsageError
+
+# What a path leads to that is no file.
+_NO_FILES = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a named pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISBLK, "a device"),
+    (stat.S_ISCHR, "a device"),
+)
+
+
+class NoFile(OSError):
+    """A path leads to something that has no end, or no content: a folder, a pipe, a socket, a device, itself.
+
+    Attributes:
+        what: that it leads to.
+    """
+
+    def __init__(self, what: str, path: str | os.PathLike):
+        super().__init__(errno.EINVAL, f"{what}, not a file", os.fspath(path))
+        self.what = what
+
+
+def open_file(path: str | os.PathLike, **settings) -> IO:
+    """Returns a file that is open for reading; of whatever else would never end, it says so instead of waiting.
+
+    Args:
+        path: of the file, or of a link to it.
+        settings: of `open`; bytes are read by default.
+
+    Raises:
+        NoFile: it is none. OSError: it is missing or may not be read.
+    """
+    try:
+        mode = os.stat(path).st_mode  # First: to open a device may mean something to it.
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise NoFile("a link that leads to itself", path) from None
+        raise
+    what = next((name for is_kind, name in _NO_FILES if is_kind(mode)), None)
+    if what is not None:
+        raise NoFile(what, path)
+    # Without waiting: what was a file may be a pipe by now.
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+    file = open(path, **{"mode": "rb", **settings}, opener=lambda name, _: os.open(name, flags))  # noqa: SIM115
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise NoFile("something else", path)
+    return file
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from mrigen.errors import CohortError
-from mrigen.imaging.containers import unpack
+from mrigen.imaging.containers import open_content
 from mrigen.imaging.volumes import read_volume
 
 AFFINE = np.diag([2.0, 3.0, 4.0, 1.0])
@@ -157,7 +157,7 @@ def test_what_is_no_image_is_named_with_its_cure(tmp_path, array, content, what,
         content = archive(content.decode(), tmp_path, array)
     (tmp_path / name).write_bytes(gzip.compress(content) if packed else content)
     with pytest.raises(CohortError, match=rf"{name}: got {what}, expected an image\. .*{cure}.*or exclude the subject"):
-        unpack(tmp_path / name)
+        open_content(tmp_path / name).__enter__()
 
 
 def test_what_was_compressed_twice_is_a_fault(tmp_path, array):
@@ -182,7 +182,7 @@ def test_a_header_without_voxels_of_its_own_is_a_fault(tmp_path, array):
 
 def test_a_header_that_promises_more_voxels_than_there_are_asks_for_no_memory(tmp_path, array):
     content = bytearray(content_of(array, "a.nii"))
-    content[42:48] = np.array([30000, 30000, 30000], "<i2").tobytes()
+    content[42:48] = np.array([2000, 500, 500], "<i2").tobytes()
     (tmp_path / "a.nii.gz").write_bytes(gzip.compress(content))
-    with pytest.raises(CohortError, match=r"Expected 54000000000000 bytes, got 11628 bytes"):
+    with pytest.raises(CohortError, match=r"Expected 1000000000 bytes, got 11628 bytes"):
         read_volume(tmp_path / "a.nii.gz")

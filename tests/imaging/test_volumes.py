@@ -188,7 +188,7 @@ def test_what_is_no_nifti_is_a_fault(tmp_path, name, content):
 
 def test_a_folder_in_place_of_a_file_is_a_fault(tmp_path):
     (tmp_path / "a.nii").mkdir()
-    with pytest.raises(CohortError, match="cannot be read as NIfTI"):
+    with pytest.raises(CohortError, match=r"a.nii: got a folder, expected a file"):
         read_volume(tmp_path / "a.nii")
 
 
