@@ -19,6 +19,7 @@ from typing import Any
 from mrigen.errors import Fault, MrigenError, UsageError
 from mrigen.recipe import load_recipe, recipe_name
 from mrigen.system.files import read_json, write_json, write_text
+from mrigen.training.refusals import refuse_fit, refuse_resume
 
 # Seconds before the time is up at which SLURM asks the steps of a job to save.
 WARNING_SECONDS = 120
@@ -175,13 +176,16 @@ def fit_job(
         resources: what to ask for; each of its nodes runs one process.
 
     Raises:
-        RecipeError, UsageError: the recipe is not valid, or an option is malformed.
+        MrigenError: a fit of the recipe would be refused, or an option is malformed.
     """
     settings = list(overrides)
     if resources.nodes > 1:
         settings.append(f"training.workers={resources.nodes}")
-    load_recipe(recipe, settings)
-    name = recipe_name(recipe)
+    resolved, name = load_recipe(recipe, settings), recipe_name(recipe)
+    if (Path(run) / "recipe.yaml").is_file():
+        refuse_resume(run, resolved)
+    else:
+        refuse_fit(resolved, run, is_here=False)
     folder = new_job_folder(name)
     options = [part for setting in settings for part in ("--set", setting)]
     command = [*mrigen_command(), "fit", str(recipe), *options, "--resume", str(run)]

@@ -118,6 +118,12 @@ def atomic_directory(path: str | os.PathLike) -> Iterator[Path]:
                 raise
 
 
+def existing_parent(path: str | os.PathLike) -> Path:
+    """Returns the nearest folder above a path, or the path itself, that is there."""
+    path = Path(os.path.abspath(path))
+    return next((parent for parent in (path, *path.parents) if parent.exists()), Path(path.anchor))
+
+
 def ensure_space(path: str | os.PathLike, num_bytes: int) -> None:
     """Makes sure that a file of `num_bytes` fits beside `path`, for writers that break badly on a full disk.
 
