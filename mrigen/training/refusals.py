@@ -22,7 +22,7 @@ from mrigen.data.covariates import Covariates
 from mrigen.data.splits import check_split, split_subjects
 from mrigen.data.synthetic import know_cohort
 from mrigen.errors import Fault, MrigenError, RunError, UsageError
-from mrigen.recipe import Recipe, find_differences
+from mrigen.recipe import Recipe, check_recipe, find_differences
 from mrigen.recipe.data_keys import DataRecipe
 from mrigen.runs import Run, open_run
 from mrigen.runs.holding import CLAIMS
@@ -402,7 +402,9 @@ def refuse_resume(directory: str | os.PathLike, recipe: Recipe | None = None) ->
 
 def check_changes(run: Run, facts: dict, given: Recipe | None) -> None:
     """Raises a RunError, one line a key, where a recipe is not the one that the run began with."""
-    began = recipe_of_run(Recipe.model_validate(facts["settings"])) if "settings" in facts else run.recipe
+    began = run.recipe
+    if "settings" in facts:
+        began = recipe_of_run(check_recipe(facts["settings"], f"{run.directory / 'run.json'}: settings"))
     # A recipe that does not name the version of preparing means that of the run.
     given = None if given is None else recipe_of_run(given, began.preprocess.version)
     for origin, recipe in ((run.directory / "recipe.yaml", run.recipe), ("the recipe given", given)):

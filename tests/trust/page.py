@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.trust import bad_calls, bad_recipes, bad_runs, bad_tables, faults
+from tests.trust import bad_calls, bad_images, bad_recipes, bad_runs, bad_tables, faults
 from tests.trust.registry import wrapped
 
 PATH = Path(__file__).parents[2] / "docs" / "errors.md"
@@ -12,6 +12,7 @@ GROUPS = {
     "Command lines": bad_calls.CASES,
     "Recipes": bad_recipes.CASES,
     "Tables of people": bad_tables.CASES,
+    "Images": bad_images.CASES,
     "Run folders": bad_runs.CASES,
 }
 FAULTS = "Faults of machines"

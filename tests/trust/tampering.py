@@ -38,7 +38,8 @@ VERBS: dict[str, tuple[tuple[str, ...], bool]] = {
 NAMES = (*FILES, MANIFEST, "recipe.yaml", "subjects.tsv", "history.csv")
 # Values that JSON may have where something else is expected.
 STRANGE = (
-    None, True, -1, 0, 1e308, float("nan"), float("inf"), 10**30, "", "x" * 10_000, "\x1b[2J", [], {}, [None], [[]], "n/a",
+    None, True, -1, 0, 1e308, float("nan"), float("inf"), 10**30, "", "x" * 10_000, "\x1b[2J", [], {}, [None], [[]],
+    "n/a",
 )  # fmt: skip
 ARRAYS = (
     "nan", "inf", "huge", "removed", "fewer", "more axes", "flat", "text", "objects", "complex", "doubled", "scalar",
