@@ -313,9 +313,15 @@ def open_run(directory: str | os.PathLike | None = None, root: str | os.PathLike
 def _check_latents(latents: dict[str, np.ndarray], path: Path) -> None:
     expected = "expected scan_id, loc and, of a VAE, scale, a row of finite numbers an image"
     names, loc, others = latents.get("scan_id"), latents.get("loc"), latents.get("scale")
-    is_whole = names is not None and names.ndim == 1 and names.dtype.kind == "U" and len(set(names)) == len(names)
-    is_whole = is_whole and loc is not None and loc.ndim == 2 and len(loc) == len(names) > 0
-    if not is_whole or (others is not None and others.shape != loc.shape):
+    if (
+        names is None
+        or loc is None
+        or names.ndim != 1
+        or names.dtype.kind != "U"
+        or loc.ndim != 2
+        or not len(loc) == len(set(names)) == len(names) > 0
+        or (others is not None and others.shape != loc.shape)
+    ):
         shapes = {name: values.shape for name, values in latents.items()}
         raise RunError(f"{path}: got {shapes}, {expected}. Restore the file, or fit again.")
     for values in (loc, others):
