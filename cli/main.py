@@ -95,12 +95,20 @@ def in_one_line(text: str) -> str:
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command line and exits with its status; errors are one line a fault on stderr."""
-    from mrigen.errors import MrigenError
+    from mrigen.errors import MrigenError, UsageError
 
     arguments = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in arguments
     signal.signal(signal.SIGTERM, _on_sigterm)
     try:
+        if any("\ud800" <= letter <= "\udfff" for argument in arguments for letter in argument):
+            raise UsageError(
+                [
+                    f"got {argument}, which is no UTF-8, expected text. Rename the file that it names."
+                    for argument in arguments
+                    if any("\ud800" <= letter <= "\udfff" for letter in argument)
+                ]
+            )
         status = mrigen.main(arguments, prog_name="mrigen", standalone_mode=False)
         sys.exit(status if isinstance(status, int) else 0)
     except MrigenError as error:

@@ -445,3 +445,39 @@ PAIRS = (
 def bad_name(ending: str = "_T1w.nii.gz") -> str:
     """Returns the name of a file that is no UTF-8 (as Python has it)."""
     return os.fsdecode(b"sub-\xff\xfe" + ending.encode())
+
+
+@dataclasses.dataclass(frozen=True)
+class BadName:
+    """A kind of bad id.
+
+    Attributes:
+        kind: its name.
+        name: the id.
+        line: of its fault, behind the id in quotation marks and a comma; a regular expression.
+    """
+
+    kind: str
+    name: str
+    line: str
+
+
+RENAME = r"expected one that can be written down\. Rename it, or exclude the subject with data\.exclude\."
+# Ids that no cohort may have.
+NAMES = (
+    BadName("dots alone", "..", f"which has no letter and no digit, {RENAME}"),
+    BadName("a dash alone", "-", f"which has no letter and no digit, {RENAME}"),
+    BadName("a slash alone", "/", f"which has no letter and no digit, {RENAME}"),
+    BadName("an overlong id", "a" * 181, f"which is longer than 180 bytes, {RENAME}"),
+)
+# Those that only the name of a file, or a cell in quotation marks, can hold.
+NAMES_OF_FILES = (
+    BadName("a line break", "a\nb", f"which holds \\\\n, a character that is not shown, {RENAME}"),
+    BadName("an escape", "a\x1b[2Jb", f"which holds \\\\x1b, a character that is not shown, {RENAME}"),
+    BadName("no UTF-8", os.fsdecode(b"a\xff"), f"which is no UTF-8, {RENAME}"),
+)
+# Ids that are odd and taken; what is written of them is read back as the same ids.
+GOOD_NAMES = (
+    "-dev", "=cmd|'/C calc'!A0", "+1+1", "@SUM(A1)", "-1.5", "+7", "'=quoted", "IXI 012", "a/b", "0012", "M\u00fcller",
+    "<b>x</b>", "$a$", "n.a.",
+)  # fmt: skip

@@ -1,6 +1,7 @@
 """What latents have to do with what is known of people: maps to look at, and a table of correlations."""
 
 import functools
+import html
 import logging
 import os
 from pathlib import Path
@@ -101,7 +102,8 @@ class LatentMaps:
 
     def _repr_html_(self) -> str:
         strongest = self.correlations.sort_values("q", kind="stable").head(10)
-        return f"<p>{self!r}: what latent variables go with, strongest first</p>{strongest.to_html(index=False)}"
+        told = f"{html.escape(repr(self))}: what latent variables go with, strongest first"
+        return f"<p>{told}</p>{strongest.to_html(index=False)}"
 
     def plot(self, method: str = "pca") -> Figure:
         """Returns a figure of a map, once for each covariate.

@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from mrigen.data.bids import strip_suffix
+from mrigen.data.sessions import SESSION_COLUMNS
 from mrigen.data.sources import MASK_COLUMN, PATH_COLUMNS, PERSON_COLUMNS
 from mrigen.data.tables import find_column
 from mrigen.errors import CohortError, UsageError
@@ -17,6 +18,8 @@ from mrigen.imaging.volumes import is_in_memory, path_of, read_grid, read_stored
 from mrigen.recipe import DataRecipe, Recipe
 from mrigen.runs.naming import COHORT_PREFIX
 from mrigen.system.files import temporary_directory, write_table
+from mrigen.system.names import name_fault, path_fault
+from mrigen.system.wording import limited
 
 # Stands for the table until it is written: its name depends on what is in it.
 UNWRITTEN = "cohort.tsv"
@@ -87,6 +90,7 @@ def write_cohort(frame: pd.DataFrame, recipe: Recipe, directory: Path) -> tuple[
     column = _path_column(frame, (recipe.data.suffix,))
     frame = frame.copy()
     masks = find_column(frame, recipe.data.mask or MASK_COLUMN)
+    _refuse_names(frame, [name for name in (column, masks) if name])
     with temporary_directory(directory, "cohort") as temporary:
         digest = hashlib.blake2b(digest_size=6)
         for name in filter(None, (column, masks)):
@@ -113,6 +117,22 @@ def _path_column(frame: pd.DataFrame, others: Sequence[str]) -> str:
             f"({', '.join(PATH_COLUMNS)}). Rename the column."
         )
     return column
+
+
+def _refuse_names(frame: pd.DataFrame, paths: Sequence[str]) -> None:
+    """Refuses paths, ids and sessions that a table cannot hold; see `mrigen.system.names`."""
+    rules: dict[str, Callable[[str], str | None]] = dict.fromkeys(paths, path_fault)
+    for names in (PERSON_COLUMNS, SESSION_COLUMNS):
+        found = find_column(frame, *names)
+        rules |= {} if found is None else {found: name_fault}
+    faults = [
+        f"data: got {cell!r} in column {column}, {fault}, expected printable UTF-8. Rename it."
+        for column, rule in rules.items()
+        for cell in dict.fromkeys(str(cell) for cell in frame[column] if isinstance(cell, (str, os.PathLike)))
+        if (fault := rule(cell))
+    ]
+    if faults:
+        raise CohortError(limited(faults))
 
 
 def _as_path(cell: Any, folder: Path, name: str, digest) -> Any:

@@ -25,8 +25,9 @@ from mrigen.data.contents import Contents, default_cache_directory, is_cache, sp
 from mrigen.data.memo import Checked, FileStamp, file_digest
 from mrigen.data.preparing import Preparation, prepare_image
 from mrigen.errors import CohortError, MrigenError, UsageError
+from mrigen.imaging.containers import check_file
 from mrigen.recipe import PreprocessRecipe
-from mrigen.system.files import atomic_path, read_json, temporary_directory, write_json, write_table
+from mrigen.system.files import atomic_path, read_json, read_written_table, temporary_directory, write_json, write_table
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +66,7 @@ class VolumeCache:
         path = self.directory / QUALITY
         if not path.is_file():
             return None
-        measured = pd.read_csv(path, sep="\t", dtype={"scan_id": str}, na_values=["n/a"], keep_default_na=False)
+        measured = read_written_table(path, ["scan_id"])
         return self.table[["scan_id"]].merge(measured, on="scan_id", how="left", validate="one_to_one")
 
 
@@ -222,8 +223,9 @@ class _Builder(Contents):
         """Reads, checks and prepares one image; returns what became of it, and what to remember of its files."""
         found: dict[str, Checked] = {}
         for path in filter(None, (record.path, record.mask_path)):
-            # A file that is gone cannot be remembered, only reported.
-            with contextlib.suppress(OSError):
+            # A file that is gone, or that is none, cannot be remembered, only reported.
+            with contextlib.suppress(OSError, CohortError):
+                check_file(path)
                 stamp = FileStamp.of(path)
                 found[path] = Checked(stamp, file_digest(path))
         result = prepare_image(record.path, record.mask_path, self.settings, self.apply_mask, measured=True)
@@ -268,7 +270,7 @@ def _describe_shard(path: Path, num_records: int) -> dict:
 
 def _load(path: Path, table: pd.DataFrame) -> VolumeCache:
     manifest = read_json(path / "manifest.json")
-    facts = pd.read_csv(path / "facts.tsv", sep="\t", dtype={"scan_id": str}, na_values=["n/a"], keep_default_na=False)
+    facts = read_written_table(path / "facts.tsv", ["scan_id"])
     return VolumeCache(
         directory=path,
         key=path.name,

@@ -1,8 +1,7 @@
-"""Who is in the cohort: one row an image, from BIDS folders, tables or plain folders. Opens no image."""
+"""Who is in the cohort: one row an image, from BIDS folders, tables or plain folders."""
 
 import dataclasses
 import os
-import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ from mrigen.data.summary import summarise
 from mrigen.data.tables import find_column
 from mrigen.errors import CohortError
 from mrigen.recipe import CohortRecipe, DataRecipe
+from mrigen.system.names import safe_name
 from mrigen.system.wording import counted, limited, nearest
 
 COLUMNS = (
@@ -75,7 +75,8 @@ class Cohort:
 
 
 def index_cohort(data: DataRecipe) -> Cohort:
-    """Returns the people and images that a recipe's `data` section names; reads names and tables only.
+    """Returns the people and images that a recipe's `data` section names; reads names and tables only (and, where an
+    image or a mask cannot be used, the heads of all files, so that all that cannot be are told together).
 
     `data.root`, or the root of each of `data.cohorts`, is a BIDS folder (or a derivative), a TSV or CSV with a column
     of paths (path, file, filename, image, t1 or t1w, in any case), or a plain folder of NIfTI. The order of work: find
@@ -116,20 +117,26 @@ def index_cohort(data: DataRecipe) -> Cohort:
     images, visit_notes = _order_visits(images[kept], data.visits)
     notes = [note for source in sources for note in source.notes] + visit_notes
     masks = pd.Series(None, index=images.index, dtype=object)
+    unfit: list[str] = []
     for number, source in enumerate(sources):
         own = images[images.index.get_level_values(0) == number]
-        lines += faults.path_faults(source, own) + faults.sex_faults(source, own, data)
+        unfit += faults.name_faults(source, own) + faults.path_faults(source, own)
+        lines += faults.sex_faults(source, own, data)
         age_faults, age_notes = faults.age_faults(source, own, OLDEST)
         found, mask_faults = find_masks(source, own.assign(row=own.index.get_level_values(1)))
         masks[own.index] = pd.Series(found, index=own.index, dtype=object)
-        lines += age_faults + mask_faults
+        lines += age_faults
+        unfit += mask_faults
         notes += faults.sex_notes(source, own) + age_notes
     images["mask_path"] = masks.where(masks.notna(), None)
     images["scan_id"] = _scan_ids(images)
     lines += faults.scan_id_faults(images)
+    notes += faults.case_notes(images)
     if data.same_person:
         lines += person_faults(images)
         notes += person_notes(images)
+    if unfit:  # Nobody is to find out one by one.
+        lines += unfit + faults.head_faults(images)
     if lines:
         raise CohortError(lines)
     own_columns, column_notes = _own_columns(raw.loc[images.index], sources, standard)
@@ -138,7 +145,7 @@ def index_cohort(data: DataRecipe) -> Cohort:
 
 
 def check_cohort(data: DataRecipe) -> None:
-    """Refuses a cohort of files that cannot be used, before TensorFlow is loaded for it; opens no image.
+    """Refuses a cohort of files that cannot be used, before TensorFlow is loaded for it; reads no voxels.
 
     Raises:
         CohortError: see `index_cohort`.
@@ -320,8 +327,7 @@ def _scan_ids(images: pd.DataFrame) -> pd.Series:
         run_parts = ("_run-" + runs.where(~ambiguous, order)).where(keys.duplicated(keep=False), "")
         session_parts = [f"_ses-{bids.bare_session(name)}" if name else "" for name in several["session_id"]]
         ids[several.index] = several["participant_id"] + session_parts + run_parts
-    safe = [re.sub(r"[^\w.+-]|^[.-]", "-", scan_id) for scan_id in ids]
-    return pd.Series(safe, index=images.index, dtype=object)
+    return pd.Series([safe_name(scan_id) for scan_id in ids], index=images.index, dtype=object)
 
 
 def _own_columns(raw: pd.DataFrame, sources: list[Source], standard: Sequence[str]) -> tuple[pd.DataFrame, list[str]]:

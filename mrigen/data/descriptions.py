@@ -35,7 +35,7 @@ def read_descriptions(path: str | os.PathLike) -> dict[str, dict[str, Any]]:
         return {}
     try:
         described = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CohortError(f"{path}: cannot be read as JSON ({error}). Correct or remove the file.") from None
     if not isinstance(described, dict):
         raise CohortError(f"{path}: got a {type(described).__name__}, expected a JSON object. Correct or remove it.")

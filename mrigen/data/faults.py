@@ -1,16 +1,22 @@
 """Faults and notes of a cohort's content: codes of sex, ages, excluded ids, paths. One line each, in words."""
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 
 import pandas as pd
 
 from mrigen.data import tables
-from mrigen.data.bids import bare_id
+from mrigen.data.bids import WALKERS, bare_id
 from mrigen.data.descriptions import as_years
 from mrigen.data.sources import Source, exclude_keys, id_hint, listed
 from mrigen.data.tables import same_value
+from mrigen.errors import CohortError
+from mrigen.imaging.volumes import read_grid
 from mrigen.recipe import DataRecipe
+from mrigen.system.names import name_fault, path_fault
 from mrigen.system.wording import counted, limited, nearest, some
+
+OR_EXCLUDE = "or exclude the subject with data.exclude."
 
 
 def code_faults(data: DataRecipe) -> list[str]:
@@ -70,6 +76,24 @@ def exclude_faults(sources: list[Source], exclude: list[str]) -> list[str]:
     return limited(lines)
 
 
+def name_faults(source: Source, images: pd.DataFrame) -> list[str]:
+    """Returns a line for each path, id and session that cannot be written down; see `mrigen.system.names`."""
+    place = source.table if source.is_list else source.folder
+    lines = [
+        f"{path}: got an image {fault}, expected printable UTF-8. Rename the file, {OR_EXCLUDE}"
+        for path in images["path"]
+        if (fault := path_fault(path))
+    ]
+    for column, what in (("bare_participant", "id"), ("session_id", "session")):
+        names = dict.fromkeys(name for name in images[column] if isinstance(name, str))
+        lines += [
+            f"{place}: got the {what} '{name}', {fault}, expected one that can be written down. Rename it, {OR_EXCLUDE}"
+            for name in names
+            if (fault := name_fault(name))
+        ]
+    return limited(lines)
+
+
 def path_faults(source: Source, images: pd.DataFrame) -> list[str]:
     """Returns a line for each image that is not there: a wrong path in a table, or a link to nothing in a folder."""
     if source.is_list:
@@ -88,6 +112,21 @@ def path_faults(source: Source, images: pd.DataFrame) -> list[str]:
             for path in sorted(images["path"][images["broken"].astype(bool)])
         ]
     )
+
+
+def head_faults(images: pd.DataFrame) -> list[str]:
+    """Returns what the heads of images and masks say against them, one line a fault; their voxels are not read."""
+
+    def faults_of(path: str) -> list[str]:
+        try:
+            read_grid(path)
+        except CohortError as error:
+            return list(error.faults)
+        return []
+
+    paths = [path for path in [*images["path"], *images["mask_path"].dropna()] if os.path.exists(path)]
+    with ThreadPoolExecutor(WALKERS) as walkers:
+        return [fault for found in walkers.map(faults_of, dict.fromkeys(paths)) for fault in found]
 
 
 def sex_faults(source: Source, images: pd.DataFrame, data: DataRecipe) -> list[str]:
@@ -193,3 +232,15 @@ def scan_id_faults(images: pd.DataFrame) -> list[str]:
             for scan_id, paths in twice.items()
         ]
     )
+
+
+def case_notes(images: pd.DataFrame) -> list[str]:
+    """Returns a line about ids that are one file name where a disk does not tell A from a."""
+    ids = images["scan_id"].drop_duplicates()
+    alike = ids[ids.str.casefold().duplicated(keep=False)]
+    if alike.empty:
+        return []
+    return [
+        f"{len(alike)} ids differ in case alone ({some(sorted(alike, key=str.casefold), 4)}): on a disk that does not "
+        "tell A from a, what is written of one replaces what is written of the other."
+    ]

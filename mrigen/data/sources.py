@@ -171,7 +171,7 @@ def _read_folder(recipe: CohortRecipe, root: str, data: DataRecipe) -> Source:
     source.raw = pd.DataFrame(index=source.images.index)
     source.people = set(source.images["participant_id"].map(bare_id))
     table = os.path.join(root, "participants.tsv")
-    if os.path.isfile(table):
+    if os.path.lexists(table):
         _join_participants(source, table, data)
     else:
         source.notes.append(f"{root}: no participants.tsv, so sex, age and site are missing.{_other_table(root)}")

@@ -12,8 +12,12 @@ import numpy as np
 import pandas as pd
 
 from mrigen.errors import CohortError
+from mrigen.system.files import NoFile, open_file
+from mrigen.system.names import restore
 from mrigen.system.wording import limited
 
+# Of a table: what people say of half a million in a thousand columns.
+MOST_BYTES = 2**32
 TABLE_SUFFIXES = (".tsv", ".csv")
 MISSING = frozenset({"", "n/a", "na", "nan"})
 SEX_WORDS = {
@@ -54,20 +58,28 @@ def read_rows(path: str | os.PathLike) -> tuple[list[str], list[list[str | None]
     path = Path(path)
     try:
         # utf-8-sig: spreadsheets put a byte order mark in front of the first column name.
-        with open(path, encoding="utf-8-sig", newline="") as file:
+        with open_file(path, mode="r", encoding="utf-8-sig", newline="") as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > MOST_BYTES:
+                raise CohortError(
+                    f"{path}: got {size} bytes, expected a table of at most {MOST_BYTES}. Leave out what is no table "
+                    "of people."
+                )
             first = file.readline()
             file.seek(0)
             separator = _separator(path, first)
             rows = list(_unquoted_rows(file) if separator == "\t" else _quoted_rows(path, file, separator))
     except FileNotFoundError:
         raise CohortError(f"{path}: no such file, expected a table. Check the path.") from None
+    except NoFile as error:
+        raise CohortError(f"{path}: got {error.what}, expected a table. Check the path.") from None
     except UnicodeDecodeError:
         raise CohortError(f"{path}: not text in UTF-8, expected a table. Save it as UTF-8.") from None
     except (OSError, csv.Error) as error:
         raise CohortError(f"{path}: cannot be read as a table ({error}). Check the file.") from None
     if not rows:
         raise CohortError(f"{path}: got an empty file, expected a table with a line of column names. Restore it.")
-    header = [name.strip() for name in rows[0][1]]
+    header = [restore(name.strip()) for name in rows[0][1]]
     twice = sorted(name for name, number in Counter(header).items() if number > 1 and name)
     if twice:
         raise CohortError(
@@ -93,7 +105,7 @@ class _Cells(dict):
     """What each different text of a cell means; worked out once."""
 
     def __missing__(self, text: str) -> str | None:
-        bare = text.strip()
+        bare = restore(text.strip())
         self[text] = None if bare.lower() in MISSING else bare
         return self[text]
 

@@ -24,6 +24,7 @@ from mrigen.evaluation.gathering import (
 )
 from mrigen.evaluation.heads import CONTENDERS, SAMPLES, Material
 from mrigen.evaluation.looks import count_looks, record_look
+from mrigen.evaluation.normative import NormativeTable
 from mrigen.evaluation.parts import PARTS
 from mrigen.evaluation.pictures import plot_heads
 from mrigen.evaluation.result import FILE, PartResult, Row, read_evaluation
@@ -127,6 +128,8 @@ class Evaluation:
         self._sampling = {"density": density, "temperature": temperature, "given": dict(given or {}), "seed": seed}
         self._paths = None if samples is None else find_samples(samples)
         self._beside, self._normative = tuple(beside), normative
+        if normative is not None:
+            NormativeTable(normative)  # What is wrong with it is said at once.
         self._folder = None if samples is None else Path(samples)
         self._unwritten: set[str] = set()
 

@@ -24,6 +24,7 @@ from mrigen.evaluation.rescans import gather_rescans
 from mrigen.recipe import Recipe
 from mrigen.runs import Run
 from mrigen.runs.run import mostly_oriented
+from mrigen.system.files import read_written_table
 from mrigen.system.machine import available_memory
 from mrigen.system.progress import progress_bar
 
@@ -175,9 +176,13 @@ def read_samples(real: Real, paths: Sequence[Path], num: int, seed: int) -> tupl
     people = made_people(num, SAMPLES).assign(file=[path.name for path in paths])
     manifest = next((path for parent in paths[0].parents[:4] if (path := parent / "manifest.tsv").is_file()), None)
     if manifest is not None:
-        asked = pd.read_csv(manifest, sep="\t", keep_default_na=False, na_values=["n/a", ""])
+        try:
+            asked = read_written_table(manifest, na_values=["n/a", ""])
+        except (OSError, ValueError) as error:
+            reason = " ".join(str(error).split())
+            raise CohortError(f"{manifest}: not a table ({reason}). Restore or remove it.") from None
         if "path" in asked:
-            asked["file"] = asked["path"].map(lambda path: Path(path).name)
+            asked["file"] = asked["path"].map(lambda path: Path(str(path)).name)
             known = [name for name in ("sex", "age", "head_size", "site") if name in asked]
             people = people.merge(asked[["file", *known]], on="file", how="left").rename(columns=COLUMNS)
     return real.prepare(paths), people

@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from scipy import ndimage, sparse
 
 from mrigen.data.preprocess import grid_affine
+from mrigen.data.tables import as_number, read_table
 from mrigen.evaluation.heads import Labels as Labels
 from mrigen.imaging.volumes import read_volume
 from mrigen.statistics.registration import (
@@ -83,9 +83,10 @@ def read_labels(dataset: "Dataset", rows, zooms) -> tuple[list[np.ndarray | None
 def _read_names(path: Path) -> dict[int, str]:
     for folder in list(path.parents)[:5]:
         for table in sorted(folder.glob("*dseg.tsv")):
-            rows = pd.read_csv(table, sep="\t")
+            rows = read_table(table)
             if {"index", "name"} <= set(rows):
-                return {int(index): str(name) for index, name in zip(rows["index"], rows["name"], strict=True)}
+                named = zip(map(as_number, rows["index"]), rows["name"], strict=True)
+                return {int(index): str(name) for index, name in named if index is not None}
         if folder.name == "derivatives":
             break
     return {}

@@ -7,12 +7,10 @@ import pandas as pd
 from scipy import stats
 
 from mrigen.data.tables import as_number, read_table
-from mrigen.errors import UsageError
-from mrigen.system.wording import limited
+from mrigen.errors import CohortError, UsageError
 
 # Width of the 5th to 95th centile of a Gaussian, in standard deviations.
 CENTRAL_90 = 2.0 * stats.norm.ppf(0.95)
-NUMBERS = ("age", "p5", "p95", "mean", "sd")
 EXPECTED = "columns region, age, sex, and p5 and p95, or mean and sd (and perhaps unit: ml or share)"
 
 
@@ -26,17 +24,28 @@ class NormativeTable:
             anyone younger or older.
 
     Raises:
-        UsageError: a table without these columns, or with something else where a number belongs. CohortError: no
-            such table, or none that can be read.
+        UsageError: no such table, or one without these columns.
     """
 
     def __init__(self, path: str | os.PathLike):
-        table = read_table(path)
-        table.columns = [column.lower() for column in table.columns]
-        has_spread = {"p5", "p95"} <= set(table) or {"mean", "sd"} <= set(table)
-        if not {"region", "age", "sex"} <= set(table) or not has_spread or table.columns.has_duplicates:
+        try:
+            table = read_table(path)
+        except CohortError as error:
+            raise UsageError([f"{line} Expected: {EXPECTED}." for line in error.faults]) from None
+        table.columns = [str(column).strip().lower() for column in table.columns]
+        spread = next((pair for pair in (("p5", "p95"), ("mean", "sd")) if set(pair) <= set(table)), None)
+        if not {"region", "age", "sex"} <= set(table) or spread is None:
             raise UsageError(f"{path}: got columns {', '.join(table)}, expected {EXPECTED}. Rename or add some.")
-        table = _with_numbers(table, path)
+        for column in ("age", "p5", "p95", "mean", "sd"):
+            if column in table:
+                cells = table[column]
+                table[column] = np.array([as_number(cell) for cell in cells], dtype=float)
+                unknown = table[column].isna() & (cells.notna() | (column in ("age", *spread)))
+                if unknown.any():
+                    got = f"'{cells[unknown].iloc[0]}'" if cells[unknown].notna().iloc[0] else "nothing"
+                    raise UsageError(
+                        f"{path}: got {got} in column {column}, expected a number in each row. Correct the table."
+                    )
         if "mean" not in table or "sd" not in table:
             table["mean"] = (table["p5"] + table["p95"]) / 2.0
             table["sd"] = (table["p95"] - table["p5"]) / CENTRAL_90
@@ -72,19 +81,3 @@ class NormativeTable:
             inside[index] = low <= value <= high
             centiles[index] = 100.0 * stats.norm.cdf((value - mean) / max(deviation, 1e-12))
         return inside, centiles
-
-
-def _with_numbers(table: pd.DataFrame, path: str | os.PathLike) -> pd.DataFrame:
-    """Returns a table of text with its columns of numbers as such."""
-    faults, columns = [], {}
-    for name in (column for column in NUMBERS if column in table):
-        columns[name] = [as_number(cell) for cell in table[name]]
-        faults += [
-            f"{path}: row {row}: {name}: got {cell or 'nothing'}, expected a number. Correct it, or leave the row out."
-            for row, (cell, number) in enumerate(zip(table[name], columns[name], strict=True), 2)
-            if number is None or (name == "sd" and number < 0)
-        ]
-    faults += [f"{path}: row {row}: got no region. Name it." for row, cell in enumerate(table["region"], 2) if not cell]
-    if faults:
-        raise UsageError(limited(faults))
-    return table.assign(**{name: np.array(column, dtype=np.float64) for name, column in columns.items()})

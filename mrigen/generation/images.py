@@ -3,6 +3,7 @@
 import abc
 import concurrent.futures
 import functools
+import html
 import os
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -60,7 +61,7 @@ class Images(Sequence, abc.ABC):
     def _repr_html_(self) -> str:
         table = self._names_frame()
         more = f"<p>... and {len(table) - MOST_ROWS} more</p>" if len(table) > MOST_ROWS else ""
-        return f"<p>{self!r}</p>{table.head(MOST_ROWS).to_html(index=False)}{more}"
+        return f"<p>{html.escape(repr(self))}</p>{table.head(MOST_ROWS).to_html(index=False)}{more}"
 
     def prepare(self) -> "Images":
         """Does now what is else done when the first image is asked for, and returns itself.

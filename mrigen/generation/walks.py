@@ -1,6 +1,7 @@
 """Images along a line through the latent space."""
 
 import functools
+import html
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -107,7 +108,7 @@ class Walks(Sequence):
         return f"Walks({len(self)} of {self.run.directory}, {len(self[0])} steps each)"
 
     def _repr_html_(self) -> str:
-        return f"<p>{self!r}</p>{self.to_frame().head(MOST_ROWS).to_html(index=False)}"
+        return f"<p>{html.escape(repr(self))}</p>{self.to_frame().head(MOST_ROWS).to_html(index=False)}"
 
     @property
     def names(self) -> list[str]:

@@ -13,9 +13,7 @@ from mrigen.imaging.limits import LONGEST_SIDE, MOST_BEFORE, MOST_BYTES, MOST_VO
 from mrigen.system.machine import available_memory
 
 CONVERT = f"Convert the image again, {OR_EXCLUDE}"
-# Of an image, the voxels as they are stored, those that come of them, and a copy in float32.
-COPIES = 3
-# Images that are as small fit, in bytes.
+# Bytes that there always are.
 ALWAYS_FITS = 2**28
 
 _is_quiet = contextvars.ContextVar("is_quiet", default=False)
@@ -101,10 +99,12 @@ def check_shape(shape: Sequence[int], dtype: np.dtype, name: str) -> tuple[int, 
             f"{got} of {dtype.itemsize} bytes each, expected at most {MOST_BYTES} bytes in all. "
             f"Store them as float32 or int16, {OR_EXCLUDE}"
         )
-    free = available_memory() if size > ALWAYS_FITS else None
-    if free is not None and COPIES * size > free:
+    # As they are stored, as they come of that, and in float32.
+    needed = 2 * size + 4 * count
+    free = available_memory() if needed > ALWAYS_FITS else None
+    if free is not None and needed > free:
         raise CohortError(
-            f"{got}, which take about {COPIES * size / 1e9:.1f} GB of memory to read, expected at most the "
+            f"{got}, which take about {needed / 1e9:.1f} GB of memory to read, expected at most the "
             f"{free / 1e9:.1f} GB that are free. Free some, {OR_EXCLUDE}"
         )
     return shape

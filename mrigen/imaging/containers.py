@@ -11,13 +11,13 @@ from collections.abc import Iterator
 from typing import IO, Any
 
 from mrigen.errors import CohortError
-from mrigen.imaging.limits import MOST_BEHIND, MOST_BYTES
+from mrigen.imaging.limits import MOST_BEHIND, MOST_BYTES, MOST_IN_FILE
 from mrigen.system.files import NoFile, open_file
 
 OR_EXCLUDE = "or exclude the subject with data.exclude."
 
 # Of a file, what it is told by; and what is read at a time.
-HEAD_BYTES, CHUNK_BYTES = 2**16, 2**20
+HEAD_BYTES, CHUNK_BYTES = 2**13, 2**20
 
 _GZIP, _BZIP2 = b"\x1f\x8b", b"BZh"
 # The two packings, by what a file begins with, and what the names of packed files end in.
@@ -159,7 +159,7 @@ def check_stream(path: str | os.PathLike, name: str, most: int = MOST_BYTES) -> 
 
 
 def check_file(path: str | os.PathLike, name: str | None = None) -> None:
-    """Refuses what is no file, without reading it.
+    """Refuses what is no file, or far too large for an image, without reading it.
 
     Raises:
         CohortError: see `open_content`.
@@ -170,7 +170,7 @@ def check_file(path: str | os.PathLike, name: str | None = None) -> None:
 
 def _open(path: str | os.PathLike, name: str) -> IO:
     try:
-        return open_file(path)
+        file = open_file(path)
     except FileNotFoundError:
         if os.path.islink(path):
             raise CohortError(
@@ -182,6 +182,14 @@ def _open(path: str | os.PathLike, name: str) -> IO:
         raise CohortError(f"{name}: got {error.what}, expected a file. Put the image there, {OR_EXCLUDE}") from None
     except (OSError, ValueError) as error:  # ValueError: a path with a byte that is 0.
         raise CohortError(_unreadable(name, error)) from None
+    size = os.fstat(file.fileno()).st_size
+    if size > MOST_IN_FILE:
+        file.close()
+        raise CohortError(
+            f"{name}: got a file of {size} bytes, expected an image of at most {MOST_IN_FILE}. "
+            f"Convert the image again, {OR_EXCLUDE}"
+        )
+    return file
 
 
 def _unreadable(name: str, error: Exception) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from mrigen.system.files import atomic_path
 
@@ -24,8 +25,16 @@ def save_figure(figure: Figure, path: str | os.PathLike, **settings) -> None:
         path: of the PNG.
         settings: of `Figure.savefig`.
     """
+    without_formulas(figure)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format="png", metadata={"Software": None}, **settings)
+
+
+def without_formulas(figure: Figure) -> Figure:
+    """Returns a figure that shows texts as they are: an id with two dollar signs is no mathematics."""
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)
+    return figure
 
 
 def plot_contact_sheet(

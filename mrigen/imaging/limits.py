@@ -9,3 +9,5 @@ MOST_BYTES = 4 * MOST_VOXELS
 # Bytes before the voxels (a header's extensions), and bytes behind them.
 MOST_BEFORE = 2**26
 MOST_BEHIND = 2**26
+# Bytes of a file.
+MOST_IN_FILE = MOST_BEFORE + MOST_BYTES + MOST_BEHIND

@@ -1,4 +1,5 @@
-"""Images and arrays: reading, writing, orientation, affines. Beside `headers` the only module that imports nibabel."""
+"""Images and arrays: reading, writing, orientation, affines. Beside `headers` and `asking` the only
+module that imports nibabel."""
 
 import contextlib
 import dataclasses
@@ -106,6 +107,12 @@ def read_volume(image: ImageLike, dtype=np.float32, name: str | None = None) -> 
             f"{name}: got an affine that is singular or not finite, expected a map from voxels to mm. "
             f"Convert the image again, {OR_EXCLUDE}"
         ) from None
+    except MemoryError:
+        raise CohortError(_no_memory(name)) from None
+
+
+def _no_memory(name: str) -> str:
+    return f"{name}: got an image that does not fit into memory, expected one that does. Free some, {OR_EXCLUDE}"
 
 
 def read_stored(image: ImageLike, name: str | None = None) -> np.ndarray:
@@ -137,7 +144,7 @@ def _told(name: str) -> Iterator[None]:
     except FileNotFoundError:
         raise CohortError(f"{name}: no such file. Restore it, {OR_EXCLUDE}") from None
     except MemoryError:
-        raise CohortError(f"{name}: got an image that does not fit into memory. Free some, {OR_EXCLUDE}") from None
+        raise CohortError(_no_memory(name)) from None
     except Exception as error:  # Whatever nibabel makes of bytes that are damaged.
         raise CohortError(
             f"{name}: cannot be read as NIfTI ({one_line(error)}). Restore the file, {OR_EXCLUDE}"
@@ -149,7 +156,8 @@ def _load(image: ImageLike, name: str) -> tuple[nibabel.spatialimages.SpatialIma
     if not is_in_memory(image) and os.fspath(image).lower().endswith(SUFFIXES):
         return _load_file(image, name)
     loaded = image if is_in_memory(image) else _load_pair(image, name)
-    check_shape(loaded.shape, loaded.get_data_dtype(), name)
+    # What is in memory may be of another type than its header says.
+    check_shape(loaded.shape, getattr(loaded.dataobj, "dtype", loaded.get_data_dtype()), name)
     if nibabel.is_proxy(loaded.dataobj):
         for path in _packed_files(loaded):
             check_stream(path, name)
@@ -167,8 +175,9 @@ def _load_file(
             raise ValueError(f"it begins with {content.head[:4]!r}")
         kind = {1: Nifti1Image, 2: nibabel.Nifti2Image, None: nibabel.MGHImage}[version]
         head = content.head[: {1: 348, 2: 540, None: 284}[version]]
+        header = kind.header_class(head, check=False)
         try:
-            offset, size = measure_voxels(kind.header_class(head, check=False), name)
+            offset, size = measure_voxels(header, name)
         except CohortError:
             content.check()
             raise
@@ -179,7 +188,7 @@ def _load_file(
         content.finish(offset + size)
     if len(found) < offset + size:
         raise ValueError(f"Expected {size} bytes, got {max(0, len(found) - offset)} bytes")
-    return loaded, kind.ImageArrayProxy(io.BytesIO(found), kind.header_class(head))
+    return loaded, kind.ImageArrayProxy(io.BytesIO(found), header)
 
 
 def _load_pair(path: str | os.PathLike, name: str) -> nibabel.spatialimages.SpatialImage:

@@ -21,7 +21,7 @@ from mrigen.probing.protocol import Refit
 from mrigen.probing.result import ProbeResult
 from mrigen.recipe import SplitRecipe
 from mrigen.runs import Run
-from mrigen.system.files import write_table
+from mrigen.system.files import read_written_table, write_table
 from mrigen.system.stopping import StopRequest
 from mrigen.training import fit, resume
 
@@ -149,7 +149,7 @@ def _refuse_other_folds(home: Path, splits: Sequence[pd.DataFrame]) -> None:
     there = sorted(path.name for path in home.glob("fold-*_split.tsv"))
     wanted = {split_path(home / f"fold-{number}").name: split for number, split in enumerate(splits, start=1)}
     for name in there:
-        known = pd.read_csv(home / name, sep="\t", dtype=str, keep_default_na=False)
+        known = read_written_table(home / name, None, na_values=[])
         if name not in wanted or not known.equals(wanted[name].astype(str)):
             raise UsageError(
                 f"{home / name}: got other people than the folds that are asked for have ({len(splits)} folds), "

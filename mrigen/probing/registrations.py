@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from mrigen.errors import CohortError, UsageError
+from mrigen.system.files import open_file
 from mrigen.system.wording import limited
 
 COLUMN = "registration_log_det"
@@ -42,7 +43,8 @@ def registration_log_det(table: pd.DataFrame, pattern: str) -> np.ndarray:
                 parameter="registration",
             ) from None
         try:
-            values[row] = _log_det(path.read_text())
+            with open_file(path, mode="r") as file:
+                values[row] = _log_det(file.read())
         except OSError:
             faults.append(f"{path}: no such file, expected the registration of {person['participant_id']}. Add it.")
         except ValueError as error:

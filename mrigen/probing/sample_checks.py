@@ -11,12 +11,12 @@ from scipy import stats
 
 from mrigen.data.covariates import COLUMNS
 from mrigen.data.pipeline import read_volumes
-from mrigen.errors import UsageError
+from mrigen.errors import CohortError, UsageError
 from mrigen.imaging.volumes import read_volume
 from mrigen.probing.predictors import KernelSVMPredictor, StandardizedVoxels
 from mrigen.runs import Run
 from mrigen.statistics.pca import gram_matrix, gram_scores
-from mrigen.system.files import write_json
+from mrigen.system.files import read_written_table, write_json
 
 # Principal components of the volumes that ages and head sizes are predicted from.
 NUM_COMPONENTS = 50
@@ -153,7 +153,11 @@ def _open_samples(run: Run, samples) -> tuple[pd.DataFrame, list[np.ndarray], Pa
         volumes = [np.asarray(image.dataobj) for image in samples]
         return samples.to_frame(), volumes, Path(getattr(samples, "directory", None) or run.directory / "samples")
     folder = Path(samples[0]).parents[2]
-    manifest = pd.read_csv(folder / "manifest.tsv", sep="\t", keep_default_na=False, na_values=["n/a", ""])
+    try:
+        manifest = read_written_table(folder / "manifest.tsv", na_values=["n/a", ""])
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise CohortError(f"{folder / 'manifest.tsv'}: not a table ({reason}). Make the samples anew.") from None
     return manifest, [read_volume(path).array for path in samples], folder
 
 

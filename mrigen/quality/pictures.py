@@ -9,6 +9,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
+from mrigen.imaging.figures import without_formulas
+
 # Millimetres of a pixel.
 PIXEL = 2.0
 GAP = 4  # pixels
@@ -46,7 +48,7 @@ def as_data(strip: np.ndarray) -> str:
 def figure_as_data(figure: Figure) -> str:
     """Returns a figure likewise."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", metadata={"Software": None})
+    without_formulas(figure).savefig(buffer, format="png", metadata={"Software": None})
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 

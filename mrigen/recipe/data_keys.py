@@ -3,12 +3,13 @@
 import math
 import os
 import re
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from mrigen.schema import Scalar, Section, Shape, Three, fault, key
+from mrigen.system.files import open_file
+from mrigen.system.names import name_fault
 
 # Of a volume; what counts them is a signed integer of 32 bits in many places of the libraries below.
 MOST_VOXELS = 2**31 - 1
@@ -32,7 +33,8 @@ def _is_file(entry: Any) -> bool:
 def _read_ids(path: str) -> list[str]:
     """Returns the ids of a text file: one a line; `#` begins a remark."""
     try:
-        text = Path(os.path.expanduser(path)).read_text(encoding="utf-8-sig")
+        with open_file(os.path.expanduser(path), mode="r", encoding="utf-8-sig") as file:
+            text = file.read()
     except UnicodeDecodeError:
         raise fault(f"got {path}, which is no text in UTF-8, expected one id a line. Save it as UTF-8.") from None
     except OSError as error:
@@ -169,6 +171,13 @@ class DataRecipe(Section):
         "or only tell, where they were looked at and are two people.",
     )
     split: SplitRecipe = key(SplitRecipe, "a block of keys", "How people are divided.")
+
+    @model_validator(mode="after")
+    def _names_of_cohorts(self):
+        for cohort in self.cohorts:
+            if wrong := name_fault(cohort.name):
+                raise fault(f"got a cohort named {cohort.name!r}, {wrong}, expected a word. Rename it.")
+        return self
 
     @model_validator(mode="after")
     def _one_source(self):

@@ -22,6 +22,7 @@ from mrigen.models.keys import ModelRecipe
 from mrigen.recipe.schema import Recipe
 from mrigen.schema import describe_fault, short
 from mrigen.system.files import write_text
+from mrigen.system.names import safe_name
 from mrigen.system.wording import closest, nearest
 
 # Of a recipe: more is no recipe, and takes long to read.
@@ -113,7 +114,7 @@ def recipe_name(recipe: str | os.PathLike) -> str:
     """
     path = Path(recipe)
     name = _shipped_name(path)
-    return name.replace("/", "-") if name in list_recipes() else path.stem
+    return safe_name(name if name in list_recipes() else path.stem)
 
 
 def load_recipe(recipe: str | os.PathLike, overrides: Sequence[str] = ()) -> Recipe:

@@ -12,6 +12,7 @@ from mrigen.errors import MrigenError, RunError, UsageError
 from mrigen.recipe import ModelRecipe, load_recipe
 from mrigen.runs import Run
 from mrigen.statistics.collapse import collapse_of_figures
+from mrigen.system.files import defused
 from mrigen.system.wording import nearest
 
 # What stands for a figure that a run does not have.
@@ -148,7 +149,7 @@ def render_table(
     if format not in FORMATS:
         raise UsageError(f"format: got {format!r}, expected one of {', '.join(FORMATS)}. Name one of these.")
     if format == "csv":
-        return table.to_csv(index=False, na_rep=MISSING, lineterminator="\n")
+        return defused(table).to_csv(index=False, na_rep=MISSING, lineterminator="\n")
     if shown is None:
         shown = _SHOWN if table["paper_mse"].isna().all() else _SHOWN | _SHOWN_OF_PAPER
     words = _WORDS if words is None else words

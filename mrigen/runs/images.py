@@ -19,6 +19,7 @@ from mrigen.imaging.headers import UNITS
 from mrigen.imaging.volumes import ImageLike, Volume, is_in_memory, path_of, read_volume
 from mrigen.quality.flags import doubtful_reasons
 from mrigen.runs import Run
+from mrigen.system.names import path_fault, safe_name
 from mrigen.system.progress import progress_bar
 
 logger = logging.getLogger(__name__)
@@ -31,7 +32,7 @@ class NamedImage:
     Attributes:
         image: a file, or a nibabel image.
         name: what messages call it: its path, or "image-001" and so on where it has none.
-        stem: what files that are made of it begin with; see `stem_of`.
+        stem: what files that are made of it begin with: `stem_of` as `mrigen.system.names.safe_name` has it.
         path: the real path of its file, if it has one: of an image of the run's own people it tells whose it is.
     """
 
@@ -50,7 +51,7 @@ def name_images(images: ImageLike | Sequence[ImageLike], start: int = 1) -> list
     `start` on.
 
     Raises:
-        UsageError: there are none.
+        UsageError: there are none, or their names cannot stand in a table.
     """
     is_one = isinstance(images, (str, os.PathLike)) or is_in_memory(images)
     several: list[ImageLike] = [images] if is_one else list(images)  # type: ignore[arg-type, list-item]
@@ -60,7 +61,14 @@ def name_images(images: ImageLike | Sequence[ImageLike], start: int = 1) -> list
     for number, image in enumerate(several, start):
         path = path_of(image)
         name = path if path else f"image-{number:03d}"
-        named.append(NamedImage(image, name, stem_of(name), os.path.realpath(path) if path else None))
+        named.append(NamedImage(image, name, safe_name(stem_of(name)), os.path.realpath(path) if path else None))
+    faults = [
+        f"{image.name}: got an image {fault}, expected printable UTF-8. Rename the file."
+        for image in named
+        if (fault := path_fault(image.name))
+    ]
+    if faults:
+        raise UsageError(faults)
     return named
 
 
@@ -204,13 +212,14 @@ def stem_of(image: str | os.PathLike) -> str:
 
 
 def check_different(images: Sequence[NamedImage]) -> None:
-    """Refuses images of one name: what is written of them would have one name, too.
+    """Refuses images of one name: what is written of them would have one name, too. On some disks `A` is `a`.
 
     Raises:
         UsageError: naming the second.
     """
     seen = set()
     for image in images:
-        if image.stem in seen:
+        stem = image.stem.casefold()
+        if stem in seen:
             raise UsageError(f"{image.name}: another image has the same name, expected different ones. Rename it.")
-        seen.add(image.stem)
+        seen.add(stem)

@@ -1,9 +1,11 @@
 """Latents and whose they are, in memory and in files that any tool reads."""
 
 import dataclasses
+import html
 import os
 import re
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +14,14 @@ import pandas as pd
 from mrigen.data.covariates import COLUMNS
 from mrigen.errors import CohortError, UsageError
 from mrigen.runs.encoding import latent_names
-from mrigen.system.files import atomic_path, refuse_taken, write_table
+from mrigen.system.files import atomic_path, open_file, read_written_table, refuse_taken, write_table
+from mrigen.system.names import is_safe_name
 from mrigen.system.wording import some
 
 SUFFIXES = (".tsv", ".npz")
 IDS = ("participant_id", "scan_id")
+# Of arrays that are read, not compressed: what half a million people of 1,000 latents take, twice.
+MOST_BYTES = 2**32
 # Arrays of a table.
 ARRAYS = ("loc", "scale", "factor")
 
@@ -41,7 +46,7 @@ class LatentTable:
         return f"LatentTable({len(self)} images, {self.latents['loc'].shape[1]} latent variables)"
 
     def _repr_html_(self) -> str:
-        return f"<p>{self!r}</p>{self.to_frame().head(10).iloc[:, :10].to_html(index=False)}"
+        return f"<p>{html.escape(repr(self))}</p>{self.to_frame().head(10).iloc[:, :10].to_html(index=False)}"
 
     def to_frame(self) -> pd.DataFrame:
         """Returns one row an image: `people`, then loc_001, loc_002, ... and, for a VAE, scale_001, ..."""
@@ -106,7 +111,7 @@ def read_latents(path: str | os.PathLike) -> LatentTable:
         raise CohortError(f"{path}: no such file, expected latents. Make it with mrigen encode.")
     try:
         people, latents = (_read_tsv if path.suffix == ".tsv" else _read_npz)(path)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, EOFError, MemoryError, zlib.error, zipfile.BadZipFile) as error:
         reason = " ".join(str(error).split())[:200]
         raise CohortError(f"{path}: cannot be read ({reason}), expected latents. Make it with mrigen encode.") from None
     return _checked(people, latents, str(path))
@@ -150,7 +155,7 @@ def _checked(people: pd.DataFrame, latents: dict[str, np.ndarray], source: str) 
         raise CohortError(f"{source}: got nobody, expected one person or more. Make it with mrigen encode.")
     faults = []
     names = ids.fillna("").astype(str)
-    unsafe = [name or "(empty)" for name in names if not re.fullmatch(r"[\w+][\w.+-]*", name)]
+    unsafe = [name or "(empty)" for name in names if not is_safe_name(name)]
     if unsafe:
         faults.append(f"{source}: got {some(unsafe)} as ids, expected letters, digits and . + - _. Rename them.")
     double = ids[ids.duplicated()].astype(str).unique()
@@ -176,10 +181,7 @@ def _checked(people: pd.DataFrame, latents: dict[str, np.ndarray], source: str) 
 
 
 def _read_tsv(path: Path) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
-    text = dict.fromkeys((*IDS, "sex", "site"), str)
-    return _split_frame(
-        pd.read_csv(path, sep="\t", dtype=text, na_values=["n/a"], keep_default_na=False, float_precision="round_trip")
-    )
+    return _split_frame(read_written_table(path, (*IDS, "sex", "site"), float_precision="round_trip"))
 
 
 def _split_frame(table: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
@@ -203,8 +205,14 @@ def _is_latent(column, name: str) -> bool:
 
 
 def _read_npz(path: Path) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
-    with np.load(path, allow_pickle=False) as content:
-        arrays = {name: content[name] for name in content.files}
+    with open_file(path) as file:
+        with zipfile.ZipFile(file) as archive:
+            size = sum(info.file_size for info in archive.infolist())
+        if size > MOST_BYTES:
+            raise ValueError(f"it holds {size} bytes, of {MOST_BYTES} at most")
+        file.seek(0)
+        with np.load(file, allow_pickle=False) as content:
+            arrays = {name: content[name] for name in content.files}
     if "loc" not in arrays:
         raise ValueError("it has no array loc")
     latents = {name: arrays[name].astype(np.float32) for name in ARRAYS if name in arrays}

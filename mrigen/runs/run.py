@@ -24,7 +24,7 @@ from mrigen.runs.contents import Facts, Metrics, check_content, with_place
 from mrigen.runs.holding import refuse_held
 from mrigen.runs.manifest import RUN_FORMAT, check_format, check_grid, manifest_faults, note_file
 from mrigen.statistics.collapse import Course, advise, collapse_of_figures
-from mrigen.system.files import atomic_path, read_json, write_json
+from mrigen.system.files import atomic_path, read_json, read_written_table, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -269,15 +269,8 @@ class Run:
     def _table(self, name: str, columns: tuple[str, ...]) -> pd.DataFrame:
         path = self._file(name)
         try:
-            table = pd.read_csv(
-                path,
-                sep="\t",
-                dtype=dict.fromkeys(
-                    ("scan_id", "participant_id", "session_id", "site", "family", "person", "sex"), str
-                ),
-                na_values=["n/a"],
-                keep_default_na=False,
-            )
+            texts = ("scan_id", "participant_id", "session_id", "site", "family", "person", "sex")
+            table = read_written_table(path, texts)
         except (ValueError, UnicodeDecodeError) as error:
             raise RunError(f"{path}: not a table ({error}). Restore the file, or fit again.") from None
         missing = [column for column in columns if column not in table]

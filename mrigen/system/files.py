@@ -8,11 +8,12 @@ import os
 import shutil
 import stat
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
 from mrigen.errors import UsageError
+from mrigen.system.names import defuse, restore
 
 # What a path leads to that is no file.
 _NO_FILES = (
@@ -151,9 +152,54 @@ def read_json(path: str | os.PathLike) -> Any:
 
 
 def write_table(path: str | os.PathLike, frame) -> None:
-    """Writes a pandas data frame as a BIDS-style TSV (tabs, `n/a` for missing), whole or not at all."""
+    """Writes a pandas data frame as a BIDS-style TSV (tabs, `n/a` for missing), whole or not at all.
+
+    No text in it is a formula to a spreadsheet; `read_written_table` gives back what was there.
+    """
     with atomic_path(path) as temporary:
-        frame.to_csv(temporary, sep="\t", index=False, na_rep="n/a")
+        defused(frame).to_csv(temporary, sep="\t", index=False, na_rep="n/a")
+
+
+def defused(frame):
+    """Returns a data frame for people: each text, and each name of a column, as `mrigen.system.names.defuse` has it."""
+    return _of_texts(frame, defuse)
+
+
+def read_written_table(path: str | os.PathLike, text: Iterable[str] | None = (), **settings):
+    """Returns a table of `write_table` as a pandas data frame.
+
+    Args:
+        path: of the table.
+        text: columns that are text, whatever stands in them; None for all.
+        settings: of `pandas.read_csv`.
+
+    Raises:
+        ValueError: it is no table. OSError: it cannot be read.
+    """
+    import pandas as pd
+
+    settings = {"sep": "\t", "na_values": ["n/a"], "keep_default_na": False, **settings}
+    dtype = str if text is None else dict.fromkeys(text, str)
+    with open_file(path) as file:
+        return _of_texts(pd.read_csv(file, dtype=dtype, **settings), restore)
+
+
+def _of_texts(frame, change: Callable[[str], str]):
+    """Returns a data frame whose texts, and names of columns, are changed."""
+    known: dict[str, str] = {}
+
+    def changed(cell):
+        if not isinstance(cell, str):
+            return cell
+        if cell not in known:
+            known[cell] = change(cell)
+        return known[cell]
+
+    frame = frame.rename(columns=changed)
+    texts = [place for place, kind in enumerate(frame.dtypes) if kind.kind == "O" or kind.name in ("str", "string")]
+    for place in texts:
+        frame.isetitem(place, frame.iloc[:, place].map(changed))
+    return frame
 
 
 def refuse_taken(paths: Iterable[Path], force: bool) -> None:

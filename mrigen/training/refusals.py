@@ -28,7 +28,7 @@ from mrigen.runs import Run, open_run
 from mrigen.runs.holding import CLAIMS
 from mrigen.runs.naming import COHORT_PREFIX
 from mrigen.runs.run import recipe_of_run
-from mrigen.system.files import existing_parent
+from mrigen.system.files import existing_parent, read_written_table
 from mrigen.system.machine import total_memory
 from mrigen.system.wording import some
 from mrigen.training.workers import find_cluster
@@ -351,7 +351,7 @@ def people_seen(run: Run) -> pd.DataFrame:
     tables = [people[people["split"] != "heldout"]]
     before = run.directory / SEEN_BEFORE
     if before.is_file():
-        tables.append(pd.read_csv(before, sep="\t", dtype=str, na_values=["n/a"], keep_default_na=False))
+        tables.append(read_written_table(before, None))
     return pd.concat(tables, ignore_index=True).drop_duplicates()
 
 

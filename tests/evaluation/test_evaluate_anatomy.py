@@ -209,8 +209,11 @@ def test_a_table_of_centiles_without_columns_is_refused(tmp_path):
     path.write_text("region\tage\nventricles\t20\n")
     with pytest.raises(UsageError, match=r"normative.tsv: got columns region, age, expected .* p5 and p95"):
         NormativeTable(path)
-    with pytest.raises(UsageError, match="cannot be read"):
+    with pytest.raises(UsageError, match=r"none.tsv: no such file, expected a table\..*columns region, age, sex"):
         NormativeTable(tmp_path / "none.tsv")
+    path.write_text("region\tage\tsex\tp5\tp95\nventricles\tforty\tF\t1\t2\n")
+    with pytest.raises(UsageError, match=r"normative.tsv: got 'forty' in column age, expected a number"):
+        NormativeTable(path)
 
 
 def test_label_images_are_read_onto_the_grid(tmp_path):

@@ -11,6 +11,7 @@ import pytest
 from mrigen.data.preparing import read_checked
 from mrigen.errors import CohortError
 from mrigen.imaging import asking
+from mrigen.imaging.figures import plot_contact_sheet, save_figure
 from mrigen.imaging.volumes import read_grid, read_volume
 from mrigen.recipe import PreprocessRecipe
 from mrigen.system.files import NoFile, open_file
@@ -61,7 +62,7 @@ def test_what_memory_does_not_hold_is_refused_before_it_is_read(tmp_path, monkey
     path = tmp_path / "a.nii"
     path.write_bytes(bad_files.nifti(dim=[3, 600, 600, 600]))
     monkeypatch.setattr(asking, "available_memory", lambda: 10**9)
-    with pytest.raises(CohortError, match=r"a.nii: got 600 x 600 x 600 voxels, which take about 1.3 GB of memory"):
+    with pytest.raises(CohortError, match=r"a.nii: got 600 x 600 x 600 voxels, which take about 1.7 GB of memory"):
         read_volume(path)
 
 
@@ -89,3 +90,9 @@ def test_what_is_no_file_is_not_waited_for(tmp_path, bad):
     bad.build(tmp_path / bad.file)
     with pytest.raises((NoFile, FileNotFoundError)):
         open_file(tmp_path / bad.file)
+
+
+def test_a_figure_shows_any_text_as_it_is(tmp_path):
+    figure = plot_contact_sheet([np.zeros((4, 5, 6), np.float32)], [r"$\frac{$ _^"])
+    save_figure(figure, tmp_path / "a.png")
+    assert (tmp_path / "a.png").stat().st_size
