@@ -12,7 +12,8 @@ import pandas as pd
 from mrigen.data.covariates import COLUMNS
 from mrigen.errors import CohortError, UsageError
 from mrigen.runs.encoding import latent_names
-from mrigen.system.files import atomic_path, refuse_taken, write_table
+from mrigen.system.files import atomic_path, write_table
+from mrigen.system.targets import refuse_taken
 from mrigen.system.wording import some
 
 SUFFIXES = (".tsv", ".npz")

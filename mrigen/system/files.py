@@ -6,11 +6,9 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-
-from mrigen.errors import UsageError
 
 
 @contextlib.contextmanager
@@ -103,15 +101,6 @@ def write_table(path: str | os.PathLike, frame) -> None:
     """Writes a pandas data frame as a BIDS-style TSV (tabs, `n/a` for missing), whole or not at all."""
     with atomic_path(path) as temporary:
         frame.to_csv(temporary, sep="\t", index=False, na_rep="n/a")
-
-
-def refuse_taken(paths: Iterable[Path], force: bool) -> None:
-    """Raises a UsageError that names the first of `paths` that is there already, unless `force` replaces them."""
-    taken = next((path for path in paths if path.exists()), None)
-    if taken is not None and not force:
-        raise UsageError(
-            f"{taken}: is there already, expected a new file. Name another place with `directory`, or use `force=True`."
-        )
 
 
 def remove_leftovers(directory: str | os.PathLike) -> None:
