@@ -37,8 +37,10 @@ TINY = [
 ]  # fmt: skip
 MORPH = ["--set", "model.kind=morph", "--set", "model.field_channels=2", "--set", "training.epochs=1"]
 TOLD = ["--set", "model.condition=[sex]", "--set", "training.epochs=1"]
+# Of the models, the one that costs least.
+PLAIN = ["--set", "model.kind=autoencoder", "--set", "training.epochs=1"]
 BASE = ["--run", "runs/base", "-q"]
-SWEEP = ["--set", "model.kind=autoencoder", "--set", "training.epochs=1", "--over", "model.latent_dim=2,3"]
+SWEEP = [*PLAIN, "--over", "model.latent_dim=2,3"]
 SIGNALS = (signal.SIGKILL, signal.SIGINT, signal.SIGTERM)
 # What a verb says when it was asked to end: interrupted, "run me again", or ended by the signal itself.
 ENDED = (130, 143, 75, -signal.SIGKILL, -signal.SIGINT, -signal.SIGTERM)
@@ -53,7 +55,7 @@ class Verb:
 
 
 VERBS = {
-    "fit": Verb(["fit", *TINY, "--resume", "runs/new"]),
+    "fit": Verb(["fit", *TINY, *PLAIN, "--resume", "runs/new"]),
     "resume": Verb(["fit", "--resume", "runs/half", "-q"]),
     "check": Verb(["check", *TINY, "--set", "data.source=files", "--set", "data.root=cohort"]),
     "qc": Verb(["qc", "cohort", "--set", "preprocess.zooms=16", "--set", "preprocess.volume_shape=[12,14,12]", "-q"]),
@@ -74,7 +76,7 @@ VERBS = {
     "compare": Verb(["compare", "-o", "out/table.csv", "-q"]),
     "phantom": Verb(["phantom", "-n", "6", "--zooms", "8", "-o", "out/phantom", "-q"]),
     "sweep": Verb(["sweep", *TINY, *SWEEP, "-o", "sweep"], ["sweep", "--resume", "sweep", "-q"]),
-    "submit": Verb(["submit", "fit", *TINY]),
+    "submit": Verb(["submit", "fit", *TINY, *PLAIN]),
 }
 
 
@@ -218,7 +220,7 @@ def run(arguments: Sequence[str], folder: Path) -> Ended:
 def pairs(folder: Path, number: int, moments: random.Random) -> bool:
     """Returns whether of each pair of fits one trained and one was refused, and nothing was mixed."""
     os.environ["MRIGEN_CACHE"] = str(folder / "cache")
-    settings = [["--set", f"training.seed={seed}", "--set", f"model.latent_dim={seed + 3}"] for seed in (0, 1)]
+    settings = [[*PLAIN, "--set", f"training.seed={seed}", "--set", f"model.latent_dim={seed + 3}"] for seed in (0, 1)]
     usual = run(["fit", *TINY, *settings[0], "--run", "first"], folder).seconds
     print("| pair | second after | trained | refused with | files |\n|--:|--:|:--|:--|:--|")
     good = 0
@@ -262,7 +264,7 @@ def of_whom(directory: Path, seed: int) -> str:
         "run.json": run.facts["settings"]["training"]["seed"] == seed,
         "metrics.json": run.metrics["latent_dim"] == width,
         "latents.npz": run.load_latents()["loc"].shape[1] == width,
-        "history.csv": len((directory / "history.csv").read_text().splitlines()) == 3,
+        "history.csv": len((directory / "history.csv").read_text().splitlines()) == 2,
     }
     return ", ".join(name for name, fine in found.items() if not fine)
 
@@ -326,7 +328,7 @@ def prepare(work: Path) -> None:
     heads = sorted((work / "cohort").glob("sub-*/anat/*_T1w.nii.gz"))
     shutil.copy(heads[0], work / "head.nii.gz")
     shutil.copy(heads[1], work / "other.nii.gz")
-    fit = begin(["fit", *TINY, "--set", "training.epochs=30", "--run", "runs/half"], work)
+    fit = begin(["fit", *TINY, *PLAIN[:2], "--set", "training.epochs=30", "--run", "runs/half"], work)
     while not (work / "runs" / "half" / "checkpoint" / "progress.json").is_file():
         time.sleep(0.01)
     os.kill(fit, signal.SIGTERM)
@@ -462,7 +464,7 @@ def submits(number: int) -> bool:
     subprocess.run([*mrigen_command(), "fit", *TINY, "--run", "first"], check=True, stdout=subprocess.DEVNULL)
     waiting = []
     for seed in range(number):  # Two at a time, as nobody waits for the one before.
-        command = [*mrigen_command(), "submit", "fit", *TINY, "--set", f"training.seed={seed}"]
+        command = [*mrigen_command(), "submit", "fit", *TINY, *PLAIN, "--set", f"training.seed={seed}"]
         command += ["--set", f"model.latent_dim={seed + 3}"]
         waiting.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
         if seed % 2:
