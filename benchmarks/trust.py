@@ -372,7 +372,9 @@ def is_whole(path: Path) -> bool:
     if taken or not path.exists() or path.name in ("log.txt", "journal.log") or "logs" in path.parts:
         return True
     reader = READERS.get(path.suffix)
-    if reader is None:
+    # A fit appends to its history; what broke off is dropped when it goes on.
+    is_growing = path.stem == "history" and not (path.parent / "metrics.json").exists()
+    if reader is None or is_growing:
         return True
     try:
         return bool(reader(path))

@@ -170,7 +170,7 @@ class Sweep:
         Raises:
             Interrupted: it was asked to stop.
         """
-        owner, taken = worker_name(), 0
+        owner, taken = worker_name(self.directory / "claims"), 0
         slots: dict[int, TrialFit] = {}
         shares = share_machine(jobs)
         try:
