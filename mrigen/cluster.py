@@ -12,6 +12,7 @@ import re
 import shlex
 import subprocess
 import sys
+import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -142,7 +143,7 @@ def in_plain_letters(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9_.-]", "-", name)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass
 class Job:
     """A job that may be looked at, and sent.
 
@@ -158,7 +159,12 @@ class Job:
 
     def submit(self) -> str:
         """Sends it, and returns its number; see `submit`."""
-        return submit(self.folder, self.script, self.about)
+        while True:
+            try:
+                return submit(self.folder, self.script, self.about)
+            except FileExistsError:  # Another submit of the same second has it.
+                new = self.folder.with_name(f"{self.folder.name}-{uuid.uuid4().hex[:6]}")
+                self.script, self.folder = self.script.replace(str(self.folder), str(new)), new
 
 
 def fit_job(

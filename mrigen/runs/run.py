@@ -279,12 +279,13 @@ class Run:
         return table
 
 
-def open_run(directory: str | os.PathLike | None = None, root: str | os.PathLike = "runs") -> Run:
+def open_run(directory: str | os.PathLike | None = None, root: str | os.PathLike = "runs", is_told: bool = True) -> Run:
     """Returns a finished run; that its posterior collapsed is said.
 
     Args:
         directory: the run; the newest complete one under `root` if None.
         root: folder of runs.
+        is_told: whether a collapse is said.
 
     Raises:
         RunError: there is none, or it is not a run, or it has no weights, or it is being fitted, or its files are not
@@ -298,7 +299,7 @@ def open_run(directory: str | os.PathLike | None = None, root: str | os.PathLike
     faults = manifest_faults(run.directory)
     if faults:
         raise RunError(faults)
-    if run.collapse is not None:
+    if is_told and run.collapse is not None:
         logger.warning(run.collapse)
     return run
 

@@ -66,7 +66,7 @@ def open_new(
     dataset = open_dataset(recipe)
     if quality is not None:
         dataset = dataclasses.replace(dataset, notes=(*dataset.notes, *quality.header_notes, quality.findings[0]))
-    seen = None if before is None else people_seen(open_run(before))
+    seen = None if before is None else people_seen(open_run(before, is_told=False))
     precision, reason = choose_precision(recipe.training.precision)
     check_batch(recipe.training.batch_size, len(dataset.rows("train")), placement.num_replicas)
     check_precision(precision, placement.num_replicas)

@@ -33,6 +33,8 @@ from mrigen.system.machine import total_memory
 from mrigen.system.wording import some
 from mrigen.training.workers import find_cluster
 
+# Of a run that started from another: by whom that one, and those before it, have learned.
+SEEN_BEFORE = "seen_before.tsv"
 PACKAGES = {"mlflow": "mlflow", "wandb": "wandb"}
 # A weight, its derivative, and the two moments of Adam, in float32.
 BYTES_A_WEIGHT = 16
@@ -94,6 +96,7 @@ def find_refusals(
     """Returns what `refuse_fit` would raise of any of several recipes; each cohort is looked at once."""
     errors: list[MrigenError] = []
     known: dict[str, People] = {}
+    looked_at: set[str] = set()
     cluster = None
     for recipe in recipes:
         with _gathering(errors):
@@ -109,10 +112,16 @@ def find_refusals(
         if needs_people or recipe.data.source == "phantom" or recipe.data.root or recipe.data.cohorts:
             key = recipe.data.model_dump_json()
             people = known[key] = known.get(key) or look_at_people(recipe.data)
-        errors += [*people.faults, *_faults_of(recipe, people, directory, force, is_here)]
-        if is_alone and people.table is not None:
+        errors += [*people.faults, *_faults_of(recipe, people, is_here)]
+        # Of many recipes of a sweep these look at the same files.
+        begins = f"{recipe.training.start_from} {recipe.model.kind} {recipe.preprocess} {recipe.data}"
+        if begins not in looked_at:
+            looked_at.add(begins)
             with _gathering(errors):
-                check_space(recipe, people.table)
+                _check_start(recipe, people, directory, force)
+            if is_alone and people.table is not None:
+                with _gathering(errors):
+                    check_space(recipe, people.table)
     return errors
 
 
@@ -134,9 +143,7 @@ def look_at_people(data: DataRecipe) -> People:
     return people
 
 
-def _faults_of(
-    recipe: Recipe, people: People, directory: str | os.PathLike | None, force: bool, is_here: bool
-) -> list[MrigenError]:
+def _faults_of(recipe: Recipe, people: People, is_here: bool) -> list[MrigenError]:
     """Returns what is wrong with the model and the training of a recipe."""
     errors: list[MrigenError] = []
     training = recipe.training
@@ -156,19 +163,19 @@ def _faults_of(
     if names and people.table is not None and people.split is not None:
         with _gathering(errors):
             Covariates.of(people.table, people.split, names)
-    before = training.start_from
-    if before is not None:
-        if force and directory is not None and Path(before).resolve() == Path(directory).resolve():
-            errors.append(
-                UsageError(
-                    f"training.start_from: got {before}, which `force=True` would replace, expected another run. "
-                    "Name another folder with `directory`."
-                )
-            )
-        else:
-            with _gathering(errors):
-                check_start(recipe, people.table, people.split)
     return errors
+
+
+def _check_start(recipe: Recipe, people: People, directory: str | os.PathLike | None, force: bool) -> None:
+    before = recipe.training.start_from
+    if before is None:
+        return
+    if force and directory is not None and Path(before).resolve() == Path(directory).resolve():
+        raise UsageError(
+            f"training.start_from: got {before}, which `force=True` would replace, expected another run. "
+            "Name another folder with `directory`."
+        )
+    check_start(recipe, people.table, people.split)
 
 
 def check_target(directory: Path, force: bool) -> None:
@@ -321,7 +328,7 @@ def check_start(recipe: Recipe, table: pd.DataFrame | None, split: pd.DataFrame 
 
 def _open_start(directory: str) -> Run:
     try:
-        return open_run(directory)
+        return open_run(directory, is_told=False)
     except MrigenError as error:
         faults = [str(fault).replace("`run`", "training.start_from") for fault in error.faults]
         raise RunError([f"training.start_from: {fault}" for fault in faults]) from None
@@ -339,9 +346,6 @@ def _known_before(table: pd.DataFrame, split: pd.DataFrame, seen: pd.DataFrame) 
         known = held["participant_id"].isin(learned["participant_id"]) | held["family"].isin(learned["family"].dropna())
         names += held.loc[known, "participant_id"].tolist()
     return names
-
-
-SEEN_BEFORE = "seen_before.tsv"
 
 
 def people_seen(run: Run) -> pd.DataFrame:
