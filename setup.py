@@ -55,7 +55,14 @@ setup(
         "wandb": ["wandb>=0.19"],
         "umap": ["umap-learn>=0.5.6"],
         "docs": ["furo>=2024.8", "myst-parser>=4", "sphinx>=8", "sphinx-copybutton>=0.5", "sphinx-gallery>=0.18"],
-        "test": ["import-linter>=2.3", "mypy>=1.13", "pytest>=8", "pytest-xdist>=3.5", "ruff>=0.9"],
+        "test": [
+            "hypothesis>=6.100",
+            "import-linter>=2.3",
+            "mypy>=1.13",
+            "pytest>=8",
+            "pytest-xdist>=3.5",
+            "ruff>=0.9",
+        ],
     },
     entry_points={"console_scripts": ["mrigen = mrigen_cli.main:main"]},
     classifiers=[

@@ -16,12 +16,11 @@ def check(recipe, overrides, as_json):
     sex, age, site, masks and sessions. For a VAE, those of up to 200 training people forecast how many latent variables
     can stay active. More about the images: mrigen qc.
     """
-    from mrigen.data.cohort import check_cohort
     from mrigen.recipe import load_recipe
+    from mrigen.training.refusals import refuse_fit
 
     resolved = load_recipe(recipe, overrides)
-    if resolved.data.root or resolved.data.cohorts:  # Without a cohort the rest of the plan is said all the same.
-        check_cohort(resolved.data)
+    refuse_fit(resolved, needs_people=False)  # Without a cohort the rest of the plan is said all the same.
     load_tensorflow()
     import dataclasses
 

@@ -43,7 +43,7 @@ def compare(runs, style, column, evaluation, against, out, force):
     from mrigen.runs import Run, complete_runs
     from mrigen.runs.comparison import compare as gather
     from mrigen.runs.comparison import describe_differences, render_table, sort_table, unprobed
-    from mrigen.system.files import refuse_taken
+    from mrigen.system.targets import refuse_taken
 
     if out is not None:
         refuse_taken([Path(out)], force)

@@ -49,25 +49,27 @@ def fit(recipe, overrides, run_directory, resume, force):
 
 
 def _begin(recipe: str, overrides, directory: str | None, force: bool, stop: StopRequest):
-    from mrigen.data.cohort import check_cohort
     from mrigen.recipe import load_recipe, recipe_name
     from mrigen.runs.naming import new_run_directory
+    from mrigen.training.refusals import refuse_fit
 
-    # Faults of the recipe and of the cohort are said before TensorFlow is loaded.
-    resolved = load_recipe(recipe, overrides)
-    check_cohort(resolved.data)
-    name = recipe_name(recipe)
+    # What can be said before TensorFlow is loaded is said before.
+    resolved, name = load_recipe(recipe, overrides), recipe_name(recipe)
+    run = Path(directory) if directory else new_run_directory(name)
+    refuse_fit(resolved, run, force)
     load_tensorflow()
     from mrigen.training import fit as train
 
-    return train(resolved, Path(directory) if directory else new_run_directory(name), name, force, stop)
+    return train(resolved, run, name, force, stop)
 
 
 def _go_on(directory: str, recipe: str | None, overrides, stop: StopRequest):
     from mrigen.recipe import load_recipe
+    from mrigen.training.refusals import refuse_resume
 
     own = Path(directory, "recipe.yaml")
     asked_for = load_recipe(recipe or own, overrides) if recipe or (overrides and own.is_file()) else None
+    refuse_resume(directory, asked_for)
     load_tensorflow()
     from mrigen.training import resume
 

@@ -3,6 +3,7 @@
 import errno
 import importlib
 import os
+import re
 import signal
 import sys
 
@@ -36,6 +37,13 @@ VERBS = {
     "jobs": "List what was sent to the cluster, and how it goes.",
     "recipe": "Show, list or describe recipes.",
 }
+
+# What a file is called while it is written.
+_TEMPORARY = re.compile(r"\.tmp-[0-9a-f]{8}-")
+_LESS_MEMORY = (
+    "Ask for less at a time (a smaller training.batch_size, larger preprocess.zooms, fewer model.channels), end other "
+    "programs, or take a larger machine; mrigen check says what a fit takes."
+)
 
 
 class Verbs(click.Group):
@@ -127,17 +135,22 @@ def main(arguments: list[str] | None = None) -> None:
             errno.EACCES: "Name a folder that you may write to.",
             errno.EROFS: "Name a folder that you may write to.",
         }.get(error.errno, "Check the path.")
-        click.echo(f"mrigen: {error.filename or 'writing'}: {error.strerror or error}. {hint}", err=True)
+        place = in_one_line(_TEMPORARY.sub("", str(error.filename or "writing")))
+        click.echo(f"mrigen: {place}: {error.strerror or error}. {hint}", err=True)
         sys.exit(1)
     except Exception as error:  # The border to the user: whatever else goes wrong is one line, too.
         if debug:
             raise
         reason = " ".join(str(error).split())[:300]
-        if os.strerror(errno.ENOSPC) in reason:  # TensorFlow has errors of its own for a full disk.
+        if (
+            isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError"
+        ):  # The latter of TensorFlow.
+            line = f"out of memory{f' ({reason})' if reason else ''}. {_LESS_MEMORY}"
+        elif os.strerror(errno.ENOSPC) in reason:  # TensorFlow has errors of its own for a full disk.
             line = f"{os.strerror(errno.ENOSPC)}. Free some space; what was finished is kept. ({reason})"
         else:
             line = f"{type(error).__name__}: {reason}. This was not foreseen: run again with --debug and report it."
-        click.echo(f"mrigen: {line}", err=True)
+        click.echo(f"mrigen: {in_one_line(line)}", err=True)
         sys.exit(1)
 
 

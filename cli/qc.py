@@ -24,7 +24,7 @@ def qc(source, run_directory, overrides, out, force):
     if source is not None and run_directory is not None:
         raise click.UsageError("got SOURCE and --run, expected one of them. Drop one.")
     from mrigen.api.quality import qc as look
-    from mrigen.system.files import refuse_taken
+    from mrigen.system.targets import refuse_taken
 
     if source is None:
         if overrides:

@@ -91,7 +91,7 @@ def sweep(
         folder, plan = resume, Sweep(resume).plan
         tasks = len(Sweep(resume).waiting())
     else:
-        plan = plan_from_options(recipes, overrides, over, space, search, trials, objective, seed, prune)
+        plan = plan_from_options(recipes, overrides, over, space, search, trials, objective, seed, prune, False)
         folder, tasks = out or new_sweep_folder(plan.name), plan.num_trials
     job = sweep_job(plan.name, folder, tasks, resources, at_once)
     if dry_run:

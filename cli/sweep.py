@@ -87,7 +87,7 @@ def probe_all(runs) -> None:
             announce(f"{run.directory}: not probed: {error.faults[0]}")
 
 
-def plan_from_options(recipes, overrides, over, space, search, trials, objective, seed, prune):
+def plan_from_options(recipes, overrides, over, space, search, trials, objective, seed, prune, is_here=True):
     """Returns the checked plan of a sweep; nothing is written."""
     from mrigen.sweeps import plan_sweep
 
@@ -97,5 +97,5 @@ def plan_from_options(recipes, overrides, over, space, search, trials, objective
         )
     return plan_sweep(
         recipes, over, space=space, overrides=overrides, search=search, trials=trials, objective=objective, seed=seed,
-        prune=prune,
+        prune=prune, is_here=is_here,
     )  # fmt: skip

@@ -12,6 +12,7 @@ import re
 import shlex
 import subprocess
 import sys
+import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from typing import Any
 from mrigen.errors import Fault, MrigenError, UsageError
 from mrigen.recipe import load_recipe, recipe_name
 from mrigen.system.files import read_json, write_json, write_text
+from mrigen.training.refusals import refuse_fit, refuse_resume
 
 # Seconds before the time is up at which SLURM asks the steps of a job to save.
 WARNING_SECONDS = 120
@@ -141,7 +143,7 @@ def in_plain_letters(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9_.-]", "-", name)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass
 class Job:
     """A job that may be looked at, and sent.
 
@@ -157,7 +159,12 @@ class Job:
 
     def submit(self) -> str:
         """Sends it, and returns its number; see `submit`."""
-        return submit(self.folder, self.script, self.about)
+        while True:
+            try:
+                return submit(self.folder, self.script, self.about)
+            except FileExistsError:  # Another submit of the same second has it.
+                new = self.folder.with_name(f"{self.folder.name}-{uuid.uuid4().hex[:6]}")
+                self.script, self.folder = self.script.replace(str(self.folder), str(new)), new
 
 
 def fit_job(
@@ -175,13 +182,16 @@ def fit_job(
         resources: what to ask for; each of its nodes runs one process.
 
     Raises:
-        RecipeError, UsageError: the recipe is not valid, or an option is malformed.
+        MrigenError: a fit of the recipe would be refused, or an option is malformed.
     """
     settings = list(overrides)
     if resources.nodes > 1:
         settings.append(f"training.workers={resources.nodes}")
-    load_recipe(recipe, settings)
-    name = recipe_name(recipe)
+    resolved, name = load_recipe(recipe, settings), recipe_name(recipe)
+    if (Path(run) / "recipe.yaml").is_file():
+        refuse_resume(run, resolved)
+    else:
+        refuse_fit(resolved, run, is_here=False)
     folder = new_job_folder(name)
     options = [part for setting in settings for part in ("--set", setting)]
     command = [*mrigen_command(), "fit", str(recipe), *options, "--resume", str(run)]

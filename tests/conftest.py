@@ -19,6 +19,11 @@ ROOT = Path(__file__).parents[1]
 ABOVE_FITS = ("api", "cluster.py", "evaluation", "generation", "probing", "sweeps")
 
 
+def pytest_addoption(parser):
+    parser.addoption("--long", action="store_true", help="Fuzz for ten minutes a target.")
+    parser.addoption("--write-errors", action="store_true", help="Write docs/errors.md from what is said.")
+
+
 @pytest.fixture(autouse=True)
 def log_of_the_library():
     """Puts back how the library speaks: the command line has handlers of its own, and sets them for the process."""

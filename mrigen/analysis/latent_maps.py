@@ -16,7 +16,8 @@ from mrigen.errors import UsageError
 from mrigen.imaging.figures import plot_maps, save_figure
 from mrigen.runs import Run
 from mrigen.runs.encoding import latent_names
-from mrigen.system.files import refuse_taken, write_table
+from mrigen.system.files import write_table
+from mrigen.system.targets import refuse_taken, writing
 
 logger = logging.getLogger(__name__)
 
@@ -156,13 +157,14 @@ class LatentMaps:
         self.check_target(directory, force)
         self.prepare()
         picture, umap_picture, points, table = (self.target(directory) / name for name in FILES)
-        save_figure(self.plot("pca"), picture)
         written = [picture]
-        if self._neighbours is not None:
-            save_figure(self.plot("umap"), umap_picture)
-            written.append(umap_picture)
-        write_table(points, self.points)
-        write_table(table, self.correlations)
+        with writing([picture, umap_picture, points, table]):
+            save_figure(self.plot("pca"), picture)
+            if self._neighbours is not None:
+                save_figure(self.plot("umap"), umap_picture)
+                written.append(umap_picture)
+            write_table(points, self.points)
+            write_table(table, self.correlations)
         return [*written, points, table]
 
 

@@ -29,7 +29,6 @@ from mrigen.imaging.volumes import (
 from mrigen.layers import bending
 from mrigen.runs import Run
 from mrigen.runs.images import NamedImage, check_different, find_image_faults, name_images
-from mrigen.system.files import refuse_taken
 from mrigen.system.progress import progress_bar
 
 # Steps of Adam that bring the template closer to an image than the encoder's guess, and how long they are.
@@ -138,9 +137,6 @@ class Segmentations(Images):
     def paths(self, directory: str | os.PathLike | None = None) -> list[Path]:
         """Returns the files that `write` makes: of each image the mask and, with regions, the regions."""
         return [path for target in self._targets(directory) for path in target]
-
-    def check_target(self, directory: str | os.PathLike | None = None, force: bool = False) -> None:
-        refuse_taken(self.paths(directory), force)
 
     def _write(self, directory: Path) -> None:
         with progress_bar("Segmenting", len(self)) as advance:

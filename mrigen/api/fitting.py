@@ -13,13 +13,13 @@ from mrigen import runs
 from mrigen.api.cohorts import split_data, write_cohort
 from mrigen.api.run import Run
 from mrigen.api.settings import RecipeLike, name_of, resolve_recipe
-from mrigen.data.cohort import check_cohort
 from mrigen.errors import MrigenError, RunError
 from mrigen.recipe import Recipe
 from mrigen.runs.naming import new_run_directory
 from mrigen.system.backend import load_tensorflow
 from mrigen.system.notices import noting
 from mrigen.system.wording import counted
+from mrigen.training.refusals import refuse_fit, refuse_resume
 
 if TYPE_CHECKING:
     from mrigen.training import Plan
@@ -68,12 +68,16 @@ def fit(
         try:
             if frame is not None:
                 resolved, fresh = write_cohort(frame, resolved, path)
-            check_cohort(resolved.data)
+            goes_on = resume and (path / "recipe.yaml").is_file()
+            if goes_on:
+                refuse_resume(path, resolved)
+            else:
+                refuse_fit(resolved, path, force)
             load_tensorflow()
             from mrigen import training
 
             with noting(), _saying_how_to_go_on(path):
-                if resume and (path / "recipe.yaml").is_file():
+                if goes_on:
                     fitted = training.resume(path, resolved)
                 else:
                     fitted = training.fit(resolved, path, name, force)
@@ -95,6 +99,7 @@ def resume(directory: str | os.PathLike) -> Run:
     path = Path(directory)
     if not (path / "recipe.yaml").is_file():
         raise RunError(f"{directory}: no recipe.yaml, expected a run made by mrigen fit. Check the path.")
+    refuse_resume(path)
     load_tensorflow()
     from mrigen import training
 
@@ -118,8 +123,7 @@ def plan_fit(recipe: RecipeLike = "vae", data: Any = None, **settings: Any) -> "
         if frame is not None:
             folder = stack.enter_context(tempfile.TemporaryDirectory())
             resolved, _ = write_cohort(frame, resolved, Path(folder))
-        if resolved.data.root or resolved.data.cohorts:
-            check_cohort(resolved.data)
+        refuse_fit(resolved, needs_people=False)
         load_tensorflow()
         from mrigen import training
 

@@ -8,8 +8,6 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import functools
-import hashlib
-import json
 import logging
 import os
 import shutil
@@ -18,22 +16,21 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import platformdirs
 import tensorflow as tf
 import threadpoolctl
 
 from mrigen.data.checking import Duplicates, find_duplicates
 from mrigen.data.cohort import Cohort
-from mrigen.data.memo import Checked, FileMemo, FileStamp, file_digest
+from mrigen.data.contents import Contents, default_cache_directory, is_cache, space_faults
+from mrigen.data.memo import Checked, FileStamp, file_digest
 from mrigen.data.preparing import Preparation, prepare_image
-from mrigen.errors import CohortError, MrigenError
+from mrigen.errors import CohortError, MrigenError, UsageError
 from mrigen.imaging.containers import check_file
 from mrigen.recipe import PreprocessRecipe
 from mrigen.system.files import atomic_path, read_json, read_written_table, temporary_directory, write_json, write_table
 
 logger = logging.getLogger(__name__)
 
-CACHE_FORMAT = 1
 SHARD_BYTES = 64 * 2**20
 FACTS = (
     "centre_x", "centre_y", "centre_z", "low", "scale", "surround", "head_volume_ml", "brain_volume_ml",
@@ -89,13 +86,6 @@ class UnfitImages(CohortError):
         self.duplicates = tuple(duplicates)
 
 
-def default_cache_directory() -> Path:
-    """Returns the folder of caches: $MRIGEN_CACHE, or mrigen/ in the user's cache folder."""
-    if os.environ.get("MRIGEN_CACHE"):
-        return Path(os.environ["MRIGEN_CACHE"])
-    return platformdirs.user_cache_path("mrigen", appauthor=False)
-
-
 def open_cache(
     cohort: Cohort,
     settings: PreprocessRecipe,
@@ -123,7 +113,7 @@ def open_cache(
     directory = Path(directory or default_cache_directory())
     builder = _Builder(cohort.table, settings, apply_mask, directory, progress, num_workers)
     key = builder.key()
-    if key is not None and _is_cache(directory / key) and (directory / key / QUALITY).is_file():
+    if key is not None and is_cache(directory / key) and (directory / key / QUALITY).is_file():
         builder.repair(directory / key)
     else:
         key = builder.build()
@@ -133,65 +123,12 @@ def open_cache(
     return _load(directory / key, cohort.table)
 
 
-class _Builder:
+class _Builder(Contents):
     def __init__(self, table, settings, apply_mask, directory, progress, num_workers):
-        self.table = table
-        self.settings = settings
-        self.apply_mask = apply_mask
-        self.directory = directory
+        super().__init__(table, settings, apply_mask, directory)
         self.progress = progress or (lambda steps: None)
         self.num_workers = num_workers or os.cpu_count() or 1
-        self.memo = FileMemo(directory / "checks.sqlite")
-        self.known = self._remembered()
-        self.unfit = self._known_faults()
         self.shard_size = max(1, SHARD_BYTES // int(np.prod(settings.volume_shape)))
-
-    @property
-    def fit(self) -> pd.DataFrame:
-        """The rows of the table that are not known to be unfit."""
-        return self.table[~self.table["scan_id"].isin(self.unfit)].reset_index(drop=True)
-
-    def _remembered(self) -> dict[str, Checked]:
-        """Returns path -> what is known of the unchanged files."""
-        known = self.memo.get_many([*self.table["path"], *self.table["mask_path"].dropna()])
-        for path in self.table["path"]:
-            # Nothing is known of what it is where voxels that are not a number are taken otherwise.
-            if path in known and known[path].facts.get("nan") != self.settings.nan_as_background:
-                del known[path]
-        return known
-
-    def _known_faults(self) -> dict[str, list[str]]:
-        """Returns scan_id -> what is remembered of unfit files."""
-        unfit = {}
-        for row in self.table.itertuples():
-            image, mask = self.known.get(row.path), self.known.get(row.mask_path)
-            faults = [] if image is None else list(image.faults)
-            # A mask may fit one image and not another, so its faults are remembered with the image's digest.
-            if image is not None and mask is not None and mask.facts.get("image") == image.digest:
-                faults += mask.faults
-            if faults:
-                unfit[row.scan_id] = faults
-        return unfit
-
-    def key(self) -> str | None:
-        """Returns the digest of the contents of the fit images and of the settings, or None while a file's content is
-        not known, or if none is fit."""
-        fit, settings = self.fit, self.settings.model_dump(mode="json")
-        version = settings.pop("version")
-        if not settings["nan_as_background"]:
-            del settings["nan_as_background"]  # As it was before there was such a key.
-        if fit.empty or any(path not in self.known for path in [*fit["path"], *fit["mask_path"].dropna()]):
-            return None
-        content = {
-            "format": [CACHE_FORMAT, version],
-            "settings": settings,
-            "apply_mask": self.apply_mask,
-            "images": [
-                [row.scan_id, self.known[row.path].digest, self.known[row.mask_path].digest if row.mask_path else None]
-                for row in fit.itertuples()
-            ],
-        }
-        return "volumes-" + hashlib.blake2b(json.dumps(content).encode(), digest_size=10).hexdigest()
 
     def build(self) -> str | None:
         """Checks and prepares every image, writes the cache of the fit ones, returns its key; None if there is none."""
@@ -204,12 +141,9 @@ class _Builder:
             len(table), "x".join(map(str, self.settings.volume_shape)), size / 1e6, self.directory,
         )  # fmt: skip
         self.directory.mkdir(parents=True, exist_ok=True)
-        free = shutil.disk_usage(self.directory).free
-        if free < 1.05 * size:
-            raise MrigenError(
-                f"{self.directory}: got {free / 1e6:.0f} MB of free space, expected at least {1.05 * size / 1e6:.0f} "
-                "MB for the cache. Free some, or set MRIGEN_CACHE to another disk."
-            )
+        faults = space_faults(self.directory, size)
+        if faults:
+            raise UsageError(faults)
         # The key is known only when every file was read, so the folder is named at the end.
         with temporary_directory(self.directory) as temporary:
             facts, shards = [], []
@@ -227,7 +161,7 @@ class _Builder:
             )
             key = self.key()
             finished = self.directory / key
-            if _is_cache(finished):  # Another process was faster, or the memo was lost.
+            if is_cache(finished):  # Another process was faster, or the memo was lost.
                 self.repair(finished)
                 if not (finished / QUALITY).is_file():  # It was made when nothing was measured.
                     os.replace(temporary / QUALITY, finished / QUALITY)
@@ -332,15 +266,6 @@ def encode_record(row: int, volume: bytes) -> bytes:
 
 def _describe_shard(path: Path, num_records: int) -> dict:
     return {"name": path.name, "digest": file_digest(path), "num_records": num_records}
-
-
-def _is_cache(directory: Path) -> bool:
-    """Whether a folder holds a cache whose description can be read."""
-    try:
-        manifest = read_json(directory / "manifest.json")
-    except (OSError, ValueError):
-        return False
-    return {"volume_shape", "shards"} <= set(manifest) and (directory / "facts.tsv").is_file()
 
 
 def _load(path: Path, table: pd.DataFrame) -> VolumeCache:

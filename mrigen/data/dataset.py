@@ -2,24 +2,20 @@
 
 import dataclasses
 import functools
-import hashlib
-import logging
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from mrigen.data.cache import VolumeCache, default_cache_directory, open_cache
-from mrigen.data.cohort import Cohort, index_cohort
+from mrigen.data.cache import VolumeCache, open_cache
 from mrigen.data.covariates import Covariates
 from mrigen.data.preprocess import grid_affine, resample
 from mrigen.data.splits import check_split, split_subjects
+from mrigen.data.synthetic import open_cohort
 from mrigen.errors import CohortError
 from mrigen.imaging.volumes import Volume, read_volume
-from mrigen.recipe import DataRecipe, Recipe
+from mrigen.recipe import Recipe
 from mrigen.system.progress import progress_bar
-
-logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,27 +67,6 @@ class Dataset:
         """Returns the split of each row of `cache.table`, (rows,) str."""
         splits = self.split.set_index("participant_id")["split"]
         return self.cache.table["participant_id"].map(splits).to_numpy(dtype=str)
-
-
-def open_cohort(data: DataRecipe, directory: Path | None = None) -> Cohort:
-    """Returns the cohort of a recipe's `data` block; the synthetic one is made first where it is asked for.
-
-    Raises:
-        CohortError: see `index_cohort`; or no source is named.
-    """
-    if data.source == "files":
-        return index_cohort(data)
-    from mrigen.data.phantom import PHANTOM_VERSION, PhantomSettings, write_phantom_cohort
-
-    settings = PhantomSettings(num_subjects=data.num_subjects, **data.phantom.model_dump())
-    what = f"{PHANTOM_VERSION} {settings}" + (f" {settings.num_scanners} scanners" if settings.num_scanners > 1 else "")
-    name = hashlib.blake2b(what.encode(), digest_size=8).hexdigest()
-    root = Path(directory or default_cache_directory()) / f"phantom-{name}"
-    if not (root / "participants.tsv").is_file():
-        logger.info("Synthetic cohort: making %d people in %s", data.num_subjects, root)
-        with progress_bar("Making the synthetic cohort", data.num_subjects) as advance:
-            write_phantom_cohort(root, settings, progress=advance)
-    return index_cohort(data.model_copy(update={"source": "files", "root": str(root), "mask": "phantom"}))
 
 
 def open_dataset(recipe: Recipe, split: pd.DataFrame | None = None, directory: Path | None = None) -> Dataset:

@@ -14,7 +14,6 @@ from mrigen.generation.images import DecodedImages
 from mrigen.runs import Run
 from mrigen.runs.images import check_given, conditions_of
 from mrigen.runs.latents import IDS, LatentTable, latent_table
-from mrigen.system.files import refuse_taken
 
 logger = logging.getLogger(__name__)
 
@@ -85,8 +84,8 @@ class DecodedLatents(DecodedImages):
     def paths(self, directory: str | os.PathLike | None = None) -> list[Path]:
         return [self.target(directory) / f"{name}_desc-decoded_T1w.nii.gz" for name in self.names]
 
-    def check_target(self, directory: str | os.PathLike | None = None, force: bool = False) -> None:
-        refuse_taken([*self.paths(directory), self.picture_path(directory)], force)
+    def files(self, directory: str | os.PathLike | None = None) -> list[Path]:
+        return [*self.paths(directory), self.picture_path(directory)]
 
 
 def _with_own_covariates(run: Run, people: pd.DataFrame) -> pd.DataFrame:

@@ -18,8 +18,8 @@ from mrigen.imaging.figures import plot_contact_sheet, save_figure
 from mrigen.imaging.volumes import Nifti1Image, make_image, make_unplaced, write_image
 from mrigen.runs import Run
 from mrigen.runs.encoding import BATCH_SIZE, decode_batches
-from mrigen.system.files import refuse_taken
 from mrigen.system.progress import progress_bar
+from mrigen.system.targets import refuse_taken, writing
 
 # Volumes on a contact sheet.
 MOST_PLOTTED = 20
@@ -96,13 +96,17 @@ class Images(Sequence, abc.ABC):
     def paths(self, directory: str | os.PathLike | None = None) -> list[Path]:
         """Returns the files of images that `write` makes, in their order."""
 
+    def files(self, directory: str | os.PathLike | None = None) -> list[Path]:
+        """Returns all files that `write` makes and that must not be there."""
+        return self.paths(directory)
+
     def check_target(self, directory: str | os.PathLike | None = None, force: bool = False) -> None:
         """Refuses what `write` would refuse, before anything is made.
 
         Raises:
             UsageError: a file is there already.
         """
-        refuse_taken(self.paths(directory), force)
+        refuse_taken(self.files(directory), force)
 
     def write(self, directory: str | os.PathLike | None = None, force: bool = False) -> list[Path]:
         """Writes the images as NIfTI, with a picture beside them, and returns their paths.
@@ -117,7 +121,8 @@ class Images(Sequence, abc.ABC):
         self.check_target(directory, force)
         self.prepare()
         self.directory = self.target(directory)
-        self._write(self.directory)
+        with writing(self.files(directory)):
+            self._write(self.directory)
         return self.paths(directory)
 
     def target(self, directory: str | os.PathLike | None = None) -> Path:

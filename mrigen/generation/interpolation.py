@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import os
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,6 @@ from mrigen.imaging.volumes import ImageLike, is_in_memory
 from mrigen.runs import Run
 from mrigen.runs.encoding import encode_volumes
 from mrigen.runs.images import NamedImage, conditions_of, name_images, prepare_images, stem_of
-from mrigen.system.files import refuse_taken
 from mrigen.system.wording import nearest
 
 # Images side by side in the picture.
@@ -109,8 +109,8 @@ class Interpolation(Walk):
                 )
         return [described[row] for row in range(2)]
 
-    def check_target(self, directory: str | os.PathLike | None = None, force: bool = False) -> None:
-        refuse_taken([*self.paths(directory), self.picture_path(directory)], force)
+    def files(self, directory: str | os.PathLike | None = None) -> list[Path]:
+        return [*self.paths(directory), self.picture_path(directory)]
 
 
 def _find(run: Run, image: ImageLike, number: int) -> End:

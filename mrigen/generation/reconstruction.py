@@ -24,7 +24,6 @@ from mrigen.runs.images import (
     name_images,
     prepare_images,
 )
-from mrigen.system.files import refuse_taken
 from mrigen.system.progress import progress_bar
 
 logger = logging.getLogger(__name__)
@@ -145,8 +144,8 @@ class Reconstructions(Images):
         """Returns the files of images that `write` makes: of each image the reconstruction and the residual."""
         return [path for target in self._targets(directory) for path in target[:2]]
 
-    def check_target(self, directory: str | os.PathLike | None = None, force: bool = False) -> None:
-        refuse_taken((path for target in self._targets(directory) for path in target), force)
+    def files(self, directory: str | os.PathLike | None = None) -> list[Path]:
+        return [path for target in self._targets(directory) for path in target]
 
     def _write(self, directory: Path) -> None:
         with progress_bar("Reconstructing", len(self), "images") as advance:

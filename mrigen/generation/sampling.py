@@ -226,7 +226,9 @@ class Samples(DecodedImages):
             UsageError: naming what is there.
         """
         directory = self.target(directory)
-        if force or not directory.exists() or not any(directory.iterdir()):
+        if force or not directory.exists():
+            return
+        if all(path.name.startswith(".tmp-") for path in directory.iterdir()):  # Of a command that was killed.
             return
         description = directory / "dataset_description.json"
         try:

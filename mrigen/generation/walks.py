@@ -14,7 +14,7 @@ from mrigen.generation.images import MOST_ROWS, DecodedImages
 from mrigen.imaging.figures import plot_contact_sheet, save_figure
 from mrigen.imaging.volumes import Nifti1Image, write_image
 from mrigen.runs import Run
-from mrigen.system.files import refuse_taken
+from mrigen.system.targets import refuse_taken, writing
 
 
 class Walk(DecodedImages):
@@ -148,7 +148,8 @@ class Walks(Sequence):
             UsageError: a file is there already.
         """
         self.check_target(directory, force)
-        for walk in self:
-            walk.write(directory, force=True)
+        with writing(self.paths(directory)):
+            for walk in self:
+                walk.write(directory, force=True)
         self.directory = self[0].directory
         return self.paths(directory)

@@ -11,11 +11,9 @@ import tensorflow as tf
 from mrigen.layers import Conv3D, DecoderBlock, EncoderBlock, MeanImage, PatchEmbedding, PatchExpansion
 from mrigen.layers.latent_head import flat_size, latent_expansion
 from mrigen.models.batches import batches_of, split_inputs
-from mrigen.models.keys import ModelRecipe
+from mrigen.models.keys import ModelRecipe, choose_patch
 from mrigen.schema import check_arguments
 
-# Patches along the longest side that "auto" allows.
-MOST_PATCHES = 80
 # Of the mean image, or of the share of people whose mask covers a voxel: where a likelihood mask begins.
 COUNTED_LEVEL = 0.05
 
@@ -413,18 +411,3 @@ class LatentModel(keras.Model, abc.ABC):
             "seed": self.seed,
             "dtype": keras.dtype_policies.serialize(self.dtype_policy),
         }
-
-
-def choose_patch(patch: int | str, volume_shape) -> int:
-    """Returns the patch size of a recipe: the number as it is, or for "auto" the power of two that suits the volume.
-
-    Example:
-        >>> [choose_patch("auto", shape) for shape in ((58, 70, 58), (96, 112, 96), (160, 192, 160))]
-        [1, 2, 4]
-    """
-    if patch != "auto":
-        return int(patch)
-    patch = 1
-    while max(volume_shape) > MOST_PATCHES * patch:
-        patch *= 2
-    return patch

@@ -1,10 +1,15 @@
 """The keys of `model` that every family has, and what code that knows no family may ask of them. No TensorFlow."""
 
+import math
+from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from mrigen.schema import Section, fault, key
+
+# Patches along the longest side that "auto" allows.
+MOST_PATCHES = 80
 
 
 class ModelRecipe(Section):
@@ -101,3 +106,38 @@ class ModelRecipe(Section):
     def forecast_settings(self) -> dict[str, Any] | None:
         """Arguments of `mrigen.statistics.collapse.forecast_active` for this model; None where it cannot collapse."""
         return None
+
+    def least_weights(self, volume_shape: Sequence[int]) -> int:
+        """Returns how many weights a model of these keys has at least, so that one that no machine can hold is refused
+        before it is built; 0 of a family that does not say."""
+        return 0
+
+
+def convolutional_weights(recipe: ModelRecipe, volume_shape: Sequence[int]) -> int:
+    """Returns the weights of the encoder's convolutions, and of the dense layers to latents and back.
+
+    Args:
+        recipe: of a family with that encoder.
+        volume_shape: (x, y, z), voxels.
+    """
+    patch, channels = choose_patch(recipe.patch, volume_shape), recipe.block_channels
+    places = math.prod(-(-side // (patch * 2 ** len(channels))) for side in volume_shape)
+    taken_in = [1, *channels[:-1]]
+    convolutions = sum(27 * (own * before + own * own) for before, own in zip(taken_in, channels, strict=True))
+    latents = recipe.latent_channels if recipe.latent_dim is None else recipe.latent_dim * places
+    return convolutions + 2 * channels[-1] * latents + (math.prod(volume_shape) if recipe.mean_image else 0)
+
+
+def choose_patch(patch: int | str, volume_shape: Sequence[int]) -> int:
+    """Returns the patch size of a recipe: the number as it is, or for "auto" the power of two that suits the volume.
+
+    Example:
+        >>> [choose_patch("auto", shape) for shape in ((58, 70, 58), (96, 112, 96), (160, 192, 160))]
+        [1, 2, 4]
+    """
+    if patch != "auto":
+        return int(patch)
+    patch = 1
+    while max(volume_shape) > MOST_PATCHES * patch:
+        patch *= 2
+    return patch

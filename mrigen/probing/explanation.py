@@ -18,7 +18,8 @@ from mrigen.probing.map_tests import ERROR_RATE, FEWEST_PERMUTATIONS, MapTest
 from mrigen.probing.map_texts import MAPS, describe_image, finite_or_none, image_paths, map_names, stem_of
 from mrigen.probing.score_table import HELDOUT
 from mrigen.runs import Run
-from mrigen.system.files import refuse_taken, write_json
+from mrigen.system.files import write_json
+from mrigen.system.targets import refuse_taken, writing
 
 # What is measured of people beside covariates, and may be taken out.
 MEASURED = ("brain_volume_ml",)
@@ -199,24 +200,30 @@ class Explanation:
         *paths, description = image_paths(directory, list(self.maps), list(self.counterfactuals))
         paths = [] if self.withheld else paths
         refuse_taken([*paths, description], force)
+        with writing([*paths, description]):
+            return [*([] if self.withheld else self._write_images(directory, paths)), self._write_facts(description)]
+
+    def _write_images(self, directory: Path, paths: Sequence[Path]) -> list[Path]:
         written = []
-        if not self.withheld:
-            images = [self.sequence, *self.maps.values(), *self.counterfactuals.values()]
-            for path, image in zip(paths, images, strict=True):
-                write_image(path, image)
-                sidecar = directory / f"{stem_of(path)}.json"
-                facts = describe_image(
-                    stem_of(path), self.scores, self.tests, self.confounds, self.num_permutations, self.growth_spacing
-                )
-                write_json(sidecar, facts)
-                written += [path, sidecar]
-            plots = {f"{name}.png": name for name in self._plotted}
-            plots |= {f"{name}_counterfactual.png": name for name in self.counterfactuals}
-            for file, name in plots.items():
-                save_figure(self.plot(name), directory / file)
-                written.append(directory / file)
-        write_json(description, self.as_dict())
-        return [*written, description]
+        images = [self.sequence, *self.maps.values(), *self.counterfactuals.values()]
+        for path, image in zip(paths, images, strict=True):
+            write_image(path, image)
+            sidecar = directory / f"{stem_of(path)}.json"
+            facts = describe_image(
+                stem_of(path), self.scores, self.tests, self.confounds, self.num_permutations, self.growth_spacing
+            )
+            write_json(sidecar, facts)
+            written += [path, sidecar]
+        plots = {f"{name}.png": name for name in self._plotted}
+        plots |= {f"{name}_counterfactual.png": name for name in self.counterfactuals}
+        for file, name in plots.items():
+            save_figure(self.plot(name), directory / file)
+            written.append(directory / file)
+        return written
+
+    def _write_facts(self, path: Path) -> Path:
+        write_json(path, self.as_dict())
+        return path
 
     def as_dict(self) -> dict:
         """Returns the content of explanation.json."""

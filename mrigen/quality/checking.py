@@ -164,7 +164,7 @@ def copy_faults(table: pd.DataFrame, copies: Iterable[Copy], told: Collection[fr
             faults.append(
                 f"{second['path']}: got the head of {first['scan_id']} again ({copy.describe()}; {first['path']}), "
                 "expected a different person for each id. Exclude one of them with data.exclude, or give both one "
-                "family (data.family_column) so that no split divides them; if they are two people, set "
+                "family (data.family_column) so that no split divides them; if they are two people, say "
                 "`data.copies=tell`."
             )
     return limited(faults)

@@ -14,7 +14,8 @@ from mrigen.imaging.figures import save_figure
 from mrigen.quality.page import render_page
 from mrigen.quality.pictures import plot_strips
 from mrigen.quality.rules import FINE, LOOK, WRONG
-from mrigen.system.files import refuse_taken, write_table, write_text
+from mrigen.system.files import write_table, write_text
+from mrigen.system.targets import refuse_taken, writing
 from mrigen.system.wording import counted, some
 
 TABLE, PAGE, SHEET, EXCLUDE = "qc.tsv", "qc.html", "qc.png", "exclude.txt"
@@ -143,10 +144,11 @@ class Quality:
         paths = self.paths(directory)
         refuse_taken(paths, force)
         table, page, sheet, exclude = paths
-        write_table(table, self.to_frame())
-        write_text(page, render_page(self))
-        save_figure(self.plot(), sheet)
-        write_text(exclude, self.excluded())
+        with writing(paths):
+            write_table(table, self.to_frame())
+            write_text(page, render_page(self))
+            save_figure(self.plot(), sheet)
+            write_text(exclude, self.excluded())
         return paths
 
 

@@ -11,6 +11,7 @@ from mrigen.recipe.data_keys import (
 )
 from mrigen.recipe.differences import find_differences
 from mrigen.recipe.loading import (
+    check_recipe,
     dump_recipe,
     expand_recipes,
     json_schema,
@@ -34,6 +35,7 @@ __all__ = [
     "SexCodes",
     "SplitRecipe",
     "TrainingRecipe",
+    "check_recipe",
     "dump_recipe",
     "expand_recipes",
     "find_differences",

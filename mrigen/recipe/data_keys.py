@@ -1,5 +1,6 @@
 """The keys `data` and `preprocess`: who is in the cohort, how people are divided, and what an image becomes."""
 
+import math
 import os
 import re
 from typing import Annotated, Any, Literal
@@ -9,6 +10,9 @@ from pydantic import BeforeValidator, Field, model_validator
 from mrigen.schema import Scalar, Section, Shape, Three, fault, key
 from mrigen.system.files import open_file
 from mrigen.system.names import name_fault
+
+# Of a volume; what counts them is a signed integer of 32 bits in many places of the libraries below.
+MOST_VOXELS = 2**31 - 1
 
 
 def _read_lists(entries: Any) -> Any:
@@ -80,7 +84,7 @@ class SplitRecipe(Section):
 
 
 class PhantomRecipe(Section):
-    seed: int = key(0, "an integer >= 0", "Seed of the synthetic cohort.", ge=0)
+    seed: int = key(0, "an integer from 0 to 2**63 - 1", "Seed of the synthetic cohort.", ge=0, le=2**63 - 1)
     zooms: float = key(4.0, "a number from 1 to 8", "Voxel size in mm of the images that are made.", ge=1, le=8)
     sex_effect: Literal["none", "size", "shape", "both"] = key(
         "both", "one of none, size, shape, both", "What differs between the sexes: head size, local shape, or both."
@@ -125,7 +129,9 @@ class DataRecipe(Section):
         "Set voxels outside the mask to 0 (skull stripping). Cohorts without a mask stay as they are.",
     )
     cohorts: list[CohortRecipe] = key([], "a list of {name, root, mask}", "Several cohorts at once.")
-    num_subjects: int = key(100, "an integer >= 4", "Size of the synthetic cohort (data.source: phantom).", ge=4)
+    num_subjects: int = key(
+        100, "an integer from 4 to 9999", "Size of the synthetic cohort (data.source: phantom).", ge=4, le=9999
+    )
     phantom: PhantomRecipe = key(PhantomRecipe, "a block of keys", "How the synthetic cohort is made.")
     suffix: str = key("T1w", "a BIDS suffix", "Images to take: image files whose name ends in _<suffix>.")
     visits: Literal["first", "all"] = key(
@@ -222,11 +228,12 @@ class PreprocessRecipe(Section):
 
     @model_validator(mode="after")
     def _ranges(self):
-        if min(self.zooms) <= 0 or max(self.zooms) > 32:
-            raise fault(f"got zooms {list(self.zooms)}, expected numbers above 0 and up to 32 mm. Set 4 for a start.")
-        if min(self.volume_shape) < 8:
+        if min(self.zooms) < 0.01 or max(self.zooms) > 32:
+            raise fault(f"got zooms {list(self.zooms)}, expected numbers from 0.01 to 32 mm. Set 4 for a start.")
+        if min(self.volume_shape) < 8 or math.prod(self.volume_shape) > MOST_VOXELS:
             raise fault(
-                f"got volume_shape {list(self.volume_shape)}, expected integers >= 8. Set [48, 56, 48] at 4 mm."
+                f"got volume_shape {list(self.volume_shape)}, expected integers >= 8 whose product is at most "
+                f"{MOST_VOXELS:,} voxels. Set [48, 56, 48] at 4 mm."
             )
         low, high = self.intensity_percentiles
         if not 0 <= low < high <= 100:

@@ -1,5 +1,6 @@
 """Recipes from and to text: shipped names, files, overrides of keys, and faults in words."""
 
+import copy
 import fnmatch
 import io
 import json
@@ -146,6 +147,7 @@ def parse_recipe(text: str, place: str = "recipe", overrides: Sequence[str] = ()
         )
     faults: list[str] = []
     origins: dict[str, str] = {}
+    as_written = copy.deepcopy(content) if overrides else content
     for override in overrides:
         try:
             dotted = _apply_override(content, override)
@@ -155,10 +157,22 @@ def parse_recipe(text: str, place: str = "recipe", overrides: Sequence[str] = ()
     try:
         recipe = Recipe.model_validate(content)
     except ValidationError as error:
-        faults.extend(_describe(error, place, origins))
+        faults.extend(_describe(error, place, origins, _faulty_keys(as_written) if origins else set()))
     if faults:
         raise RecipeError(faults)
     return recipe
+
+
+def check_recipe(content: Any, place: str) -> Recipe:
+    """Returns the validated recipe that a mapping holds; `place` names it in faults.
+
+    Raises:
+        RecipeError: one line a fault.
+    """
+    try:
+        return Recipe.model_validate(content)
+    except ValidationError as error:
+        raise RecipeError(_describe(error, place, {}, set())) from None
 
 
 def dump_recipe(recipe: Recipe, path: str | os.PathLike | None = None) -> str:
@@ -247,13 +261,36 @@ def _apply_override(content: dict, override: str) -> str:
     return dotted
 
 
-def _describe(error: ValidationError, place: str, origins: dict[str, str]) -> list[str]:
-    """Returns one line for each faulty key (a union reports a fault for each of its members)."""
+def _faulty_keys(content: Any) -> set[str]:
+    """Returns the keys of a mapping that are not valid, or blocks that are not."""
+    try:
+        Recipe.model_validate(content)
+    except ValidationError as error:
+        return {_locate(item["loc"])[0] for item in error.errors()}
+    return set()
+
+
+def _origin(dotted: str, place: str, origins: dict[str, str], own: set[str]) -> str:
+    """Returns what a faulty key comes from: the change of it, or of a block that it is in; else, where the file alone
+    has no such fault, the last change within it; else the file."""
+    for key, text in origins.items():
+        if (dotted + ".").startswith(key + "."):
+            return text
+    within = [text for key, text in origins.items() if not dotted or key.startswith(dotted + ".")]
+    return within[-1] if within and dotted not in own else place
+
+
+def _describe(error: ValidationError, place: str, origins: dict[str, str], own: set[str]) -> list[str]:
+    """Returns one line for each faulty key (a union reports a fault for each of its members).
+
+    Args:
+        error: of pydantic. place: the file. origins: key -> the change of it. own: faulty keys of the file alone.
+    """
     faults: dict[str, str] = {}
     for item in _items(error):
         is_kind = item["type"] == "union_tag_invalid"  # Of `model.kind`.
         dotted, owner, name, section = _locate((*item["loc"], "kind") if is_kind else item["loc"])
-        origin = next((text for key, text in origins.items() if (dotted + ".").startswith(key + ".")), place)
+        origin = _origin(dotted, place, origins, own)
         head = f"{origin}: {dotted}" if dotted else origin
         if item["type"] in ("extra_forbidden", "invalid_key"):
             known = [] if section is None else sorted(section.model_fields)
@@ -280,6 +317,8 @@ def _items(error: ValidationError) -> Iterator[Any]:
                 ModelRecipe.model_validate(shared)
             except ValidationError as shared_error:
                 for shared_item in shared_error.errors():
+                    if shared_item["loc"] == ("kind",):  # Told already.
+                        continue
                     yield {**shared_item, "loc": (*item["loc"], *shared_item["loc"])}
 
 

@@ -14,8 +14,9 @@ import pandas as pd
 from mrigen.data.covariates import COLUMNS
 from mrigen.errors import CohortError, UsageError
 from mrigen.runs.encoding import latent_names
-from mrigen.system.files import atomic_path, open_file, read_written_table, refuse_taken, write_table
+from mrigen.system.files import atomic_path, open_file, read_written_table, write_table
 from mrigen.system.names import is_safe_name
+from mrigen.system.targets import refuse_taken
 from mrigen.system.wording import some
 
 SUFFIXES = (".tsv", ".npz")

@@ -20,6 +20,7 @@ from mrigen.data.preprocess import grid_affine
 from mrigen.errors import CohortError, RunError
 from mrigen.imaging.headers import has_orientation
 from mrigen.recipe import Recipe, load_recipe
+from mrigen.runs.contents import Facts, Metrics, check_content, with_place
 from mrigen.runs.holding import refuse_held
 from mrigen.runs.manifest import RUN_FORMAT, check_format, check_grid, manifest_faults, note_file
 from mrigen.statistics.collapse import Course, advise, collapse_of_figures
@@ -72,6 +73,7 @@ class Run:
         """run.json: format, versions, the recipe it began with, precision and why, data fingerprint."""
         facts = self._json("run.json")
         check_format(facts.get("format", 1), self.directory)
+        check_content(facts, Facts, self.directory / "run.json")
         return facts
 
     @functools.cached_property
@@ -133,7 +135,9 @@ class Run:
     @property
     def metrics(self) -> dict[str, Any]:
         """metrics.json: the figures of a finished run."""
-        return self._json("metrics.json")
+        metrics = self._json("metrics.json")
+        check_content(metrics, Metrics, self.directory / "metrics.json")
+        return metrics
 
     @property
     def collapse(self) -> str | None:
@@ -225,8 +229,10 @@ class Run:
         try:
             with np.load(path, allow_pickle=False) as content:
                 latents = {name: content[name] for name in content.files}
-        except (OSError, ValueError, EOFError, zlib.error, zipfile.BadZipFile) as error:
-            raise RunError(f"{path}: cannot be read ({error}). Restore the file, or fit again.") from None
+        except (OSError, ValueError, EOFError, zlib.error, zipfile.BadZipFile, NotImplementedError) as error:
+            # NumPy takes what is no archive for a pickle, and says how to load that.
+            reason = "no archive of arrays" if "allow_pickle" in str(error) else " ".join(str(error).split())[:200]
+            raise RunError(f"{path}: cannot be read ({reason}). Restore the file, or fit again.") from None
         _check_latents(latents, path)
         if split is None:
             return latents
@@ -258,7 +264,7 @@ class Run:
             raise RunError(
                 f"{path}: got a {type(content).__name__}, expected an object of keys. Restore the file, or fit again."
             )
-        return content
+        return with_place(content, str(path))
 
     def _table(self, name: str, columns: tuple[str, ...]) -> pd.DataFrame:
         path = self._file(name)
@@ -273,12 +279,13 @@ class Run:
         return table
 
 
-def open_run(directory: str | os.PathLike | None = None, root: str | os.PathLike = "runs") -> Run:
+def open_run(directory: str | os.PathLike | None = None, root: str | os.PathLike = "runs", is_told: bool = True) -> Run:
     """Returns a finished run; that its posterior collapsed is said.
 
     Args:
         directory: the run; the newest complete one under `root` if None.
         root: folder of runs.
+        is_told: whether a collapse is said.
 
     Raises:
         RunError: there is none, or it is not a run, or it has no weights, or it is being fitted, or its files are not
@@ -292,7 +299,7 @@ def open_run(directory: str | os.PathLike | None = None, root: str | os.PathLike
     faults = manifest_faults(run.directory)
     if faults:
         raise RunError(faults)
-    if run.collapse is not None:
+    if is_told and run.collapse is not None:
         logger.warning(run.collapse)
     return run
 
@@ -300,13 +307,22 @@ def open_run(directory: str | os.PathLike | None = None, root: str | os.PathLike
 def _check_latents(latents: dict[str, np.ndarray], path: Path) -> None:
     expected = "expected scan_id, loc and, of a VAE, scale, a row of finite numbers an image"
     names, loc, others = latents.get("scan_id"), latents.get("loc"), latents.get("scale")
-    sizes = {len(values) for values in (names, loc, others) if values is not None and values.ndim}
-    if names is None or loc is None or loc.ndim < 2 or len(sizes) != 1:
+    if (
+        names is None
+        or loc is None
+        or names.ndim != 1
+        or names.dtype.kind != "U"
+        or loc.ndim != 2
+        or not len(loc) == len(set(names)) == len(names) > 0
+        or (others is not None and others.shape != loc.shape)
+    ):
         shapes = {name: values.shape for name, values in latents.items()}
         raise RunError(f"{path}: got {shapes}, {expected}. Restore the file, or fit again.")
     for values in (loc, others):
-        if values is not None and not (np.issubdtype(values.dtype, np.number) and np.isfinite(values).all()):
+        if values is not None and not (values.dtype.kind == "f" and np.isfinite(values).all()):
             raise RunError(f"{path}: got values that are no numbers, {expected}. Restore the file, or fit again.")
+    if others is not None and (others < 0).any():
+        raise RunError(f"{path}: got scales below 0, {expected}. Restore the file, or fit again.")
 
 
 def newest_run(root: str | os.PathLike = "runs") -> Run:

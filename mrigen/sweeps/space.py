@@ -13,6 +13,7 @@ from mrigen.errors import Fault, RecipeError, UsageError
 from mrigen.recipe import Recipe, dump_recipe, expand_recipes, load_recipe, parse_recipe, recipe_name
 from mrigen.recipe.loading import parse_yaml
 from mrigen.sweeps.objectives import Objective, parse_objectives
+from mrigen.training.refusals import find_refusals, raise_all
 
 # Among the keys of a sweep over several recipes: which one.
 RECIPE = "recipe"
@@ -288,17 +289,37 @@ def plan_sweep(
     objective: str | None = None,
     seed: int = 0,
     prune: bool = False,
+    is_here: bool = True,
 ) -> Plan:
     """Returns the checked plan of a sweep; nothing is written, nothing is fitted. See `mrigen.sweeps.sweep`.
 
+    Args:
+        is_here: whether its fits will run on this machine, and not as jobs elsewhere.
+
     Raises:
-        UsageError, RecipeError: it cannot be.
+        MrigenError: it cannot be, or a fit of it would be refused.
     """
     named = _load_recipes(recipes, overrides)
     several = len(named) > 1
     spans = {} if several and not over and space is None else parse_space(over, space)
     name, first = ("recipes" if several else next(iter(named))), next(iter(named.values()))
-    return make_plan(name, first, spans, search, trials, objective, seed, prune, named if several else None)
+    plan = make_plan(name, first, spans, search, trials, objective, seed, prune, named if several else None)
+    raise_all(find_refusals(_ends_of(plan), is_here=is_here))
+    return plan
+
+
+def _ends_of(plan: Plan) -> list[Recipe]:
+    """Returns the recipes of a plan as they are, and with each listed value and both ends of every span alone."""
+    found: dict[str, Recipe] = {}
+    for shared in plan.recipes.values() or [plan.recipe]:
+        text = dump_recipe(shared)
+        settings = [
+            [f"{key}={json.dumps(value)}"] for key, span in plan.space.items() if key != RECIPE for value in span.ends()
+        ]
+        for setting in settings or [[]]:
+            recipe = parse_recipe(text, overrides=setting)
+            found[recipe.model_dump_json()] = recipe
+    return list(found.values())
 
 
 def _load_recipes(

@@ -31,7 +31,7 @@ from mrigen.sweeps.objectives import OF_FIT
 from mrigen.sweeps.space import RECIPE, Plan, Span
 from mrigen.sweeps.workers import Claim, TrialFit, share_machine, worker_name
 from mrigen.system.claims import STALE_SECONDS
-from mrigen.system.files import atomic_path, read_json, write_json, write_text
+from mrigen.system.files import atomic_path, read_json, temporary_directory, write_json, write_text
 from mrigen.system.wording import counted
 
 logger = logging.getLogger(__name__)
@@ -90,26 +90,32 @@ class Sweep:
             UsageError: something is there already.
         """
         directory = Path(directory)
-        directory.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            directory.mkdir()  # Of two sweeps begun at once, one has it.
-        except FileExistsError:
-            raise UsageError(
-                f"{directory}: is there already, expected a new folder. Name another with `directory`, or go on with "
-                f"`mrigen.resume_sweep({str(directory)!r})`."
-            ) from None
-        for name in ("trials", "claims", "logs"):
-            (directory / name).mkdir(parents=True)
-        for name, recipe in (plan.recipes or {plan.name: plan.recipe}).items():
-            dump_recipe(recipe, directory / f"{name}.yaml")
-        names = [field.name for field in dataclasses.fields(plan) if field.name not in ("recipe", "recipes")]
-        content = {name: getattr(plan, name) for name in names}
-        content["space"] = {key: dataclasses.asdict(span) for key, span in plan.space.items()}
-        write_json(directory / "sweep.json", content)
-        sweep = cls(directory)
-        for point in sweep._points():
-            sweep._study.enqueue_trial(point)
-        return sweep
+        taken = UsageError(
+            f"{directory}: is there already, expected a new folder. Name another with `directory`, or go on with "
+            f"`mrigen.resume_sweep({str(directory)!r})`."
+        )
+        if directory.exists():
+            raise taken
+        # It appears with all its trials, or not at all: a sweep that has some of them would never have the others.
+        with temporary_directory(directory.parent, directory.name) as new:
+            for name in ("trials", "claims", "logs"):
+                (new / name).mkdir(parents=True)
+            for name, recipe in (plan.recipes or {plan.name: plan.recipe}).items():
+                dump_recipe(recipe, new / f"{name}.yaml")
+            names = [field.name for field in dataclasses.fields(plan) if field.name not in ("recipe", "recipes")]
+            content = {name: getattr(plan, name) for name in names}
+            content["space"] = {key: dataclasses.asdict(span) for key, span in plan.space.items()}
+            write_json(new / "sweep.json", content)
+            sweep = cls(new)
+            for point in sweep._points():
+                sweep._study.enqueue_trial(point)
+            try:
+                os.rename(new, directory)  # Of two sweeps begun at once, one has it.
+            except OSError:
+                if not directory.exists():
+                    raise
+                raise taken from None
+        return cls(directory)
 
     def _points(self) -> list[dict[str, str]]:
         if self.plan.search == "tpe":
@@ -164,7 +170,7 @@ class Sweep:
         Raises:
             Interrupted: it was asked to stop.
         """
-        owner, taken = worker_name(), 0
+        owner, taken = worker_name(self.directory / "claims"), 0
         slots: dict[int, TrialFit] = {}
         shares = share_machine(jobs)
         try:

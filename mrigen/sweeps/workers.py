@@ -3,10 +3,8 @@
 import ctypes
 import os
 import signal
-import socket
 import subprocess
 import sys
-import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -19,13 +17,17 @@ class Claim(claims.Claim):
     @classmethod
     def take(cls, folder: Path, number: int, owner: str) -> "Claim | None":  # type: ignore[override]
         """Returns the claim on a trial, or None where a living worker has it."""
-        return super().take(folder, f"{number:04d}", owner)  # type: ignore[return-value]
+        return super().take(folder, f"{number:04d}", owner, claims.is_dead)  # type: ignore[return-value]
 
 
-def worker_name() -> str:
-    """Returns who claims: the same again when SLURM begins a task anew, else another in every process."""
+def worker_name(folder: Path) -> str:
+    """Returns who claims: the same again when SLURM begins a task anew, else this process, whose death is seen.
+
+    Args:
+        folder: of the claims.
+    """
     job = os.environ.get("SLURM_JOB_ID")
-    return f"slurm {job}" if job else f"{socket.gethostname()} {os.getpid()} {uuid.uuid4().hex[:8]}"
+    return f"slurm {job}" if job else claims.this_process(folder)
 
 
 class TrialFit:

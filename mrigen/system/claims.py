@@ -59,12 +59,7 @@ class Claim:
                 if not is_own and not has_ended(last, holder, is_dead, age):
                     return None
         claim = cls(folder, name, generation)
-        try:
-            with open(claim.path, "x") as file:
-                file.write(owner)
-        except FileExistsError:
-            return None
-        return claim
+        return claim if _make(claim.path, owner) else None
 
     @property
     def holds(self) -> bool:
@@ -103,6 +98,26 @@ class Claim:
             thread.join()
             if self.path.exists() and self.holds:
                 self.release()
+
+
+def _make(path: Path, text: str) -> bool:
+    """Makes a file with its content at once, and returns whether it was not there: one that a killed process left empty
+    would be nobody's, and respected as long as somebody's."""
+    temporary = path.with_name(f".tmp-{uuid.uuid4().hex[:8]}")
+    temporary.write_text(text)
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        return False
+    except OSError:  # A file system without hard links.
+        try:
+            with open(path, "x") as file:
+                file.write(text)
+        except FileExistsError:
+            return False
+    finally:
+        temporary.unlink(missing_ok=True)
+    return True
 
 
 def newest(folder: Path, name: str) -> Path | None:

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from mrigen.errors import UsageError
 from mrigen.system.names import defuse, restore
 
 # What a path leads to that is no file.
@@ -119,6 +118,12 @@ def atomic_directory(path: str | os.PathLike) -> Iterator[Path]:
                 raise
 
 
+def existing_parent(path: str | os.PathLike) -> Path:
+    """Returns the nearest folder above a path, or the path itself, that is there."""
+    path = Path(os.path.abspath(path))
+    return next((parent for parent in (path, *path.parents) if parent.exists()), Path(path.anchor))
+
+
 def ensure_space(path: str | os.PathLike, num_bytes: int) -> None:
     """Makes sure that a file of `num_bytes` fits beside `path`, for writers that break badly on a full disk.
 
@@ -194,15 +199,6 @@ def _of_texts(frame, change: Callable[[str], str]):
     for place in texts:
         frame.isetitem(place, frame.iloc[:, place].map(changed))
     return frame
-
-
-def refuse_taken(paths: Iterable[Path], force: bool) -> None:
-    """Raises a UsageError that names the first of `paths` that is there already, unless `force` replaces them."""
-    taken = next((path for path in paths if path.exists()), None)
-    if taken is not None and not force:
-        raise UsageError(
-            f"{taken}: is there already, expected a new file. Name another place with `directory`, or use `force=True`."
-        )
 
 
 def remove_leftovers(directory: str | os.PathLike) -> None:

@@ -1,5 +1,6 @@
 """What the machine has to offer."""
 
+import contextlib
 import os
 import resource
 import sys
@@ -18,6 +19,20 @@ def available_memory() -> int | None:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (ValueError, OSError):
         return None
+
+
+def total_memory() -> int | None:
+    """Returns the bytes of main memory that processes may have here, or None where the system does not tell.
+
+    The smaller of what the machine has and what the control group allows.
+    """
+    known = []
+    with contextlib.suppress(ValueError, OSError):
+        known.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    for path in ("memory.max", "memory/memory.limit_in_bytes"):
+        with contextlib.suppress(ValueError, OSError):  # No control group, or its limit is "max".
+            known.append(int((Path("/sys/fs/cgroup") / path).read_text()))
+    return min(known, default=None)
 
 
 def peak_rss_mb() -> float:

@@ -1,6 +1,14 @@
-"""Training: from a recipe to a finished run."""
+"""Training: from a recipe to a finished run. What a fit refuses is known without TensorFlow."""
 
-from mrigen.training.fitting import fit, resume
-from mrigen.training.planning import Plan, plan_fit
+from mrigen.system.exports import lazy_names
 
-__all__ = ["Plan", "fit", "plan_fit", "resume"]
+_MODULES = {
+    "Plan": "mrigen.training.planning",
+    "fit": "mrigen.training.fitting",
+    "plan_fit": "mrigen.training.planning",
+    "refuse_fit": "mrigen.training.refusals",
+    "refuse_resume": "mrigen.training.refusals",
+    "resume": "mrigen.training.fitting",
+}
+__all__ = sorted(_MODULES)
+__getattr__, __dir__ = lazy_names(__name__, _MODULES)

@@ -1,27 +1,20 @@
-"""Where a fit runs: one device, several, or several processes ("workers") that meet on the network.
-
-Why not TensorFlow's SlurmClusterResolver: it fails on nodes without GPUs, and sorts names of hosts as text, so that of
-node2 and node10 (tasks 0 and 1) each gets the other's address; its ports are the same for all jobs of a node.
-"""
+"""Where a fit runs: one device, several, or several processes ("workers") that meet on the network."""
 
 import dataclasses
 import json
 import os
-import re
 import signal
-import subprocess
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import tensorflow as tf
 
 from mrigen.errors import Interrupted, MrigenError, UsageError
 from mrigen.recipe import TrainingRecipe
+from mrigen.training.workers import find_cluster
 
 Result = TypeVar("Result")
-# Jobs on one machine take ports of their own: one of so many spans of so many, below those that systems give away.
-FIRST_PORT, PORT_SPANS, PORTS_OF_A_JOB = 19200, 100, 128
 # What TensorFlow raises when a peer is gone.
 PEER_ERRORS = (
     tf.errors.UnavailableError,
@@ -139,21 +132,34 @@ _SUMMERS: dict[str, Any] = {}
 _JOINED: dict[tuple, tf.distribute.Strategy] = {}
 
 
-def choose_placement(training: TrainingRecipe) -> Placement:
-    """Returns where a fit of these settings runs; has to come before anything is computed.
+def find_devices(training: TrainingRecipe) -> tuple[dict | None, int]:
+    """Returns the workers of a fit of these settings (see `find_cluster`), and the devices of each.
 
     Raises:
         UsageError: more is asked for than there is.
     """
-    cluster = find_cluster(training.workers)
-    gpus = tf.config.list_physical_devices("GPU")
-    asked = training.devices
+    cluster, gpus, asked = find_cluster(training.workers), tf.config.list_physical_devices("GPU"), training.devices
     if asked != "auto" and gpus and asked > len(gpus):
         raise UsageError(
             f"training.devices: got {asked}, expected at most {len(gpus)}, the GPUs that can be seen. "
             "Lower it, or set auto."
         )
     num_devices = max(1, len(gpus)) if asked == "auto" else asked
+    if cluster is not None and not gpus and num_devices > 1:
+        raise UsageError(
+            f"training.devices: got {asked} on CPU with several workers, expected 1. Leave it out, or use more workers."
+        )
+    return cluster, num_devices
+
+
+def choose_placement(training: TrainingRecipe) -> Placement:
+    """Returns where a fit of these settings runs; has to come before anything is computed.
+
+    Raises:
+        UsageError: more is asked for than there is.
+    """
+    cluster, num_devices = find_devices(training)
+    gpus = tf.config.list_physical_devices("GPU")
     if cluster is None:
         strategy = None
         if num_devices > 1:
@@ -162,10 +168,6 @@ def choose_placement(training: TrainingRecipe) -> Placement:
                 _split_cpu(num_devices)
             strategy = tf.distribute.MirroredStrategy([f"{kind}:{number}" for number in range(num_devices)])
         return Placement(num_devices, strategy=strategy)
-    if not gpus and num_devices > 1:
-        raise UsageError(
-            f"training.devices: got {asked} on CPU with several workers, expected 1. Leave it out, or use more workers."
-        )
     workers, worker = cluster["cluster"]["worker"], cluster["task"]["index"]
     key = (tuple(workers), worker, num_devices)
     if key not in _JOINED:
@@ -195,96 +197,6 @@ def _take_signals_back() -> None:
             signal.signal(signal.SIGTERM, handler)
 
 
-def find_cluster(asked: int | str, environment: Mapping[str, str] = os.environ) -> dict | None:
-    """Returns the workers of a fit in the layout of TF_CONFIG, or None for a single one.
-
-    TF_CONFIG counts where it is set, and a step of SLURM with several tasks where it is not.
-
-    Raises:
-        UsageError: neither says what was asked for, or TF_CONFIG is malformed.
-    """
-    if asked == 1:
-        return None
-    found = None
-    if environment.get("TF_CONFIG"):
-        found = _of_tf_config(environment["TF_CONFIG"])
-    elif int(environment.get("SLURM_STEP_NUM_TASKS", "1")) > 1:
-        found = _of_slurm(environment)
-    count = 1 if found is None else len(found["cluster"]["worker"])
-    if asked not in ("auto", count):
-        raise UsageError(
-            f"training.workers: got {asked}, expected {count}, as TF_CONFIG or SLURM says. Start as many processes "
-            "or set auto."
-        )
-    return found if count > 1 else None
-
-
-def _of_tf_config(text: str) -> dict:
-    try:
-        config = json.loads(text)
-        cluster, task = config["cluster"], config["task"]
-        # The first of all is called the chief by some who write this variable, and worker 0 by others.
-        workers = [*cluster.get("chief", []), *cluster.get("worker", [])]
-        index = int(task["index"]) + (len(cluster.get("chief", [])) if task["type"] == "worker" else 0)
-        if task["type"] not in ("chief", "worker") or not 0 <= index < len(workers):
-            raise ValueError(f"task {task}")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UsageError(
-            f"TF_CONFIG: got {text[:200]!r} ({error}), expected cluster (worker: addresses) and task (type, index) "
-            "as JSON. Correct it, or unset it."
-        ) from None
-    return {"cluster": {"worker": workers}, "task": {"type": "worker", "index": index}}
-
-
-def _of_slurm(environment: Mapping[str, str]) -> dict:
-    nodes = _ask_slurm("show", "hostnames", environment["SLURM_STEP_NODELIST"]).split()
-    counts = expand_counts(environment["SLURM_STEP_TASKS_PER_NODE"])
-    addresses = {node: _address(node) for node in nodes}
-    hosts = [addresses[node] for node, count in zip(nodes, counts, strict=True) for _ in range(count)]
-    first = first_port(int(environment["SLURM_JOB_ID"]))
-    workers = [f"{host}:{first + number % PORTS_OF_A_JOB}" for number, host in enumerate(hosts)]
-    return {"cluster": {"worker": workers}, "task": {"type": "worker", "index": int(environment["SLURM_PROCID"])}}
-
-
-def expand_counts(text: str) -> list[int]:
-    """Returns the numbers of tasks of each node, as SLURM shortens them.
-
-    Example:
-        >>> expand_counts("2(x3),1")
-        [2, 2, 2, 1]
-    """
-    counts = []
-    for part in text.split(","):
-        number, times = re.fullmatch(r"(\d+)(?:\(x(\d+)\))?", part.strip()).groups()
-        counts += [int(number)] * int(times or 1)
-    return counts
-
-
-def first_port(job: int) -> int:
-    """Returns the port of worker 0 of a job; those of the others follow.
-
-    Example:
-        >>> first_port(1234567)
-        27776
-    """
-    return FIRST_PORT + job % PORT_SPANS * PORTS_OF_A_JOB
-
-
-def _address(node: str) -> str:
-    found = re.search(r"\bNodeAddr=(\S+)", _ask_slurm("-o", "show", "node", node))
-    return found[1] if found else node
-
-
-def _ask_slurm(*words: str) -> str:
-    try:
-        return subprocess.run(["scontrol", *words], check=True, capture_output=True, text=True).stdout
-    except (OSError, subprocess.CalledProcessError) as error:
-        raise UsageError(
-            f"scontrol {' '.join(words)}: {error}, expected what SLURM knows of the nodes. Set TF_CONFIG, or "
-            "training.workers=1."
-        ) from None
-
-
 def _split_cpu(number: int) -> None:
     """Makes logical devices of the CPU, once a process."""
     cpu = tf.config.list_physical_devices("CPU")[0]
@@ -297,30 +209,6 @@ def _split_cpu(number: int) -> None:
         raise UsageError(
             f"training.devices: got {number} after this process had begun to compute, expected 1. Use mrigen fit."
         ) from None
-
-
-def check_batch(batch_size: int, num_people: int, placement: Placement) -> None:
-    """Raises a UsageError where a batch cannot be divided among the devices."""
-    number, size = placement.num_replicas, min(batch_size, num_people)
-    if size % number:
-        nearest = max(1, round(size / number)) * number
-        if nearest > num_people:
-            nearest -= number
-        people = f", with {num_people} training images" if size < batch_size else ""
-        advice = f"Set {nearest}" if nearest else "Use fewer devices or workers"
-        raise UsageError(
-            f"training.batch_size: got {batch_size}{people}, expected a multiple of the {number} devices of all "
-            f"workers. {advice}."
-        )
-
-
-def check_precision(precision: str, placement: Placement) -> None:
-    """Raises a UsageError where the precision is not for several devices."""
-    if precision == "mixed_float16" and placement.num_replicas > 1:
-        raise UsageError(
-            "training.precision: got float16 (with loss scaling) on several devices, expected bfloat16 or float32. "
-            "Set training.precision=float32."
-        )
 
 
 def lost(run: Any, error: Exception) -> PeerLost:

@@ -14,7 +14,6 @@ from pathlib import Path
 
 from mrigen.analysis.evaluation import evaluate, score_validation
 from mrigen.data.dataset import open_dataset
-from mrigen.errors import RunError
 from mrigen.models.building import build_model
 from mrigen.recipe import Recipe
 from mrigen.runs import WEIGHTS, Run, open_run
@@ -29,13 +28,13 @@ from mrigen.training.callbacks import Progress, remove_stale, restore, save_weig
 from mrigen.training.devices import PEER_ERRORS, Placement, choose_placement, lost
 from mrigen.training.epochs import make_optimizer, people_batches, run_epochs
 from mrigen.training.opening import (
-    check_target,
     log_file,
     make_deterministic,
     make_model,
     open_new,
     open_unfinished,
 )
+from mrigen.training.refusals import check_target, refuse_resume
 from mrigen.training.state import FitState
 from mrigen.training.warm_start import start_from
 
@@ -93,8 +92,7 @@ def resume(directory: str | os.PathLike, recipe: Recipe | None = None, stop: Sto
     """
     started, stop = time.monotonic(), stop or StopRequest()
     run = Run(Path(directory))
-    if not run.directory.is_dir():
-        raise RunError(f"{directory}: no such folder, expected a run made by mrigen fit. Check `resume`.")
+    refuse_resume(directory, recipe)
     placement = choose_placement(run.recipe.training)
     with _watching_peers(placement, run.directory), contextlib.ExitStack() as until_the_end:
         placement.broadcast(

@@ -1,4 +1,4 @@
-"""Opening a fit: the folder of a new run, or the state of an unfinished one; all that may be refused."""
+"""Opening a fit: the folder of a new run, or the state of an unfinished one."""
 
 import dataclasses
 import logging
@@ -14,24 +14,30 @@ import tensorflow as tf
 from mrigen.analysis.evaluation import choose_counted
 from mrigen.data.cohort import index_cohort
 from mrigen.data.dataset import Dataset, open_dataset
-from mrigen.errors import RunError, UsageError
 from mrigen.models.base import LatentModel
 from mrigen.models.building import build_model
 from mrigen.quality import Quality, admit, check_images
-from mrigen.recipe import Recipe, dump_recipe, find_differences
+from mrigen.recipe import Recipe, dump_recipe
 from mrigen.runs import Run, open_run, write_facts
 from mrigen.runs.holding import CLAIMS
 from mrigen.runs.naming import COHORT_PREFIX
-from mrigen.runs.run import recipe_of_run
 from mrigen.system.files import remove_leftovers, write_json, write_table
 from mrigen.system.stopping import StopRequest
 from mrigen.training.callbacks import Progress, load_progress
-from mrigen.training.devices import Placement, check_batch, check_precision
+from mrigen.training.devices import Placement
 from mrigen.training.epochs import people_batches
 from mrigen.training.precision import choose_precision
+from mrigen.training.refusals import (
+    SEEN_BEFORE,
+    check_batch,
+    check_changes,
+    check_precision,
+    check_trackers,
+    people_seen,
+    refuse_fit,
+)
 from mrigen.training.state import FitState
-from mrigen.training.trackers import check_trackers
-from mrigen.training.warm_start import SEEN_BEFORE, check_start, start_from
+from mrigen.training.warm_start import start_from
 
 logger = logging.getLogger(__name__)
 
@@ -51,30 +57,19 @@ def open_new(
     started: float,
 ) -> FitState:
     """Returns a new fit; writes its folder when all that can be refused was. See `fit`."""
-    check_target(directory, force)
+    refuse_fit(recipe, directory, force)
     if directory.is_dir():
         remove_leftovers(directory)
     before = recipe.training.start_from
-    if force and before is not None and Path(before).resolve() == directory.resolve():
-        raise UsageError(
-            f"training.start_from: got {before}, which `force=True` would replace, expected another run. "
-            "Name another folder with `directory`."
-        )
-    check_trackers(recipe.training.trackers)
     make_deterministic(recipe.training.seed)
     quality = _look_first(recipe)
     dataset = open_dataset(recipe)
     if quality is not None:
         dataset = dataclasses.replace(dataset, notes=(*dataset.notes, *quality.header_notes, quality.findings[0]))
-    if len(dataset.rows("train")) < 2:
-        raise UsageError(
-            f"data: got {len(dataset.rows('train'))} training images, expected at least 2. "
-            "Add people, or raise data.split.train."
-        )
-    seen = check_start(recipe, dataset)
+    seen = None if before is None else people_seen(open_run(before, is_told=False))
     precision, reason = choose_precision(recipe.training.precision)
-    check_batch(recipe.training.batch_size, len(dataset.rows("train")), placement)
-    check_precision(precision, placement)
+    check_batch(recipe.training.batch_size, len(dataset.rows("train")), placement.num_replicas)
+    check_precision(precision, placement.num_replicas)
     model = None
     if before is not None:  # Whether the weights fit is to be known before anything is written.
         model = make_model(recipe, dataset, precision)
@@ -128,11 +123,11 @@ def open_unfinished(
     directory, checkpoint = run.directory, run.directory / "checkpoint"
     if not (directory / LAST_FILE).is_file() and not checkpoint.exists():
         facts = run.facts if (directory / "run.json").is_file() else {}
-        _refuse_changes(run, facts, recipe)
+        check_changes(run, facts, recipe)
         logger.info("%s broke off before training; beginning again", directory)
         return open_new(run.recipe, directory, facts.get("recipe", "recipe"), True, placement, stop, started)
     own, facts = run.recipe, run.facts
-    _refuse_changes(run, facts, recipe)
+    check_changes(run, facts, recipe)
     if run.is_complete:
         remove_leftovers(directory)
         shutil.rmtree(checkpoint, ignore_errors=True)  # Of a process that was killed in its last moment.
@@ -141,8 +136,8 @@ def open_unfinished(
     check_trackers(own.training.trackers)
     make_deterministic(own.training.seed)
     dataset = run.open_dataset()
-    check_batch(own.training.batch_size, len(dataset.rows("train")), placement)
-    check_precision(facts["precision"], placement)
+    check_batch(own.training.batch_size, len(dataset.rows("train")), placement.num_replicas)
+    check_precision(facts["precision"], placement.num_replicas)
     remove_leftovers(directory)
     progress = load_progress(checkpoint)
     with log_file(directory / "log.txt"):
@@ -161,52 +156,10 @@ def make_model(recipe: Recipe, dataset: Dataset, precision: str) -> LatentModel:
     return model
 
 
-def _refuse_changes(run: Run, facts: dict, given: Recipe | None) -> None:
-    """Raises a RunError, one line a key, where a recipe is not the one that the run began with."""
-    began = recipe_of_run(Recipe.model_validate(facts["settings"])) if "settings" in facts else run.recipe
-    # A recipe that does not name the version of preparing means that of the run.
-    given = None if given is None else recipe_of_run(given, began.preprocess.version)
-    for origin, recipe in ((run.directory / "recipe.yaml", run.recipe), ("the recipe given", given)):
-        differences = [] if recipe is None else find_differences(recipe, began)
-        if differences:
-            raise RunError(
-                [
-                    f"{origin}: {key}: got {now}, expected {before}, with which {run.directory} began. "
-                    "Put it back to go on, or fit a new run."
-                    for key, now, before in differences
-                ]
-            )
-
-
 def make_deterministic(seed: int) -> None:
     """Seeds everything, and has TensorFlow compute the same from the same."""
     keras.utils.set_random_seed(seed)
     tf.config.experimental.enable_op_determinism()
-
-
-def check_target(directory: Path, force: bool) -> None:
-    """Refuses a folder that a new run may not be written into.
-
-    Raises:
-        UsageError: it holds a run, and `force` is not set, or something else.
-    """
-    if not directory.exists():
-        return
-    if directory.is_dir() and all(
-        path.name.startswith((".tmp-", CLAIMS, COHORT_PREFIX)) for path in directory.iterdir()
-    ):
-        return  # What a fit that was killed left behind is removed by who holds the folder.
-    if directory.is_dir() and (directory / "recipe.yaml").is_file():
-        if not force:
-            raise UsageError(
-                f"{directory}: a run is there already, expected a new folder. Name another with `directory`, "
-                f"go on with `mrigen.resume('{directory}')`, or replace it with `force=True`."
-            )
-        return
-    raise UsageError(
-        f"{directory}: exists and is no run, expected a new folder. Name another with `directory`; "
-        "`force=True` replaces runs only."
-    )
 
 
 def _clear(directory: Path, cohort: str | None) -> None:

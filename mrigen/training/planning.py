@@ -16,8 +16,8 @@ import tensorflow as tf
 
 from mrigen.analysis.diagnosis import SPECTRUM_BYTES, forecast_of
 from mrigen.analysis.evaluation import choose_counted
-from mrigen.data.cache import default_cache_directory
 from mrigen.data.cohort import index_cohort
+from mrigen.data.contents import default_cache_directory
 from mrigen.data.dataset import Dataset, open_dataset
 from mrigen.data.pipeline import choose_rows, read_volumes, shuffle_buffer, steps_per_epoch
 from mrigen.models import build_model
@@ -25,11 +25,15 @@ from mrigen.models.base import LatentModel
 from mrigen.models.batches import BATCH_SIZE
 from mrigen.quality import admit, check_images
 from mrigen.recipe import Recipe
+from mrigen.runs import open_run
 from mrigen.runs.encoding import encode_volumes
 from mrigen.statistics.collapse import Forecast, advise, has_collapsed
 from mrigen.system.machine import available_memory, peak_rss_mb
+from mrigen.training.devices import find_devices
 from mrigen.training.epochs import make_optimizer
 from mrigen.training.precision import choose_precision
+from mrigen.training.refusals import check_batch, check_precision, look_at_people, refuse_fit
+from mrigen.training.warm_start import start_from
 
 # Training steps that are timed, after one that also traces the graph.
 TIMED_STEPS = 3
@@ -97,14 +101,21 @@ def plan_fit(recipe: Recipe) -> Plan:
     images are read, checked and kept for the fit. For a VAE, a collapse is forecast from those of some training people.
 
     Raises:
-        CohortError: the cohort's tables or names, or one of the images that are read, have faults.
+        MrigenError: what a fit would refuse, of the recipe, the cohort's tables and names, or the images; all faults of
+            tables and names together, else of images.
     """
+    refuse_fit(recipe, needs_people=False)
+    training = recipe.training
+    cluster, num_devices = find_devices(training)
+    num_replicas = num_devices * (1 if cluster is None else len(cluster["cluster"]["worker"]))
+    precision, reason = choose_precision(training.precision)
+    check_precision(precision, num_replicas)
     cohort, notes, dataset = _open(recipe)
     num_images, num_train = _count_images(recipe, dataset)
-    training = recipe.training
     shape = recipe.preprocess.volume_shape
-    precision, reason = choose_precision(training.precision)
     batch_size = training.batch_size if num_train is None else max(1, min(training.batch_size, num_train))
+    check_batch(training.batch_size, num_train or training.batch_size, num_replicas)
+    _check_weights(recipe, precision, dataset)
     model = build_model(recipe.model, shape, precision, training.seed)
     activations = activation_bytes(model, batch_size)
     available = _available_bytes()
@@ -119,9 +130,15 @@ def plan_fit(recipe: Recipe) -> Plan:
             "tried. Lower training.batch_size, raise model.patch or preprocess.zooms, or use fewer model.channels."
         )
     else:
-        seconds, encode_seconds, peak = _measure(model, recipe, batch_size, steps or 1)
-        peak += shuffle_buffer(num_train or 0, shape) * math.prod(shape)
-        if available is not None and peak > available:
+        try:
+            seconds, encode_seconds, peak = _measure(model, recipe, batch_size, steps or 1)
+            peak += shuffle_buffer(num_train or 0, shape) * math.prod(shape)
+        except (MemoryError, tf.errors.ResourceExhaustedError) as error:
+            warnings.append(
+                f"memory: a step does not fit ({' '.join(str(error).split())[:120]}). Lower training.batch_size, raise "
+                "model.patch or preprocess.zooms, or use fewer model.channels."
+            )
+        if available is not None and peak is not None and peak > available:
             warnings.append(
                 f"memory: a fit needs about {_gigabytes(peak)}, and {_gigabytes(available)} are available. "
                 "Lower training.batch_size, or raise model.patch or preprocess.zooms."
@@ -230,13 +247,28 @@ def _open(recipe: Recipe) -> tuple[tuple[str, ...], tuple[str, ...], Dataset | N
     return tuple(cohort.summary()), (*cohort.notes, *quality.header_notes, quality.findings[0]), open_dataset(recipe)
 
 
+def _check_weights(recipe: Recipe, precision: str, dataset: Dataset | None) -> None:
+    """Refuses a run to start from whose weights are not for the model of the recipe; not looked at where a model is
+    told of people and no cohort is named."""
+    if recipe.training.start_from is None:
+        return
+    if recipe.model.covariates and dataset is None:
+        if recipe.data.source != "phantom":
+            return
+        dataset = open_dataset(recipe)
+    covariates = None if dataset is None else dataset.covariates
+    shape, seed = recipe.preprocess.volume_shape, recipe.training.seed
+    start_from(build_model(recipe.model, shape, precision, seed, covariates), open_run(recipe.training.start_from))
+
+
 def _count_images(recipe: Recipe, dataset: Dataset | None) -> tuple[int | None, int | None]:
     """Returns the images of the cohort and of its training people; None where no cohort is named."""
     data = recipe.data
     if dataset is not None:
         return len(dataset.cache.table), len(dataset.rows("train"))
     if data.source == "phantom":
-        return data.num_subjects, round(data.num_subjects * data.split.train)
+        people = look_at_people(data)
+        return len(people.table), people.num_train
     return None, None
 
 

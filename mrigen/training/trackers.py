@@ -5,7 +5,6 @@ that goes on is one run there, too; an epoch that broke off after it was reporte
 """
 
 import contextlib
-import importlib.util
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,23 +12,10 @@ from typing import Any
 
 import keras
 
-from mrigen.errors import TrainingError, UsageError
+from mrigen.errors import TrainingError
 from mrigen.system.files import read_json, write_json
 
-PACKAGES = {"mlflow": "mlflow", "wandb": "wandb"}
 NAMES = "trackers.json"
-
-
-def check_trackers(names: Sequence[str]) -> None:
-    """Raises a UsageError, one line each, for trackers whose package is not installed."""
-    faults = [
-        f"training.trackers: got {name}, and the package {PACKAGES[name]} is not installed. Install it with python -m "
-        f"pip install 'mrigen[{name}]', or leave it out."
-        for name in names
-        if importlib.util.find_spec(PACKAGES[name]) is None
-    ]
-    if faults:
-        raise UsageError(faults)
 
 
 @contextlib.contextmanager

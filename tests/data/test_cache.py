@@ -14,8 +14,9 @@ import tensorflow as tf
 
 from mrigen.data import cache as cache_module
 from mrigen.data import preparing
-from mrigen.data.cache import FACTS, UnfitImages, default_cache_directory, encode_record, open_cache
+from mrigen.data.cache import FACTS, UnfitImages, encode_record, open_cache
 from mrigen.data.cohort import index_cohort
+from mrigen.data.contents import default_cache_directory
 from mrigen.data.memo import file_digest
 from mrigen.data.pipeline import read_volumes
 from mrigen.data.preprocess import prepare_volume

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -122,3 +123,37 @@ def test_of_many_at_once_one_has_it(tmp_path, dead_process, is_first):
     ]
     said = [process.communicate(timeout=60)[0].strip() for process in several]
     assert sorted(said) == ["False", "False", "False", "True"]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from mrigen.system.claims import Claim, is_dead, this_process
+folder, events = Path(sys.argv[1]), 0
+def hook(event, arguments):
+    global events
+    if event in ("open", "os.link", "os.remove", "os.rename") and str(folder) in str(arguments[0]):
+        events += 1
+        if events == int(sys.argv[2]):
+            os.kill(os.getpid(), signal.SIGKILL)
+owner = this_process(folder)
+sys.addaudithook(hook)
+Claim.take(folder, "fit", owner, is_dead)
+"""
+
+
+@pytest.mark.parametrize("write", [1, 2, 3])
+def test_who_is_killed_while_claiming_is_not_waited_for(tmp_path, write):
+    ended = subprocess.run([sys.executable, "-c", KILLED, tmp_path, str(write)])
+    assert ended.returncode == -signal.SIGKILL
+    assert take(tmp_path) is not None
+
+
+def test_without_hard_links_one_has_it_all_the_same(tmp_path, monkeypatch):
+    def refuse(*paths):
+        raise OSError("no links here")
+
+    monkeypatch.setattr(claims.os, "link", refuse)
+    first = take(tmp_path)
+    assert first is not None and take(tmp_path) is None
+    assert [path.name for path in tmp_path.iterdir()] == [first.path.name]

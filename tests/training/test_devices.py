@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from mrigen.errors import UsageError
-from mrigen.training.devices import Placement, check_batch, check_precision, expand_counts, find_cluster
+from mrigen.training.devices import Placement
+from mrigen.training.refusals import check_batch, check_precision
+from mrigen.training.workers import expand_counts, find_cluster
 
 PROGRAM = "from mrigen_cli.main import main; main()"
 # Eight training people of 8 mm, two epochs of two steps: batch norm, changed images, noise, an optimal sigma.
@@ -79,7 +81,7 @@ def test_the_gradients_of_a_step_are_those_of_one_device():
 
 
 def test_a_batch_that_cannot_be_divided_is_refused_with_the_nearest():
-    four = Placement(num_devices=2, num_workers=2)
+    four = Placement(num_devices=2, num_workers=2).num_replicas
     check_batch(8, 100, four)
     with pytest.raises(UsageError, match=r"batch_size: got 9, expected a multiple of the 4 .* Set 8"):
         check_batch(9, 100, four)

@@ -5,13 +5,15 @@ import types
 import numpy as np
 import pytest
 
-from mrigen.data.dataset import open_dataset
+from mrigen.data.splits import split_subjects
+from mrigen.data.synthetic import know_cohort
 from mrigen.errors import UsageError
 from mrigen.models import MorphingAutoencoder
 from mrigen.recipe import load_recipe
 from mrigen.runs import Run
 from mrigen.training import fit
-from mrigen.training.warm_start import check_start, people_seen, start_from
+from mrigen.training.refusals import check_start, people_seen
+from mrigen.training.warm_start import start_from
 
 
 def morphing(factor, **options):
@@ -78,7 +80,7 @@ def test_a_run_that_learned_from_held_out_people_or_sees_another_field_is_refuse
     changes = [f"training.start_from={finished_run.directory}", "data.split.seed=3"]
     recipe = load_recipe("smoke", [*changes, "model.kind=autoencoder", "preprocess.volume_shape=[24,28,20]"])
     with pytest.raises(UsageError) as caught:
-        check_start(recipe, open_dataset(recipe))
+        check_start(recipe, know_cohort(recipe.data), split_subjects(know_cohort(recipe.data), recipe.data.split))
     kind, field, people = caught.value.faults
     assert "got a run of the kind vae, expected autoencoder" in kind
     assert "got a field of view of 192 x 224 x 192 mm, expected 192 x 224 x 160 mm" in field

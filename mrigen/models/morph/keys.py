@@ -1,5 +1,7 @@
 """The keys of `model` with `kind: morph`."""
 
+import math
+from collections.abc import Sequence
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
@@ -77,3 +79,9 @@ class MorphRecipe(VAERecipe):
                 "least that. Set shading_spacing to a multiple of it, or to null."
             )
         return self
+
+    def least_weights(self, volume_shape: Sequence[int]) -> int:
+        places = math.prod(-(-side // self.field_spacing) for side in volume_shape)
+        modes = 5 * places * (self.latent_dim or 0) if self.linear_fields else 0
+        images = self.appearance_modes * math.prod(volume_shape)
+        return super().least_weights(volume_shape) + 27 * self.field_channels**2 + modes + images

@@ -1,10 +1,11 @@
 """The keys of `model` with `kind: vae`, and what must hold between them."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from mrigen.models.keys import ModelRecipe
+from mrigen.models.keys import ModelRecipe, convolutional_weights
 from mrigen.schema import fault, key
 
 # Steps of an inference that is refined.
@@ -143,6 +144,9 @@ class VAERecipe(ModelRecipe):
     def forecast_settings(self) -> dict[str, Any]:
         beta = 1.0 if self.objective == "capacity" else self.beta
         return {"objective": self.objective, "decoder_sigma": self.decoder_sigma, "beta": beta}
+
+    def least_weights(self, volume_shape: Sequence[int]) -> int:
+        return convolutional_weights(self, volume_shape)
 
 
 def find_conflict(
