@@ -18,7 +18,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import platformdirs
 import tensorflow as tf
 import threadpoolctl
 
@@ -28,7 +27,14 @@ from mrigen.data.memo import Checked, FileMemo, FileStamp, file_digest
 from mrigen.data.preparing import Preparation, prepare_image
 from mrigen.errors import CohortError, MrigenError
 from mrigen.recipe import PreprocessRecipe
-from mrigen.system.files import atomic_path, read_json, temporary_directory, write_json, write_table
+from mrigen.system.files import (
+    atomic_path,
+    default_cache_directory,
+    read_json,
+    temporary_directory,
+    write_json,
+    write_table,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -86,13 +92,6 @@ class UnfitImages(CohortError):
         super().__init__(list(dict.fromkeys([*lines, *(found.fault for found in duplicates)])))
         self.unfit = dict(unfit)
         self.duplicates = tuple(duplicates)
-
-
-def default_cache_directory() -> Path:
-    """Returns the folder of caches: $MRIGEN_CACHE, or mrigen/ in the user's cache folder."""
-    if os.environ.get("MRIGEN_CACHE"):
-        return Path(os.environ["MRIGEN_CACHE"])
-    return platformdirs.user_cache_path("mrigen", appauthor=False)
 
 
 def open_cache(

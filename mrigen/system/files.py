@@ -10,7 +10,16 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import platformdirs
+
 from mrigen.errors import UsageError
+
+
+def default_cache_directory() -> Path:
+    """Returns the folder of caches: $MRIGEN_CACHE, or mrigen/ in the user's cache folder."""
+    if os.environ.get("MRIGEN_CACHE"):
+        return Path(os.environ["MRIGEN_CACHE"])
+    return platformdirs.user_cache_path("mrigen", appauthor=False)
 
 
 @contextlib.contextmanager
