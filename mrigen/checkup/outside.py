@@ -17,12 +17,12 @@ PATIENCE = 10
 
 def find_partitions() -> tuple[list[dict[str, Any]], str]:
     """Returns the partitions of SLURM (name, is_default, state, time, nodes, gpus), and why there are none."""
-    if shutil.which("sinfo") is None:
+    command = shutil.which("sinfo")
+    if command is None:
         return [], "no sinfo"
+    query = [command, "-h", "-o", "%P|%a|%l|%D|%G"]
     try:
-        ended = subprocess.run(
-            ["sinfo", "-h", "-o", "%P|%a|%l|%D|%G"], capture_output=True, text=True, timeout=PATIENCE
-        )
+        ended = subprocess.run(query, capture_output=True, text=True, timeout=PATIENCE)
     except (OSError, subprocess.TimeoutExpired) as error:
         return [], " ".join(str(error).split())[:200]
     if ended.returncode:

@@ -17,6 +17,7 @@ from mrigen.imaging.figures import plot_contact_sheet, save_figure
 from mrigen.imaging.volumes import Nifti1Image, make_image, make_unplaced, write_image
 from mrigen.runs import Run
 from mrigen.runs.encoding import BATCH_SIZE, decode_batches
+from mrigen.runs.faces import warn_of_faces
 from mrigen.system.files import refuse_taken
 from mrigen.system.progress import progress_bar
 
@@ -39,6 +40,8 @@ class Images(Sequence, abc.ABC):
     """
 
     folder = "images"
+    # Whether they show single heads, or at least may; means of many show nobody.
+    shows_heads = True
 
     def __init__(self, run: Run, names: Sequence[str]):
         self.run = run
@@ -115,6 +118,8 @@ class Images(Sequence, abc.ABC):
         """
         self.check_target(directory, force)
         self.prepare()
+        if self.shows_heads:
+            warn_of_faces(self.run)
         self.directory = self.target(directory)
         self._write(self.directory)
         return self.paths(directory)

@@ -17,6 +17,8 @@ from mrigen.errors import TrainingError, UsageError
 from mrigen.system.files import read_json, write_json
 
 PACKAGES = {"mlflow": "mlflow", "wandb": "wandb"}
+# What the packages would tell their makers beside what they are asked to keep; whoever wants that may set them.
+NO_TELEMETRY = {"MLFLOW_DISABLE_TELEMETRY": "true", "WANDB_ERROR_REPORTING": "false"}
 NAMES = "trackers.json"
 
 
@@ -44,6 +46,8 @@ def tracked(names: Sequence[str], directory: Path, facts: dict[str, Any]) -> Ite
     Raises:
         TrainingError: a tracker cannot be reached, or refuses.
     """
+    for variable, value in NO_TELEMETRY.items():
+        os.environ.setdefault(variable, value)
     with contextlib.ExitStack() as stack:
         callbacks = []
         for name in names:
