@@ -10,19 +10,21 @@ from mrigen.recipe import load_recipe
 from mrigen.runs import faces
 from mrigen.runs.faces import shows_faces, warn_of_faces
 
-FILES = ["data.source=files", "data.root=/data"]
 
-
-def make_run(*changes, directory="runs/a", size=3100.0, **columns):
+def make_run(*changes, files=True, directory="runs/a", size=3100.0, **columns):
     table = pd.DataFrame({"scan_id": list("abcd"), "head_volume_ml": size} | columns)
-    return SimpleNamespace(recipe=load_recipe("vae", [*FILES, *changes]), subjects=table, directory=directory)
+    return SimpleNamespace(
+        recipe=load_recipe("vae", [*(["data.root=/data"] if files else []), *changes]),
+        subjects=table,
+        directory=directory,
+    )
 
 
 @pytest.mark.parametrize(
     ("run", "expected"),
     [
         (make_run(), True),
-        (make_run("data.source=phantom"), False),
+        (make_run("data.source=phantom", files=False), False),
         (make_run(size=1400.0), False),
         (make_run(skull_stripped=list("yyyn")), False),
         (make_run(skull_stripped=list("nnnn"), defaced=list("nnny")), True),
@@ -41,7 +43,7 @@ def test_it_is_said_once_a_run(tmp_path, monkeypatch, caplog):
     with caplog.at_level(logging.WARNING, "mrigen"):
         for name in ("a", "a", "b"):
             warn_of_faces(make_run(directory=tmp_path / name))
-        warn_of_faces(make_run("data.source=phantom", directory=tmp_path / "c"))
+        warn_of_faces(make_run("data.source=phantom", files=False, directory=tmp_path / "c"))
     assert [record.getMessage().split(":")[0] for record in caplog.records] == [
         str(tmp_path / "a"),
         str(tmp_path / "b"),
