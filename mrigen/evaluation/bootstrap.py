@@ -116,8 +116,19 @@ def share_interval(inside: np.ndarray, families: np.ndarray) -> tuple[float, flo
     References:
         Wilson 1927, J. Am. Stat. Assoc. 22.
     """
-    total = len(np.unique(families))
-    value, square = float(np.mean(inside)), stats.norm.ppf(0.5 + CONFIDENCE / 2.0) ** 2 / total
+    return _wilson(float(np.mean(inside)), len(np.unique(families)))
+
+
+def drawn_share_interval(value: float, draws: np.ndarray, num_families: int) -> Interval:
+    """Returns the interval of a share, or of an AUC, from its values in draws: see `percentiles`. Draws of a value of
+    0 or 1 are all alike, and say nothing of others; it has Wilson's interval for as many trials as there are families.
+    """
+    interval = percentiles(draws, num_families)
+    return _wilson(value, num_families) if value in (0.0, 1.0) and None not in interval else interval
+
+
+def _wilson(value: float, total: int) -> tuple[float, float]:
+    square = stats.norm.ppf(0.5 + CONFIDENCE / 2.0) ** 2 / total
     middle, half = value + square / 2.0, np.sqrt(square * value * (1.0 - value) + square**2 / 4.0)
     return float(max(0.0, (middle - half) / (1.0 + square))), float(min(1.0, (middle + half) / (1.0 + square)))
 

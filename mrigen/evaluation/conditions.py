@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
-from mrigen.evaluation.bootstrap import fewest, percentiles, redraw
+from mrigen.evaluation.bootstrap import drawn_share_interval, fewest, percentiles, redraw
 from mrigen.evaluation.counterfactuals import FIGURES_OF_RUN, judge_counterfactuals
 from mrigen.evaluation.covariate_judge import FEWEST, LEAST_CORRELATION, NAMES, CovariateJudge, line, values_of
 from mrigen.evaluation.heads import FLOOR, SAMPLES, Material
@@ -106,7 +106,13 @@ def _asked(name: str, judge: CovariateJudge, material: Material) -> list[Row]:
 
         draws = redraw(drawn, everyone, np.random.default_rng([material.seed, 51]))
         for place, (figure, value) in enumerate(_said(name, told, asked, judge.slope).items()):
-            low, high = percentiles(draws[:, place], fewest(*everyone))
+            if figure == "asked_sex_auc":
+                number = fewest(families[asked > 0], families[asked <= 0])
+                low, high = drawn_share_interval(value, draws[:, place], number)
+            elif figure == "asked_sex_error":
+                low, high = drawn_share_interval(value, draws[:, place], fewest(families))
+            else:
+                low, high = percentiles(draws[:, place], fewest(*everyone))
             rows.append(Row(figure, of, value, low, high, n=len(told)))
     return rows
 

@@ -5,6 +5,7 @@ import numpy as np
 from mrigen.evaluation.bootstrap import (
     compared_interval,
     draw_rows,
+    drawn_share_interval,
     mean_interval,
     percentiles,
     redrawn_interval,
@@ -34,6 +35,14 @@ def test_share_of_all_has_an_interval():
     low, high = share_interval(np.ones(24, bool), np.arange(24).astype(str))
     assert (round(low, 3), high) == (0.862, 1.0)
     assert share_interval(np.ones(24, bool), np.repeat(np.arange(12), 2).astype(str))[0] < low
+
+
+def test_a_share_of_one_has_no_point_for_an_interval():
+    low, high = drawn_share_interval(1.0, np.ones(200), 24)
+    assert low == share_interval(np.ones(24, bool), np.arange(24))[0] < 0.9 and high == 1.0
+    draws = np.random.default_rng(0).uniform(0.5, 0.7, 200)
+    assert drawn_share_interval(0.6, draws, 24) == percentiles(draws, 24)
+    assert drawn_share_interval(1.0, np.full(200, np.nan), 24) == (None, None)
 
 
 def test_families_are_drawn_whole():

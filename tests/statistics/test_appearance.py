@@ -82,6 +82,17 @@ def test_only_voxels_that_count_are_scored(people, model):
     np.testing.assert_allclose(found[0], found[1], rtol=0.05)
 
 
+def test_a_part_of_the_voxels_finds_nearly_what_all_find(people, model, monkeypatch):
+    model = model.calibrated(people[1], INSIDE)
+    every = model.infer(people[1], INSIDE)
+    monkeypatch.setattr(appearance, "MOST_PLACES", 1000)
+    part = model.infer(people[1], INSIDE)
+    assert not np.array_equal(part["numbers"], every["numbers"])
+    np.testing.assert_allclose(part["squared_error"], every["squared_error"], rtol=0.05)
+    assert (part["elbo_nats"] <= every["elbo_nats"] + 1.0).all()
+    np.testing.assert_allclose(part["elbo_nats"], every["elbo_nats"], rtol=0.02)
+
+
 def test_registration_finds_a_known_move():
     generator = np.random.default_rng(2)
     target = head(generator, moves=0.0, shade=0.0)
