@@ -1,10 +1,10 @@
 """Whether the tests notice when the code is wrong: python -m benchmarks.mutants (hours on one core; it goes on)
 
 Small faults are planted one at a time (a sign, a comparison, a constant, a branch that is never taken), and
-the tests of the module are run until one fails. Expected: at least 85 % of the mutants are killed, and every survivor
+the tests that reach the line are run until one fails, those that cost little first. Expected: at least 85 % of the mutants are killed, and every survivor
 is named in mutants.tsv: equivalent, with the reason, or open.
 
-    python -m pip install cosmic-ray
+    python -m pip install cosmic-ray coverage
     python -m benchmarks.mutants                    # all; writes build/mutants.jsonl as it goes
     python -m benchmarks.mutants splits losses      # some modules
     python -m benchmarks.mutants --table            # the table, of what is known
@@ -195,18 +195,19 @@ def run_module(module: str, mutants: list[dict], copy: Path) -> Iterator[dict]:
         del sys.modules[name]
     for name in WARM:
         importlib.import_module(name)
-    outcome, seconds, said = run_tests(tests, copy, 3600.0)
+    outcome, seconds, said = run_tests(tests, copy, 3600.0, learn=True)
     print(f"{module}: without a fault the tests take {seconds:.0f} s", file=sys.stderr, flush=True)
     if outcome != "survived":
         raise SystemExit(f"{module}: the tests fail without a fault ({outcome}): {said}")
-    patience = max(LEAST_SECONDS, PATIENCE * seconds)
+    known = json.loads((copy / "known.json").read_text())
     for number, mutant in enumerate(mutants, 1):
         path = copy / "mrigen" / mutant["file"]
         original = path.read_text()
         changed = mutate(original, mutant["operator"], mutant["occurrence"])
         try:
             path.write_text(changed)
-            outcome, seconds, said = run_tests(tests, copy, patience)
+            chosen, usual = choose_tests(mutant, known)
+            outcome, seconds, said = run_tests(chosen, copy, max(LEAST_SECONDS, PATIENCE * usual))
         finally:
             path.write_text(original)
         line = mutant["line"] - 1
@@ -220,12 +221,26 @@ def run_module(module: str, mutants: list[dict], copy: Path) -> Iterator[dict]:
         yield {**mutant, **shown, "outcome": outcome, "seconds": round(seconds, 1), "by": said}
 
 
-def run_tests(tests: list[str], copy: Path, patience: float) -> tuple[str, float, str]:
-    """Returns the outcome of tests in a child of this process, its seconds, and the first test that failed."""
+def choose_tests(mutant: dict, known: dict) -> tuple[list[str], float]:
+    """Returns the tests that reach the line of a mutant, the quick ones first, and what they take without a fault.
+
+    Lines that are run when a module is loaded, or by a fixture, are for all tests.
+    """
+    reached = known["reached"].get(f"{mutant['file']}:{mutant['line']}") or list(known["seconds"])
+    reached = sorted(reached, key=lambda test: known["seconds"][test])
+    return reached, sum(known["seconds"][test] for test in reached)
+
+
+def run_tests(tests: list[str], copy: Path, patience: float, learn: bool = False) -> tuple[str, float, str]:
+    """Returns the outcome of tests in a child of this process, its seconds, and the first test that failed.
+
+    Args:
+        learn: whether known.json is written, what each test takes and which lines it reaches.
+    """
     began, log = time.monotonic(), copy / "output.txt"
     child = os.fork()
     if child == 0:
-        _be_child(tests, copy, log)
+        _be_child(tests, copy, log, learn)
     while True:
         pid, status = os.waitpid(child, os.WNOHANG)
         if pid:
@@ -242,7 +257,7 @@ def run_tests(tests: list[str], copy: Path, patience: float) -> tuple[str, float
     return ("survived" if code == 0 else "killed"), time.monotonic() - began, said
 
 
-def _be_child(tests: list[str], copy: Path, log: Path) -> None:
+def _be_child(tests: list[str], copy: Path, log: Path, learn: bool) -> None:
     try:
         os.setsid()
         os.chdir(copy)
@@ -253,12 +268,46 @@ def _be_child(tests: list[str], copy: Path, log: Path) -> None:
         import pytest
 
         options = ["-x", "-q", "-p", "no:cacheprovider", "--rootdir", str(copy), "--basetemp", str(copy / "tmp")]
-        code = int(pytest.main([*options, *tests]))
+        # In the order in which they are named, not file by file.
+        clock = _Clock()
+        if learn:
+            import coverage
+
+            tracer = coverage.Coverage(data_file=None, include=[str(copy / "mrigen" / "*")])
+            tracer.set_option("run:dynamic_context", "test_function")
+            tracer.start()
+        code = int(pytest.main([*options, *tests], plugins=[clock]))
+        if learn:
+            tracer.stop()
+            (copy / "known.json").write_text(json.dumps(_learned(tracer.get_data(), clock, copy)))
         sys.stdout.flush()
     except BaseException as error:
         print(error, file=sys.stderr, flush=True)
         code = 99
     os._exit(code)
+
+
+class _Clock:
+    """A plugin of pytest: what each test function takes, all its cases together."""
+
+    def __init__(self):
+        self.seconds: dict[str, float] = {}
+
+    def pytest_runtest_logreport(self, report):
+        name = report.nodeid.split("[")[0]
+        self.seconds[name] = self.seconds.get(name, 0.0) + report.duration
+
+
+def _learned(data, clock: _Clock, copy: Path) -> dict:
+    # A context is a test's module and name, with dots.
+    tests = {name.removesuffix(".py").replace(".py::", ".").replace("/", "."): name for name in clock.seconds}
+    reached = {}
+    for path in data.measured_files():
+        for line, contexts in data.contexts_by_lineno(path).items():
+            found = {tests[key] for context in contexts if context for key in tests if key.endswith(f".{context}")}
+            # Run by no test, or also outside of one: by a fixture, or as the module is loaded.
+            reached[f"{Path(path).relative_to(copy / 'mrigen')}:{line}"] = [] if "" in contexts else sorted(found)
+    return {"seconds": clock.seconds, "reached": reached}
 
 
 def read(path: Path) -> list[dict]:

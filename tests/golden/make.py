@@ -1,8 +1,8 @@
 """Makes the golden runs of this version: python tests/golden/make.py (two minutes of a core)
 
 Writes tests/golden/VERSION with a cohort of small synthetic heads, a tiny run of each kind, and what they sample,
-encode and probe to (expected.json, expected.npz). Once a version is out, its folder is never made again: later versions have
-to read it, to the same numbers. See README.md.
+encode and probe to (expected.json, expected.npz). Once a version is out, its folder is never made again: later versions
+have to read it, to the same numbers. See README.md.
 """
 
 import os
