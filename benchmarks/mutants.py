@@ -1,8 +1,8 @@
 """Whether the tests notice when the code is wrong: python -m benchmarks.mutants (hours on one core; it goes on)
 
-Small faults are planted one at a time (a sign, a comparison, a constant, a branch that is never taken), and
-the tests that reach the line are run until one fails, those that cost little first. Expected: at least 85 % of the mutants are killed, and every survivor
-is named in mutants.tsv: equivalent, with the reason, or open.
+Small faults are planted one at a time (a sign, a comparison, a constant, a branch that is never taken), and the tests
+that reach the line are run until one fails, those that cost little first. Expected: at least 85 % of the mutants are
+killed, and every survivor is named in mutants.tsv: equivalent, with the reason, or open.
 
     python -m pip install cosmic-ray coverage
     python -m benchmarks.mutants                    # all; writes build/mutants.jsonl as it goes

@@ -50,5 +50,7 @@ def test_a_golden_run_is_what_it_was(copies, monkeypatch, version, name):
         kept = {key.partition("/")[2]: content[key] for key in content.files if key.startswith(f"{name}/")}
     assert set(arrays) == set(kept)
     for key, values in kept.items():
-        share = SHARE_OF_SCORES if key == "probe_scores" else SHARE
-        np.testing.assert_allclose(arrays[key], values, atol=share * float(np.std(values)), rtol=0, err_msg=key)
+        share, spread = (SHARE_OF_SCORES if key == "probe_scores" else SHARE), float(np.std(values))
+        if key == "sample_means":  # Which differ little.
+            spread = float(np.std(kept["samples"]))
+        np.testing.assert_allclose(arrays[key], values, atol=share * max(spread, 0.01), rtol=0, err_msg=key)

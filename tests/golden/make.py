@@ -27,12 +27,12 @@ from mrigen.system.files import write_json  # noqa: E402
 
 COMMON = [
     "data.source=files", "data.root=cohort", "preprocess.zooms=12", "preprocess.volume_shape=[16,20,16]",
-    "model.latent_dim=4", "model.blocks=2", "model.channels=[2,4]", "training.epochs=100", "training.batch_size=4",
+    "model.latent_dim=4", "model.blocks=2", "model.channels=[2,4]", "training.epochs=80", "training.batch_size=4",
     "training.precision=float32", "training.learning_rate=1e-2", "training.augment=null",
     "training.early_stopping_epochs=null",
 ]  # fmt: skip
 # A sigma that keeps latents in use, and between them most kinds of weights.
-SIGMA = "model.decoder_sigma=0.02"
+SIGMA = "model.decoder_sigma=0.005"
 RUNS = {
     "autoencoder": ["model.kind=autoencoder"],
     "vae": [SIGMA, "model.posterior=low_rank", "model.posterior_rank=2", "model.likelihood=laplace"],
