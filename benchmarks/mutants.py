@@ -56,12 +56,12 @@ MODULES = {
     "splits": (30, ["data/splits.py", "data/persons.py"], ["tests/data/test_splits.py", "tests/data/test_persons.py"]),
     "probing": (
         30,
-        ["probing/measures.py", "probing/intervals.py", "probing/folds.py", "probing/training_variance.py"],
+        ["probing/measures.py", "probing/folds.py", "probing/targets.py", "probing/deconfounding.py"],
         [
             "tests/probing/test_probe_measures.py",
-            "tests/probing/test_training_variance.py",
-            "tests/probing/test_probe_intervals.py",
-            "tests/probing/test_probe_leaks.py",
+            "tests/probing/test_probe_targets.py",
+            "tests/probing/test_deconfounding.py",
+            "tests/probing/test_probe_confounds.py",
         ],
     ),
     "resume": (
