@@ -33,6 +33,7 @@ setup(
         "nilearn>=0.11",
         "numpy>=1.26",
         "optuna>=4.2,<7",
+        "packaging>=23",
         "pandas>=2.2",
         "pillow>=10",
         "platformdirs>=4.2",

@@ -36,6 +36,7 @@ VERBS = {
     "submit": "Send a fit or a sweep to a SLURM cluster.",
     "jobs": "List what was sent to the cluster, and how it goes.",
     "recipe": "Show, list or describe recipes.",
+    "doctor": "Say whether this machine can fit, and what to do where it cannot.",
 }
 
 # What a file is called while it is written.

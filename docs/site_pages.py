@@ -21,6 +21,7 @@ OUTSIDE = {
     "index": "README.md",
     "contributing": "CONTRIBUTING.md",
     "changes": "CHANGELOG.md",
+    "security": "SECURITY.md",
     "benchmarks": "benchmarks/results.md",
 }
 LINK = re.compile(r"(\]\()([^)#\s]+)((?:#[^)\s]*)?\))")

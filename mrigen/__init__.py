@@ -25,6 +25,7 @@ _LIGHT = {
     "TrainingError": "mrigen.errors",
     "UsageError": "mrigen.errors",
     "compare": "mrigen.runs.comparison",
+    "doctor": "mrigen.checkup",
     "fit": "mrigen.api.fitting",
     "list_recipes": "mrigen.recipe",
     "list_runs": "mrigen.runs.listing",

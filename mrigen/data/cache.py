@@ -21,13 +21,21 @@ import threadpoolctl
 
 from mrigen.data.checking import Duplicates, find_duplicates
 from mrigen.data.cohort import Cohort
-from mrigen.data.contents import Contents, default_cache_directory, is_cache, space_faults
+from mrigen.data.contents import Contents, is_cache, space_faults
 from mrigen.data.memo import Checked, FileStamp, file_digest
 from mrigen.data.preparing import Preparation, prepare_image
 from mrigen.errors import CohortError, MrigenError, UsageError
 from mrigen.imaging.containers import check_file
 from mrigen.recipe import PreprocessRecipe
-from mrigen.system.files import atomic_path, read_json, read_written_table, temporary_directory, write_json, write_table
+from mrigen.system.files import (
+    atomic_path,
+    default_cache_directory,
+    read_json,
+    read_written_table,
+    temporary_directory,
+    write_json,
+    write_table,
+)
 
 logger = logging.getLogger(__name__)
 

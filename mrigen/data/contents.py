@@ -8,7 +8,6 @@ import shutil
 from pathlib import Path
 
 import pandas as pd
-import platformdirs
 
 from mrigen.data.memo import Checked, FileMemo
 from mrigen.recipe import PreprocessRecipe
@@ -17,13 +16,6 @@ from mrigen.system.files import existing_parent, read_json
 CACHE_FORMAT = 1
 # How much more than its volumes a cache takes.
 SPARE = 1.05
-
-
-def default_cache_directory() -> Path:
-    """Returns the folder of caches: $MRIGEN_CACHE, or mrigen/ in the user's cache folder."""
-    if os.environ.get("MRIGEN_CACHE"):
-        return Path(os.environ["MRIGEN_CACHE"])
-    return platformdirs.user_cache_path("mrigen", appauthor=False)
 
 
 class Contents:

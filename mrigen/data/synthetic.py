@@ -7,9 +7,9 @@ from pathlib import Path
 import pandas as pd
 
 from mrigen.data.cohort import Cohort, index_cohort
-from mrigen.data.contents import default_cache_directory
 from mrigen.data.phantom import PHANTOM_VERSION, PhantomSettings, draw_factors, draw_scans, write_phantom_cohort
 from mrigen.recipe import DataRecipe
+from mrigen.system.files import default_cache_directory
 from mrigen.system.progress import progress_bar
 
 logger = logging.getLogger(__name__)

@@ -31,6 +31,7 @@ from mrigen.evaluation.result import FILE, PartResult, Row, read_evaluation
 from mrigen.imaging.figures import save_figure
 from mrigen.recipe import Recipe
 from mrigen.runs import Run
+from mrigen.runs.faces import warn_of_faces
 from mrigen.system.files import write_json, write_table
 from mrigen.system.wording import nearest
 
@@ -308,6 +309,8 @@ class Evaluation:
         """
         directory = self.target(directory)
         directory.mkdir(parents=True, exist_ok=True)
+        if self._unwritten and self.run is not None:
+            warn_of_faces(self.run)
         paths = []
         for name in sorted(self._unwritten):
             for stem, figure in self.results[name].pictures.items():

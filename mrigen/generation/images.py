@@ -18,6 +18,7 @@ from mrigen.imaging.figures import plot_contact_sheet, save_figure
 from mrigen.imaging.volumes import Nifti1Image, make_image, make_unplaced, write_image
 from mrigen.runs import Run
 from mrigen.runs.encoding import BATCH_SIZE, decode_batches
+from mrigen.runs.faces import warn_of_faces
 from mrigen.system.progress import progress_bar
 from mrigen.system.targets import refuse_taken, writing
 
@@ -40,6 +41,8 @@ class Images(Sequence, abc.ABC):
     """
 
     folder = "images"
+    # Whether they show single heads, or at least may; means of many show nobody.
+    shows_heads = True
 
     def __init__(self, run: Run, names: Sequence[str]):
         self.run = run
@@ -120,6 +123,8 @@ class Images(Sequence, abc.ABC):
         """
         self.check_target(directory, force)
         self.prepare()
+        if self.shows_heads:
+            warn_of_faces(self.run)
         self.directory = self.target(directory)
         with writing(self.files(directory)):
             self._write(self.directory)

@@ -37,6 +37,7 @@ class Templates(DecodedImages):
     """
 
     folder = "templates"
+    shows_heads = False
 
     def __init__(self, run: Run, *, by: str | None = None):
         latents = run.load_latents("train")

@@ -49,5 +49,6 @@ def traverse(run: Run, *, num_directions: int = 5, num_steps: int = 7, extent: f
     for number in range(num_directions):
         latents = middle + deviations[number] * steps[:, None] * components[number]
         walk = Walk(run, f"traversal_pc{number + 1:02d}", titles, latents, conditions, "traversals", load_model)
+        walk.shows_heads = False  # Steps from the mean of all are nobody.
         walks.append(walk)
     return Walks(run, walks)

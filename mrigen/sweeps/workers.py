@@ -89,7 +89,8 @@ def _gpus() -> list[str]:
     if visible is not None:
         return [gpu for gpu in visible.split(",") if gpu.strip()]
     try:
-        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True)
+        # Found as a shell finds it: drivers put it in different places.
+        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True)  # nosec B607
     except FileNotFoundError:
         return []
     return [str(index) for index, _ in enumerate(line for line in listed.stdout.splitlines() if line.startswith("GPU"))]

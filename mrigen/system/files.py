@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
+import platformdirs
+
 from mrigen.system.names import defuse, restore
 
 # What a path leads to that is no file.
@@ -62,6 +64,13 @@ def open_file(path: str | os.PathLike, **settings) -> IO:
         file.close()
         raise NoFile("something else", path)
     return file
+
+
+def default_cache_directory() -> Path:
+    """Returns the folder of caches: $MRIGEN_CACHE, or mrigen/ in the user's cache folder."""
+    if os.environ.get("MRIGEN_CACHE"):
+        return Path(os.environ["MRIGEN_CACHE"])
+    return platformdirs.user_cache_path("mrigen", appauthor=False)
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ import contextlib
 import os
 import resource
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 
@@ -12,7 +13,7 @@ def available_memory() -> int | None:
 
     The smaller of what Linux calls available and what the control group (a container, a SLURM job) leaves.
     """
-    known = [value for value in (_meminfo(), _control_group()) if value is not None]
+    known = [value for value in (free_memory(), control_group_memory()) if value is not None]
     if known:
         return min(known)
     try:
@@ -44,6 +45,14 @@ def peak_rss_mb() -> float:
         return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
 
+def usable_cores() -> int:
+    """Returns the cores that this process may run on."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # Not on Linux.
+        return os.cpu_count() or 1
+
+
 def cpu_flags() -> frozenset[str]:
     """Returns what the first core can do, by Linux's names (x86 and Arm); empty where the system does not tell."""
     try:
@@ -54,7 +63,8 @@ def cpu_flags() -> frozenset[str]:
     return frozenset(next(lines, "").partition(":")[2].split())
 
 
-def _meminfo() -> int | None:
+def free_memory() -> int | None:
+    """Returns the bytes of main memory that Linux calls available, or None where the system is another."""
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
     except OSError:
@@ -63,13 +73,35 @@ def _meminfo() -> int | None:
     return int(found[0]) * 1024 if found else None
 
 
-def _control_group() -> int | None:
-    root = Path("/sys/fs/cgroup")
+def control_group_memory(proc: Path = Path("/proc"), root: Path = Path("/sys/fs/cgroup")) -> int | None:
+    """Returns the bytes that the tightest of the control groups of this process leaves: its own or one around it."""
+    left = []
+    for group, files in _memory_groups(proc, root):
+        with contextlib.suppress(OSError, ValueError):  # No such file, or its limit is "max".
+            limit, used = (int((group / name).read_text()) for name in files[:2])
+            left.append(max(0, limit - used + _reclaimable(group / "memory.stat", files[2])))
+    return min(left, default=None)
+
+
+def _memory_groups(proc: Path, root: Path) -> Iterator[tuple[Path, tuple[str, str, str]]]:
+    """Yields the folders of the control groups that count this process's memory, and what their files are called."""
+    second = ("memory.max", "memory.current", "inactive_file")
+    first = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
     try:
-        if (root / "memory.max").is_file():
-            limit, used = (root / "memory.max").read_text(), (root / "memory.current").read_text()
-        else:
-            limit, used = ((root / "memory" / f"memory.{name}_in_bytes").read_text() for name in ("limit", "usage"))
-        return max(0, int(limit) - int(used))
-    except (OSError, ValueError):  # No control group, or its limit is "max".
-        return None
+        lines = [line.split(":", 2) for line in (proc / "self" / "cgroup").read_text().splitlines()]
+    except OSError:
+        lines = []
+    places = [(root, second, path) for number, names, path in lines if number == "0" and not names]
+    places += [(root / "memory", first, path) for _, names, path in lines if "memory" in names.split(",")]
+    for folder, names, path in places or [(root, second, "/"), (root / "memory", first, "/")]:
+        inner = folder / path.lstrip("/")
+        # In a container the path is the host's, and the folder itself is the container's group.
+        yield from ((group, names) for group in (inner, *inner.parents) if group.is_relative_to(folder))
+
+
+def _reclaimable(path: Path, key: str) -> int:
+    """Returns the bytes of files that were read and are kept as long as nobody needs the memory."""
+    with contextlib.suppress(OSError):
+        found = [line.split()[1] for line in path.read_text().splitlines() if line.startswith(f"{key} ")]
+        return int(found[0]) if found else 0
+    return 0

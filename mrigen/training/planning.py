@@ -17,7 +17,6 @@ import tensorflow as tf
 from mrigen.analysis.diagnosis import SPECTRUM_BYTES, forecast_of
 from mrigen.analysis.evaluation import choose_counted
 from mrigen.data.cohort import index_cohort
-from mrigen.data.contents import default_cache_directory
 from mrigen.data.dataset import Dataset, open_dataset
 from mrigen.data.pipeline import choose_rows, read_volumes, shuffle_buffer, steps_per_epoch
 from mrigen.models import build_model
@@ -28,6 +27,7 @@ from mrigen.recipe import Recipe
 from mrigen.runs import open_run
 from mrigen.runs.encoding import encode_volumes
 from mrigen.statistics.collapse import Forecast, advise, has_collapsed
+from mrigen.system.files import default_cache_directory
 from mrigen.system.machine import available_memory, peak_rss_mb
 from mrigen.training.devices import find_devices
 from mrigen.training.epochs import make_optimizer

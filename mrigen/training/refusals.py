@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from mrigen.data.contents import Contents, default_cache_directory, is_cache, space_faults
+from mrigen.data.contents import Contents, is_cache, space_faults
 from mrigen.data.covariates import Covariates
 from mrigen.data.splits import check_split, split_subjects
 from mrigen.data.synthetic import know_cohort
@@ -28,7 +28,7 @@ from mrigen.runs import Run, open_run
 from mrigen.runs.holding import CLAIMS, refuse_busy
 from mrigen.runs.naming import COHORT_PREFIX
 from mrigen.runs.run import recipe_of_run
-from mrigen.system.files import existing_parent, read_written_table
+from mrigen.system.files import default_cache_directory, existing_parent, read_written_table
 from mrigen.system.machine import total_memory
 from mrigen.system.wording import some
 from mrigen.training.workers import find_cluster

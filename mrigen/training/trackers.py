@@ -15,6 +15,8 @@ import keras
 from mrigen.errors import TrainingError
 from mrigen.system.files import read_json, write_json
 
+# What the packages would tell their makers beside what they are asked to keep; whoever wants that may set them.
+NO_TELEMETRY = {"MLFLOW_DISABLE_TELEMETRY": "true", "WANDB_ERROR_REPORTING": "false"}
 NAMES = "trackers.json"
 
 
@@ -30,6 +32,8 @@ def tracked(names: Sequence[str], directory: Path, facts: dict[str, Any]) -> Ite
     Raises:
         TrainingError: a tracker cannot be reached, or refuses.
     """
+    for variable, value in NO_TELEMETRY.items():
+        os.environ.setdefault(variable, value)
     with contextlib.ExitStack() as stack:
         callbacks = []
         for name in names:

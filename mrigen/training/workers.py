@@ -98,7 +98,8 @@ def _address(node: str) -> str:
 
 def _ask_slurm(*words: str) -> str:
     try:
-        return subprocess.run(["scontrol", *words], check=True, capture_output=True, text=True).stdout
+        command = ["scontrol", *words]  # Found as a shell finds it: each cluster has it elsewhere.
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
     except (OSError, subprocess.CalledProcessError) as error:
         raise UsageError(
             f"scontrol {' '.join(words)}: {error}, expected what SLURM knows of the nodes. Set TF_CONFIG, or "

@@ -16,7 +16,6 @@ from mrigen.data import cache as cache_module
 from mrigen.data import preparing
 from mrigen.data.cache import FACTS, UnfitImages, encode_record, open_cache
 from mrigen.data.cohort import index_cohort
-from mrigen.data.contents import default_cache_directory
 from mrigen.data.memo import file_digest
 from mrigen.data.pipeline import read_volumes
 from mrigen.data.preprocess import prepare_volume
@@ -24,6 +23,7 @@ from mrigen.data.quality import MEASURES
 from mrigen.errors import CohortError, MrigenError
 from mrigen.imaging.volumes import read_volume, write_volume
 from mrigen.recipe import DataRecipe, PreprocessRecipe
+from mrigen.system.files import default_cache_directory
 
 SHAPE = (14, 13, 12)
 AFFINE = np.array([[5.9, -0.8, 0, -40], [0.8, 5.9, 0, -35], [0, 0, 7, -42], [0, 0, 0, 1.0]])

@@ -72,8 +72,8 @@ def test_activations_grow_with_the_batch_and_shrink_with_patches(smoke):
 
 def test_available_memory_is_the_smaller_of_machine_and_control_group(monkeypatch):
     assert machine.available_memory() > 2**20
-    monkeypatch.setattr(machine, "_meminfo", lambda: 300)
-    monkeypatch.setattr(machine, "_control_group", lambda: 200)
+    monkeypatch.setattr(machine, "free_memory", lambda: 300)
+    monkeypatch.setattr(machine, "control_group_memory", lambda: 200)
     assert machine.available_memory() == 200
-    monkeypatch.setattr(machine, "_control_group", lambda: None)
+    monkeypatch.setattr(machine, "control_group_memory", lambda: None)
     assert machine.available_memory() == 300
