@@ -35,7 +35,11 @@ def prepare(data, out, steps, **settings):
     from mrigen.errors import MrigenError
 
     names = [name.strip() for name in steps.split(",") if name.strip() not in ("", "none")]
-    made = prepare_scans(data, out, steps=names, **settings)
+    try:
+        made = prepare_scans(data, out, steps=names, **settings)
+    except KeyboardInterrupt:
+        click.echo("mrigen: interrupted. What was finished is kept; the same command again goes on.", err=True)
+        raise SystemExit(130) from None
     for note in made.notes:
         announce(translate(note))
     for line in made.findings:

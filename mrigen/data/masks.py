@@ -24,7 +24,8 @@ def find_masks(source: Source, images: pd.DataFrame) -> tuple[list[str | None], 
 
     Args:
         source: the cohort; its recipe's `mask` names a folder under derivatives/ (`.`: they lie beside the images), a
-            pattern with {id} and perhaps {session}, or (for a table) a column. A table's column `mask` is taken without being named.
+            pattern with {id} and perhaps {session}, or (for a table) a column. A table's column `mask` is taken without
+            being named.
         images: rows of `source.images`, with participant_id as in the files, session_id, stem and path.
     """
     mask = source.recipe.mask

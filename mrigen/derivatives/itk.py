@@ -1,7 +1,8 @@
-"""What SimpleITK does: N4 bias fields, alignment with the MNI152 template, resampling. One thread each: scans are done
-side by side, and the result does not depend on how many."""
+"""What SimpleITK does: N4 bias fields, alignment with the MNI152 template, resampling."""
 
+import contextlib
 import functools
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +25,20 @@ NODS = (0.0, -25.0, 25.0)
 TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Around work that is done by one thread: scans are prepared side by side, and sums of several threads differ in
+    their last digits from one time to the next."""
+    import SimpleITK as sitk
+
+    threads = sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+    try:
+        yield
+    finally:
+        sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(threads)
+
+
 def bias_field(volume: Volume, inside: np.ndarray, black: float) -> np.ndarray:
     """Returns by what the brightness of an image is to be divided, (x, y, z) float32; about 1.
 
@@ -43,7 +58,6 @@ def bias_field(volume: Volume, inside: np.ndarray, black: float) -> np.ndarray:
     image = sitk.Shrink(to_itk(above.astype(np.float32), volume.affine), shrink)
     mask = sitk.Shrink(to_itk(inside.astype(np.uint8), volume.affine), shrink)
     corrector = sitk.N4BiasFieldCorrectionImageFilter()
-    corrector.SetNumberOfThreads(1)
     corrector.SetMaximumNumberOfIterations(BIAS_ITERATIONS)
     corrector.SetConvergenceThreshold(BIAS_CONVERGENCE)
     corrector.Execute(image, mask)
@@ -105,7 +119,6 @@ def _register(fixed, moving, transform, shrink: list[int], sigmas: list[float]) 
     import SimpleITK as sitk
 
     method = sitk.ImageRegistrationMethod()
-    method.SetNumberOfThreads(1)
     method.SetMetricAsMattesMutualInformation(32)
     method.SetMetricSamplingStrategy(method.REGULAR)
     method.SetMetricSamplingPercentage(0.25, seed=1)
@@ -152,7 +165,6 @@ def resample(volume: Volume, to_grid: np.ndarray, shape, affine: np.ndarray, fil
     import SimpleITK as sitk
 
     resampler = sitk.ResampleImageFilter()
-    resampler.SetNumberOfThreads(1)
     resampler.SetInterpolator(sitk.sitkBSpline if cubic else sitk.sitkLinear)
     resampler.SetDefaultPixelValue(float(fill))
     resampler.SetTransform(itk_transform(to_grid))

@@ -1,7 +1,6 @@
 """`prepare`: a cohort of raw scans becomes one of BIDS derivatives."""
 
 import contextlib
-import logging
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -11,8 +10,9 @@ from typing import Any
 import joblib
 import pandas as pd
 
+from mrigen.data.bids import bare_id
 from mrigen.data.sources import Source, read_source
-from mrigen.derivatives.naming import Scan, list_scans, people_faults
+from mrigen.derivatives.naming import Scan, list_scans, people_faults, person_of
 from mrigen.derivatives.page import render_page
 from mrigen.derivatives.result import FAILED, FINE, LOOK, Derivatives
 from mrigen.derivatives.scan import MEASURES, Outcome, prepare_scan
@@ -21,11 +21,9 @@ from mrigen.derivatives.tools import needed_tools, require_tools
 from mrigen.errors import CohortError, UsageError
 from mrigen.recipe import CohortRecipe, DataRecipe
 from mrigen.system.claims import Claim, is_dead, this_process
-from mrigen.system.files import read_json, remove_leftovers, write_json, write_table, write_text
+from mrigen.system.files import atomic_path, read_json, remove_leftovers, write_json, write_table, write_text
 from mrigen.system.progress import progress_bar
 from mrigen.system.wording import counted, some
-
-logger = logging.getLogger(__name__)
 
 SETTINGS, TABLE, PAGE = "prepare.json", "prepare.tsv", "prepare.html"
 DESCRIPTION = "dataset_description.json"
@@ -147,7 +145,7 @@ def _write_descriptions(directory: Path, source: Source, settings: Settings, too
     """Writes what the folder is, and who is in it."""
     from mrigen import __version__
 
-    write_json(directory / SETTINGS, {"settings": settings.to_dict()})
+    write_json(directory / SETTINGS, {"settings": settings.to_dict(), "columns": MEASURES})
     steps = ["brain mask", *(f"{step}: {STEPS[step]}" for step in settings.steps)]
     made_by = [{"Name": "mrigen prepare", "Version": __version__, "Description": "; ".join(steps)}]
     made_by += [{"Name": name, "Version": version} for name, version in tools.items()]
@@ -159,27 +157,33 @@ def _write_descriptions(directory: Path, source: Source, settings: Settings, too
         "DatasetLinks": {"raw": Path(source.folder).as_uri()},
     })  # fmt: skip
     write_text(directory / ".bidsignore", "prepare.*\n**/figures/\n")
-    write_json(directory / "prepare_columns.json", MEASURES)
     _write_people(directory, source)
 
 
 def _write_people(directory: Path, source: Source) -> None:
     """Copies the tables of people and sessions, so that the folder is a cohort; ids as the new names have them."""
-    if source.table is not None and not source.is_list:
-        beside = os.path.splitext(source.table)[0] + ".json"
-        for path in (source.table, beside, os.path.join(source.folder, "sessions.json"), *source.sessions.values()):
-            if os.path.isfile(path):
-                target = directory / os.path.relpath(path, source.folder)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(path, target)
+    ids = source.images["participant_id"]
+    names = ids.map(person_of)
+    is_renamed = any(bare_id(own) != bare_id(name) for own, name in zip(ids, names, strict=True))
+    for path in source.sessions.values():
+        _copy(path, directory / os.path.relpath(path, source.folder))
+    if source.table is not None:
+        _copy(os.path.splitext(source.table)[0] + ".json", directory / "participants.json")
+    _copy(os.path.join(source.folder, "sessions.json"), directory / "sessions.json")
+    if source.table is not None and not source.is_list and not is_renamed:
+        _copy(source.table, directory / "participants.tsv")
         return
-    scans = {scan.path: scan for scan in list_scans(source)}
     rows = source.raw.drop(columns=[name for name in source.used if name in source.raw])
-    ids = [scans[path].participant_id if path in scans else None for path in source.images["path"]]
-    rows.insert(0, "participant_id", ids)
-    if source.images["participant_id"].tolist() != ids:
-        rows.insert(1, "source_id", source.images["participant_id"])
+    rows.insert(0, "participant_id", names)
+    if is_renamed:
+        rows.insert(1, "source_id", ids)
     write_table(directory / "participants.tsv", rows.drop_duplicates("participant_id"))
+
+
+def _copy(path: str, target: Path) -> None:
+    if os.path.isfile(path):
+        with atomic_path(target) as temporary:
+            shutil.copyfile(path, temporary)
 
 
 def _prepare_all(
@@ -190,8 +194,6 @@ def _prepare_all(
     with progress_bar("Preparing scans", len(scans), "scans") as advance:
         for outcome in joblib.Parallel(n_jobs=jobs, return_as="generator_unordered")(calls):
             outcomes[outcome.scan.stem] = outcome
-            for fault in outcome.faults:
-                logger.warning("%s", fault)
             advance(1)
     return [outcomes[scan.stem] for scan in scans]
 

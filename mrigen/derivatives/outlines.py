@@ -28,7 +28,9 @@ def outline_strip(array: np.ndarray, mask: np.ndarray, zooms) -> np.ndarray:
         low, high = (float(value) for value in np.percentile(array, (1, 99.5)))
         middle = [side // 2 for side in array.shape]
     levels = np.clip((array - low) / max(high - low, 1e-6), 0, 1)
-    # `picture_strip` shows the middle slices: the brain's middle is put there.
+    # `picture_strip` shows the middle slices: the brain's middle is put there. Twice as large, so that
+    # an outline hides little.
+    zooms = [2.0 * zoom for zoom in zooms]
     levels, shown = (_centred(part, middle) for part in ((255 * levels).astype(np.uint8), mask.astype(np.uint8) * 255))
     strip = np.repeat(picture_strip(levels, zooms)[..., None], 3, axis=2)
     inside = picture_strip(shown, zooms) > 127

@@ -52,8 +52,9 @@ class Derivatives:
     def findings(self) -> list[str]:
         """Lines that say how many scans were made, and which failed or are to be looked at."""
         counts = self.table["verdict"].value_counts()
+        kept = self.num_usable - self.num_new
         lines = [
-            f"{counted(len(self.table), 'scan', 'scans')}: {self.num_new} prepared, {self.num_usable - self.num_new} were there; "
+            f"{counted(len(self.table), 'scan', 'scans')}: {self.num_new} prepared, {kept} were there; "
             f"{counts.get(FINE, 0)} fine, {counts.get(LOOK, 0)} to be looked at, {counts.get(FAILED, 0)} failed"
         ]
         own = self.table[self.table["verdict"] == LOOK]

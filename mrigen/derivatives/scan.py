@@ -3,7 +3,6 @@
 import dataclasses
 import os
 import time
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +94,9 @@ def prepare_scan(scan: Scan, settings: Settings, directory: Path, force: bool, t
             what = "a link to nothing" if os.path.islink(scan.path) else "no file"
             raise CohortError(f"{scan.path}: got {what}, expected an image. Fetch or restore it.")
         source = file_digest(scan.path)
-        known = None if force else read_whole(scan, settings, directory)
+        if force:
+            remove_scan(scan, settings, directory)
+        known = read_whole(scan, settings, directory)
         if known is not None and known["source_digest"] == source:
             return Outcome(scan, known, is_new=False)
         return Outcome(scan, make_scan(scan, settings, directory, source, tools))
@@ -115,15 +116,20 @@ def _named(scan: Scan, fault: str) -> str:
     return fault if any(fault.startswith(name) for name in names) else f"{scan.path}: {fault}"
 
 
-def record_path(scan: Scan, settings: Settings) -> str:
+def space_of(settings: Settings) -> str | None:
+    """Returns the space of the images that are written; None where they stay on the scan's own grid."""
+    return SPACES.get(settings.alignment or "")
+
+
+def record_path(scan: Scan, suffix: str, space: str | None) -> str:
     """Returns where the record of a scan is, below the folder of all: the JSON beside its image, written last."""
-    return scan.name(f"desc-preproc_{settings.suffix}.json", SPACES.get(settings.alignment or ""))
+    return scan.name(f"desc-preproc_{suffix}.json", space)
 
 
 def read_whole(scan: Scan, settings: Settings, directory: Path) -> dict[str, Any] | None:
     """Returns the record of a scan that was made with `settings`, if each of its files is there as it was written."""
     try:
-        record = read_json(directory / record_path(scan, settings))["mrigen"]
+        record = read_json(directory / record_path(scan, settings.suffix, space_of(settings)))["mrigen"]
         is_whole = record["settings"] == settings.to_dict() and all(
             file_digest(directory / name) == digest for name, digest in record["files"].items()
         )
@@ -153,13 +159,15 @@ def make_scan(
     measures = {"brain_ml": brain_volume(volume, brain.array), **brain.measures}
     flags = [DOUBTS[doubt] for doubt in volume.doubts if doubt in UNORIENTED]
     if settings.has_bias:
-        field = itk.bias_field(volume, head.mask | brain.array, head.black)
+        with itk.one_thread():
+            field = itk.bias_field(volume, head.mask | brain.array, head.black)
         low, high = np.percentile(field[brain.array], (1, 99))
         measures["bias_range"] = float(high / low)
         volume = dataclasses.replace(volume, array=head.black + (volume.array - head.black) / field)
     final, mask, to_space = volume, brain.array, np.eye(4)
     if settings.alignment is not None:
-        full = _to_template(volume, brain, measures)
+        with itk.one_thread():
+            full = _to_template(volume, brain, measures)
         to_space = full
         if settings.alignment == "rigid":
             centre = apply_affine(volume.affine, np.argwhere(brain.array).mean(axis=0))
@@ -168,7 +176,8 @@ def make_scan(
             cosine = (np.trace(to_space[:3, :3]) - 1.0) / 2.0
             measures["rotation_degrees"] = float(np.degrees(np.arccos(np.clip(cosine, -1.0, 1.0))))
         measures["log_determinant"] = _log_determinant(to_space)
-        final, mask = _aligned(volume, brain, to_space, settings, head.black)
+        with itk.one_thread():
+            final, mask = _aligned(volume, brain, to_space, settings, head.black)
     flags += flag_mask(measures, brain.source)
     if settings.has_deface:
         before = final.array
@@ -218,7 +227,7 @@ def _to_template(volume: Volume, brain: BrainMask, measures: dict[str, float]) -
 
 
 def _log_determinant(matrix: np.ndarray) -> float:
-    return float(np.linalg.slogdet(matrix[:3, :3])[1])
+    return round(float(np.linalg.slogdet(matrix[:3, :3])[1]), 9) + 0.0  # A rotation has 0, not -1e-17.
 
 
 def _aligned(
@@ -248,52 +257,37 @@ class _Made:
 
 
 def _write(scan: Scan, settings: Settings, directory: Path, made: _Made, record: dict[str, Any]) -> dict[str, Any]:
-    space = SPACES.get(settings.alignment or "")
-    image, mask = scan.name(f"desc-preproc_{settings.suffix}.nii.gz", space), scan.name("desc-brain_mask.nii.gz", space)
-    remove_scan(scan, settings.suffix, directory)
-    written = [image, mask]
-    about = _describe_space(settings)
+    space = space_of(settings)
+    names = file_names(scan, settings.suffix, space)
+    remove_scan(scan, settings, directory)
+    about = {"Sources": [f"bids:raw:{scan.origin}"], **_describe_space(settings)}
+    array, inside = _stepped(made.final.array), made.mask.astype(np.uint8)
+    affine, where = made.final.affine, MNI if settings.alignment == "affine" else ALIGNED
+    own = from_canonical(made.brain.array, made.grid.affine).astype(np.uint8)
     if space is None:
         affine, where = made.grid.affine, made.grid.space
-        array, inside = (from_canonical(part, affine) for part in (_stepped(made.final.array), made.mask))
+        array, inside = from_canonical(array, affine), own
     else:
-        affine, where = made.final.affine, MNI if settings.alignment == "affine" else ALIGNED
-        array, inside = _stepped(made.final.array), made.mask
-        native, transform = scan.name("desc-brain_mask.nii.gz"), scan.name(f"from-T1w_to-{space}_mode-image_xfm.txt")
-        own = from_canonical(made.brain.array, made.grid.affine).astype(np.uint8)
-        write_volume(directory / native, own, made.grid.affine, made.grid.space)
-        _write_transform(directory / transform, made.to_space)
-        sidecar = transform.replace(".txt", ".json")
-        write_json(directory / sidecar, {
-            "Description": "From the scan's world to that of the aligned image; matrix: in mm, RAS+. The text file is "
+        write_volume(directory / names["native_mask"], own, made.grid.affine, made.grid.space)
+        _write_transform(directory / names["transform"], made.to_space)
+        write_json(directory / names["transform_sidecar"], {
+            "Description": "From the scan's world to that of the aligned image; Matrix: in mm, RAS+. The text file is "
             "as ITK and ANTs apply it to images.",
             "Matrix": made.to_space.tolist(),
             "LogDeterminant": record["measures"]["log_determinant"],
             "LogDeterminantToTemplate": record["measures"]["log_determinant_to_template"],
         })  # fmt: skip
-        written += [native, transform, sidecar]
-    write_volume(directory / image, array, affine, where)
-    write_volume(directory / mask, inside.astype(np.uint8), affine, where)
-    mask_sidecar = mask.replace(".nii.gz", ".json")
-    write_json(directory / mask_sidecar, {"Type": "Brain", "Sources": [_origin(scan)], **about})
-    write_picture(directory / scan.picture, outline_strip(made.final.array, made.mask, made.final.zooms))
-    written += [mask_sidecar, scan.picture]
-    record = record | {
-        "image": image,
-        "mask": mask,
-        "picture": scan.picture,
-        "files": {name: file_digest(directory / name) for name in written},
-    }
-    stripped = record["mask_source"] == "stripped"
+    write_volume(directory / names["image"], array, affine, where)
+    write_volume(directory / names["mask"], inside, affine, where)
+    write_json(directory / names["mask_sidecar"], {"Type": "Brain", **about})
+    write_picture(directory / names["picture"], outline_strip(made.final.array, made.mask, made.final.zooms))
+    record = record | {key: names[key] for key in ("image", "mask", "picture")}
+    record["files"] = {name: file_digest(directory / name) for name in names.values()}
     write_json(
-        directory / record_path(scan, settings),
-        {"SkullStripped": stripped, "Sources": [_origin(scan)], **about, "mrigen": record},
+        directory / record_path(scan, settings.suffix, space),
+        {"SkullStripped": record["mask_source"] == "stripped", **about, "mrigen": record},
     )
     return record
-
-
-def _origin(scan: Scan) -> str:
-    return f"bids:raw:{os.path.join(scan.folder, os.path.basename(scan.path))}"
 
 
 def _describe_space(settings: Settings) -> dict[str, str]:
@@ -316,27 +310,26 @@ def _write_transform(path: Path, to_space: np.ndarray) -> None:
         sitk.WriteTransform(itk.itk_transform(to_space), str(temporary))
 
 
-def remove_scan(scan: Scan, suffix: str, directory: Path) -> None:
-    """Removes the files that records of a scan name, whatever its settings were: two images would be two runs."""
-    folder = directory / scan.folder
-    for path in _records(folder, scan, suffix):
-        names: Iterable[str] = ()
-        try:
-            names = read_json(path)["mrigen"]["files"]
-        except (OSError, ValueError, KeyError, TypeError):
-            names = ()
-        path.unlink(missing_ok=True)  # First: without it nothing counts as made.
-        for name in names:
-            if _is_below(directory / name, directory):
-                (directory / name).unlink(missing_ok=True)
+def remove_scan(scan: Scan, settings: Settings, directory: Path) -> None:
+    """Removes the files of a scan, whatever the settings were that made them: two images would count as two runs."""
+    for space in (None, *SPACES.values()):
+        # The record first: without it nothing counts as made.
+        (directory / record_path(scan, settings.suffix, space)).unlink(missing_ok=True)
+        for name in file_names(scan, settings.suffix, space).values():
+            (directory / name).unlink(missing_ok=True)
 
 
-def _records(folder: Path, scan: Scan, suffix: str) -> Sequence[Path]:
-    ending = f"desc-preproc_{suffix}.json"
-    spaces = [None, *SPACES.values()]
-    names = [os.path.basename(scan.name(ending, space)) for space in spaces]
-    return [folder / name for name in names if (folder / name).is_file()]
-
-
-def _is_below(path: Path, directory: Path) -> bool:
-    return directory.resolve() in path.resolve().parents
+def file_names(scan: Scan, suffix: str, space: str | None) -> dict[str, str]:
+    """Returns what a scan's files are called, below the folder of all: those of `space`, or without alignment."""
+    mask = scan.name("desc-brain_mask.nii.gz", space)
+    names = {
+        "image": scan.name(f"desc-preproc_{suffix}.nii.gz", space),
+        "mask": mask,
+        "mask_sidecar": mask.replace(".nii.gz", ".json"),
+        "picture": scan.picture,
+    }
+    if space is not None:
+        transform = scan.name(f"from-{suffix}_to-{space}_mode-image_xfm.txt")
+        names["native_mask"] = scan.name("desc-brain_mask.nii.gz")
+        names["transform"], names["transform_sidecar"] = transform, transform.replace(".txt", ".json")
+    return names

@@ -72,8 +72,8 @@ def check_settings(steps: Sequence[str], deface: bool, zooms: float | None, mask
     for step in steps:
         if step not in STEPS:
             raise UsageError(
-                f"got '{step}', expected any of {', '.join(STEPS)}. Name the steps to take; a brain mask is made in any "
-                f"case.{nearest(str(step), STEPS)}",
+                f"got '{step}', expected any of {', '.join(STEPS)}. Name the steps to take beside the brain "
+                f"mask.{nearest(str(step), STEPS)}",
                 "steps",
             )
     if len(set(steps) & set(ALIGNMENTS)) > 1:
