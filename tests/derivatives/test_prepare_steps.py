@@ -25,7 +25,7 @@ def head():
     x, y, z = (ZOOMS[0] * (np.indices(SHAPE)[axis] - (SHAPE[axis] - 1) / 2) for axis in range(3))
     brain = (x / 65) ** 2 + (y / 80) ** 2 + ((z - 20) / 60) ** 2 < 1
     skull = (x / 75) ** 2 + (y / 92) ** 2 + ((z - 20) / 72) ** 2 < 1
-    face = (abs(x) < 40) & (y > 30) & (y < 100) & (z < 0) & (z > -80)
+    face = (abs(x) < 40) & (y > 60) & (y < 100) & (z < -10) & (z > -80)
     array = np.where(brain, 100.0, np.where(skull | face, 60.0, 0.0)).astype(np.float32)
     return Volume(array, affine), brain, face & ~skull
 
