@@ -180,8 +180,10 @@ def test_plain_folder_gets_names_and_a_table_of_people(raw, tmp_path):
     (tmp_path / "scans").mkdir()
     for number, path in enumerate(sorted(raw.glob("sub-*/anat/*_T1w.nii.gz"))[:2]):
         (tmp_path / "scans" / f"Ward 3-{number}.nii.gz").write_bytes(path.read_bytes())
-    pytest.importorskip("deepbet", reason="comes with the extra prepare; stripped brains need it installed, not run")
-    made = prepare(tmp_path / "scans", tmp_path / "out", steps=())
+        person = path.name.partition("_")[0]
+        mask = raw / "derivatives/phantom" / person / "anat" / f"{person}_desc-brain_mask.nii.gz"
+        write_volume(tmp_path / f"Ward 3-{number}.nii.gz", read_volume(mask).array, read_volume(mask).affine)
+    made = prepare(tmp_path / "scans", tmp_path / "out", steps=(), mask=str(tmp_path / "{id}.nii.gz"))
     assert made.table["participant_id"].tolist() == ["sub-Ward30", "sub-Ward31"]
     assert len(index_cohort(DataRecipe(root=str(made.directory), mask=".")).table) == 2
     people = pd.read_csv(made.directory / "participants.tsv", sep="\t")
