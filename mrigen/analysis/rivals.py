@@ -1,6 +1,6 @@
 """What simpler models make of the same people, with as many numbers a person as the model has latents."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,8 +16,10 @@ from mrigen.statistics.pca import PCAModel, fit_pca_in_blocks
 
 # Volumes in memory at a time, and of whom at most PCA learns: beyond this it takes a random part of the people.
 PCA_BYTES = 4 * 2**30
-# PCA sees each person changed as often as the model did, as long as that makes no more images than these.
+# PCA sees each person changed as often as the model did, as long as that makes no more images than these, nor more
+# voxels: as many heads of 48x56x48 voxels.
 NUM_IMAGES = 2048
+NUM_VALUES = NUM_IMAGES * 48 * 56 * 48
 # Images that PCA takes in at a time, and components beyond the number of people that it gets at most.
 BLOCK_IMAGES, MOST_COMPONENTS = 512, 256
 # People by whom the active appearance model is taught, calibrated and scored, at most: each is registered.
@@ -46,7 +48,7 @@ def pca_figures(
     """
     train = choose_rows(dataset.rows("train"), dataset.cache.volume_shape, PCA_BYTES, seed)
     figures: dict[str, Any] = dict.fromkeys(("mse", "loglik_nats", "loglik_calibrated_nats"))
-    num_copies = _num_copies(len(train), training, NUM_IMAGES)
+    num_copies = _num_copies(len(train), training, most_images(dataset.cache.volume_shape))
     num_plain = _num_components(latent_size, len(train), 0)
     figures |= {"num_components": num_plain, "num_subjects": len(train), "num_copies": num_copies}
     if len(train) < 2 or not len(dataset.rows("heldout")):
@@ -74,7 +76,7 @@ def teach_pca(
     num_components: int,
     training: TrainingRecipe | None = None,
     zooms=(1.0, 1.0, 1.0),
-    num_images: int = NUM_IMAGES,
+    num_images: int | None = None,
 ) -> tuple[PCAModel, int]:
     """Returns PCA of people as they are and, where a model was taught so, as they were changed, and how often it saw
     each of them changed.
@@ -84,8 +86,9 @@ def teach_pca(
         num_components: wanted.
         training: of the model, or None.
         zooms: voxel size in mm, for the changes.
-        num_images: at most, but for once changed.
+        num_images: at most, but for once changed; None: `most_images`.
     """
+    num_images = most_images(volumes.shape[1:]) if num_images is None else num_images
     num_copies = _num_copies(len(volumes), training, num_images)
     size = int(np.clip(PCA_BYTES // (16 * volumes[0].size), 2, BLOCK_IMAGES))
     change = None if not num_copies else tf.function(Augmenter(training.augment, volumes.shape[1:], zooms))
@@ -102,6 +105,11 @@ def teach_pca(
             yield block
 
     return fit_pca_in_blocks(images(), _num_components(num_components, len(volumes), num_copies)), num_copies
+
+
+def most_images(volume_shape: Sequence[int]) -> int:
+    """Returns how many images PCA is taught by at most: fewer where they are large."""
+    return max(2, min(NUM_IMAGES, NUM_VALUES // int(np.prod(volume_shape))))
 
 
 def _num_copies(num_people: int, training: TrainingRecipe | None, num_images: int) -> int:

@@ -34,8 +34,6 @@ FIGURES: Mapping[str, FigureKind] = {
 }
 # What is brighter than this belongs to a head, as an intensity.
 DARK = 0.05
-# Values of all images, at most, by which PCA is taught: 2,048 heads at 4 mm.
-PCA_VALUES = 2**28
 LEAST_ERROR = 1e-12
 
 
@@ -65,8 +63,7 @@ def judge(material: Material) -> PartResult:
     counted = np.asarray(model.apply_mask(np.ones((1, *unseen.volumes.shape[1:], 1), np.float32)))[0, ..., 0] > 0
     if not counted.all():
         notes.append(f"Only the {counted.mean():.0%} of the voxels that the run reconstructs are looked at.")
-    images = max(2, PCA_VALUES // unseen.volumes[0].size)
-    pca, num_copies = teach_pca(material.taught.volumes, model.latent_size, run.recipe.training, material.zooms, images)
+    pca, num_copies = teach_pca(material.taught.volumes, model.latent_size, run.recipe.training, material.zooms)
     flat = pca.reconstruct(unseen.volumes.reshape(len(unseen), -1))
     made = {SAMPLES: (unseen, reconstruct(run, model, unseen))}
     if FLOOR in material.contenders:
