@@ -54,6 +54,7 @@ setup(
         "cuda": ["tensorflow[and-cuda]>=2.21"],
         "mlflow": ["mlflow>=3"],
         "wandb": ["wandb>=0.19"],
+        "prepare": ["deepbet>=1.0.2", "quickshear>=1.2", "SimpleITK>=2.4"],
         "umap": ["umap-learn>=0.5.6"],
         "docs": ["furo>=2024.8", "myst-parser>=4", "sphinx>=8", "sphinx-copybutton>=0.5", "sphinx-gallery>=0.18"],
         "test": [
@@ -62,7 +63,9 @@ setup(
             "mypy>=1.13",
             "pytest>=8",
             "pytest-xdist>=3.5",
+            "quickshear>=1.2",
             "ruff>=0.9",
+            "SimpleITK>=2.4",
         ],
     },
     entry_points={"console_scripts": ["mrigen = mrigen_cli.main:main"]},

@@ -14,6 +14,7 @@ VERBS = {
     "demo": "Fit, sample and probe on the built-in synthetic cohort: no data, no network.",
     "check": "Say what a fit of a recipe will take: people, memory, disk and time.",
     "qc": "Find the wrong and strange images of a cohort, before a fit or of a run.",
+    "prepare": "Make raw scans ready for a fit: bias, place, brain masks, faces; as BIDS derivatives.",
     "fit": "Train the model of a recipe and write a run.",
     "diagnose": "Explain a finished VAE: what its latents say, and what to do.",
     "sample": "Write synthetic heads of a run as NIfTI.",

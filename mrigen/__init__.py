@@ -32,6 +32,7 @@ _LIGHT = {
     "load_recipe": "mrigen.recipe",
     "open_run": "mrigen.api.run",
     "plan_fit": "mrigen.api.fitting",
+    "prepare": "mrigen.derivatives",
     "qc": "mrigen.api.quality",
     "resume": "mrigen.api.fitting",
     "resume_sweep": "mrigen.sweeps",

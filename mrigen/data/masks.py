@@ -14,6 +14,8 @@ from mrigen.system.wording import limited, nearest
 MASK_SUFFIXES = ("mask", "dseg")
 # What may differ between the names of an image and its mask without being about another image.
 MASK_ENTITIES = frozenset({"sub", "ses", "desc", "label", "seg", "atlas"})
+# data.mask of derivatives that hold their masks beside the images.
+BESIDE = "."
 EXPECTED = "*_dseg.nii.gz, *_mask.nii.gz or *_desc-brain_mask.nii.gz"
 
 
@@ -21,8 +23,9 @@ def find_masks(source: Source, images: pd.DataFrame) -> tuple[list[str | None], 
     """Returns the path of each image's mask, None where there is none, and a line for each that should be there.
 
     Args:
-        source: the cohort; its recipe's `mask` names a folder under derivatives/, a pattern with {id} and perhaps
-            {session}, or (for a table) a column. A table's column `mask` is taken without being named.
+        source: the cohort; its recipe's `mask` names a folder under derivatives/ (`.`: they lie beside the images), a
+            pattern with {id} and perhaps {session}, or (for a table) a column. A table's column `mask` is taken without
+            being named.
         images: rows of `source.images`, with participant_id as in the files, session_id, stem and path.
     """
     mask = source.recipe.mask
@@ -44,7 +47,7 @@ def find_masks(source: Source, images: pd.DataFrame) -> tuple[list[str | None], 
         found = [source.fill(mask, person, session) for person, session in zip(people, sessions, strict=True)]
         expected, required = found, [True] * len(found)
     else:
-        folder = os.path.join(source.folder, "derivatives", mask)
+        folder = source.folder if mask == BESIDE else os.path.join(source.folder, "derivatives", mask)
         if not os.path.isdir(folder):
             return nothing, [_no_folder(source, folder, mask)]
         found, expected = _in_folder(folder, people, sessions, images["stem"])

@@ -53,7 +53,8 @@ class CohortRecipe(Section):
     mask: str | None = key(
         None,
         "a name or a path pattern, or null",
-        "Mask images: the name of a folder under derivatives/ (label > 0 is inside), or a path pattern with {id}.",
+        "Mask images (label > 0 is inside): the name of a folder under derivatives/, `.` where they lie beside the "
+        "images, or a path pattern with {id}.",
     )
 
 
@@ -121,7 +122,8 @@ class DataRecipe(Section):
     mask: str | None = key(
         None,
         "a name or a path pattern, or null",
-        "Mask images: the name of a folder under derivatives/ (label > 0 is inside), or a path pattern with {id}.",
+        "Mask images (label > 0 is inside): the name of a folder under derivatives/, `.` where they lie beside the "
+        "images, or a path pattern with {id}.",
     )
     apply_mask: bool = key(
         False,
