@@ -15,8 +15,9 @@ def look() -> dict:
     import tensorflow as tf
 
     from mrigen.errors import UsageError
-    from mrigen.training.devices import Placement, check_precision, find_cluster
     from mrigen.training.precision import choose_precision
+    from mrigen.training.refusals import check_precision
+    from mrigen.training.workers import find_cluster
 
     gpus = []
     for device in tf.config.list_physical_devices("GPU"):
@@ -26,7 +27,7 @@ def look() -> dict:
     policy, reason = choose_precision("auto")
     faults = {}
     try:
-        check_precision(policy, Placement(max(1, len(gpus))))
+        check_precision(policy, max(1, len(gpus)))
     except UsageError as error:
         faults["precision"] = error.faults[0]
     try:

@@ -93,10 +93,10 @@ class AppearanceModel:
             mode and over draws; elbo_nats: (people,).
         """
         coarse, every = _Places.of_lattice(self), _Places.voxels(self, inside)
-        fine, drawn_places = every, slice(None)
-        if (count := len(every.points)) > MOST_PLACES:
-            drawn_places = np.sort(np.random.default_rng(seed).choice(count, MOST_PLACES, replace=False))
-            fine = every.part(drawn_places)
+        fine, chosen, count = every, np.arange(len(every.points)), len(every.points)
+        if count > MOST_PLACES:
+            chosen = np.sort(np.random.default_rng(seed).choice(count, MOST_PLACES, replace=False))
+            fine = every.part(chosen)
         share = len(fine.points) / count
         generator = np.random.default_rng(seed)
         found: dict[str, list] = {name: [] for name in ("numbers", "squared_error", "drawn_error", "elbo_nats")}
@@ -105,7 +105,7 @@ class AppearanceModel:
             numbers = np.zeros(self.num_numbers)
             numbers = coarse.climb(read(smooth, coarse.points), numbers, self.noise_variance, COARSE_STEPS)[0]
             values = volume.ravel()[inside]
-            numbers, precision = fine.climb(values[drawn_places], numbers, share * self.noise_variance, FINE_STEPS)
+            numbers, precision = fine.climb(values[chosen], numbers, share * self.noise_variance, FINE_STEPS)
             factor = linalg.cholesky(precision, lower=True)
             noise = generator.normal(size=(num_draws, len(numbers)))
             draws = numbers + linalg.solve_triangular(factor, noise.T, lower=True, trans="T").T
