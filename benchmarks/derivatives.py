@@ -1,4 +1,4 @@
-"""How good the masks of `mrigen prepare` are: python -m benchmarks.derivatives DATA [OUT] [--labels dlmuse].
+"""How good the masks of `mrigen prepare` are: python -m benchmarks.derivatives DATA [OUT].
 
 The Dice coefficient of each brain mask, on the scan's own grid, with the label maps of somebody else's tool (label >
 0), which neither the masks nor their flags have seen; and what becomes of scans that were spoiled, which the flags are
@@ -23,44 +23,45 @@ from mrigen.recipe import DataRecipe
 POOR = 0.9
 
 
-def _noisy(volume: Volume, rng: np.random.Generator) -> Volume:
+def _noisy(volume: Volume, rng: np.random.Generator, head: Volume) -> Volume:
     white = np.percentile(volume.array, 99)
     noise = rng.normal(0, 0.15 * white, (2, *volume.array.shape))
     return Volume(np.hypot(volume.array + noise[0], noise[1]), volume.affine)
 
 
-def _shaded(volume: Volume, rng: np.random.Generator) -> Volume:
+def _shaded(volume: Volume, rng: np.random.Generator, head: Volume) -> Volume:
     return Volume(volume.array * np.exp(np.linspace(-1.2, 1.2, volume.array.shape[2])), volume.affine)
 
 
-def _blurred(volume: Volume, rng: np.random.Generator) -> Volume:
+def _blurred(volume: Volume, rng: np.random.Generator, head: Volume) -> Volume:
     return Volume(ndimage.gaussian_filter(volume.array, [3.0 / zoom for zoom in volume.zooms]), volume.affine)
 
 
-def _cut(volume: Volume, rng: np.random.Generator) -> Volume:
-    top = np.flatnonzero((volume.array > 0.2 * np.percentile(volume.array, 99)).any(axis=(0, 1)))[-1]
+def _cut(volume: Volume, rng: np.random.Generator, head: Volume) -> Volume:
+    bright = (head.array > 0.2 * np.percentile(head.array, 99)).mean(axis=(0, 1))
+    top = np.flatnonzero(bright > 0.02)[-1]
     return Volume(volume.array[:, :, : top - round(45 / volume.zooms[2])], volume.affine)
 
 
-def _upside_down(volume: Volume, rng: np.random.Generator) -> Volume:
+def _upside_down(volume: Volume, rng: np.random.Generator, head: Volume) -> Volume:
     return Volume(volume.array[:, :, ::-1], volume.affine)
 
 
-def _on_its_side(volume: Volume, rng: np.random.Generator) -> Volume:
+def _on_its_side(volume: Volume, rng: np.random.Generator, head: Volume) -> Volume:
     return Volume(volume.array.transpose(2, 1, 0), np.diag([*volume.zooms[::-1], 1.0]))
 
 
-def _half_lost(volume: Volume, rng: np.random.Generator) -> Volume:
+def _half_lost(volume: Volume, rng: np.random.Generator, head: Volume) -> Volume:
     array = volume.array.copy()
     array[: array.shape[0] // 2 - 5] = 0
     return Volume(array, volume.affine)
 
 
-def _negative(volume: Volume, rng: np.random.Generator) -> Volume:
+def _negative(volume: Volume, rng: np.random.Generator, head: Volume) -> Volume:
     return Volume(np.percentile(volume.array, 99.9) - volume.array, volume.affine)
 
 
-SPOILED: dict[str, Callable[[Volume, np.random.Generator], Volume]] = {
+SPOILED: dict[str, Callable[[Volume, np.random.Generator, Volume], Volume]] = {
     "noise of 15 % of white": _noisy,
     "eleven times as bright above as below": _shaded,
     "smoothed (7 mm)": _blurred,
@@ -120,12 +121,12 @@ def _spoil(people: list[tuple[str, str]], folder: Path, jobs: int) -> str:
                 (truth, "dseg", change not in (_noisy, _shaded, _blurred, _negative)),
             ):
                 volume = read_volume(source)
-                volume = change(volume, np.random.default_rng(index)) if changed else volume
+                volume = change(volume, np.random.default_rng(index), read_volume(path)) if changed else volume
                 kind = np.uint8 if name == "dseg" else np.float32
                 write_volume(
                     root / person / "anat" / f"{person}_{name}.nii.gz", volume.array.astype(kind), volume.affine
                 )
-        made = prepare(root, folder / f"made{number}", jobs=jobs)
+        made = prepare(root, folder / f"made{number}", steps=("rigid",), jobs=jobs)
         scores = [
             _score(made.directory, row, str(root / row.participant_id / "anat" / f"{row.participant_id}_dseg.nii.gz"))
             for row in made.table.itertuples()
@@ -142,6 +143,7 @@ def _spoil(people: list[tuple[str, str]], folder: Path, jobs: int) -> str:
                 int((poor & ~told).sum()),
             ]
         )
+        click.echo(str(rows[-1]), err=True)
     columns = ["scans spoiled", "number", "median Dice", "smallest", "flagged or refused", f"under {POOR} and not"]
     return markdown_table(columns, rows)
 
