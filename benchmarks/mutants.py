@@ -22,6 +22,7 @@ import importlib
 import json
 import os
 import random
+import resource
 import shutil
 import signal
 import sys
@@ -82,8 +83,9 @@ WARM = (
     "tensorflow", "keras", "tensorflow_probability.python.distributions", "click.testing",
 )  # fmt: skip
 SEED = 0
-# A mutant that takes so many times as long as the tests do without one hangs.
-PATIENCE, LEAST_SECONDS = 4.0, 120.0
+# A mutant that computes so many times as long as the tests take without one hangs; of time that passes it gets more, so
+# that a busy machine kills none.
+PATIENCE, LEAST_SECONDS, BUSY = 4.0, 60.0, 20.0
 
 
 @click.command()
@@ -240,26 +242,30 @@ def run_tests(tests: list[str], copy: Path, patience: float, learn: bool = False
     began, log = time.monotonic(), copy / "output.txt"
     child = os.fork()
     if child == 0:
-        _be_child(tests, copy, log, learn)
+        _be_child(tests, copy, log, learn, int(patience))
     while True:
         pid, status = os.waitpid(child, os.WNOHANG)
         if pid:
             break
-        if time.monotonic() - began > patience:
+        if time.monotonic() - began > BUSY * patience:
             os.killpg(child, signal.SIGKILL)
             os.waitpid(child, 0)
             return "timeout", time.monotonic() - began, ""
         time.sleep(0.1)
     code = os.waitstatus_to_exitcode(status)
+    if code in (-signal.SIGXCPU, -signal.SIGKILL):
+        return "timeout", time.monotonic() - began, ""
     text = log.read_text(errors="replace") if log.is_file() else ""
     failed = [line for line in text.splitlines() if line.startswith(("FAILED ", "ERROR "))]
     said = failed[0][:200] if failed else text[-300:] if code else ""
     return ("survived" if code == 0 else "killed"), time.monotonic() - began, said
 
 
-def _be_child(tests: list[str], copy: Path, log: Path, learn: bool) -> None:
+def _be_child(tests: list[str], copy: Path, log: Path, learn: bool, patience: int) -> None:
     try:
         os.setsid()
+        used = int(time.process_time())  # By the process that it came from.
+        resource.setrlimit(resource.RLIMIT_CPU, (used + patience, used + patience))
         os.chdir(copy)
         output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(output, 1)
