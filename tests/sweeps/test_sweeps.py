@@ -265,7 +265,8 @@ def test_a_sweep_in_python_is_a_table_and_a_best_run(tmp_path, monkeypatch, capl
 
 
 def test_recipes_are_taken_as_names_dictionaries_and_objects():
-    recipes = ["smoke", {"model": {"kind": "vae"}}, load_recipe("vae")]
+    synthetic = {"data": {"source": "phantom"}, "model": {"kind": "vae"}}
+    recipes = ["smoke", synthetic, load_recipe("vae", ["data.source=phantom"])]
     plan = plan_sweep([*recipes, "smo*"], overrides={"training.epochs": 3})
     assert list(plan.recipes) == ["smoke", "recipe-2", "recipe-3"]
     assert all(recipe.training.epochs == 3 for recipe in plan.recipes.values())
