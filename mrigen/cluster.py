@@ -189,7 +189,7 @@ def fit_job(
         settings.append(f"training.workers={resources.nodes}")
     resolved, name = load_recipe(recipe, settings), recipe_name(recipe)
     if (Path(run) / "recipe.yaml").is_file():
-        refuse_resume(run, resolved)
+        refuse_resume(run, resolved, is_here=False)
     else:
         refuse_fit(resolved, run, is_here=False)
     folder = new_job_folder(name)

@@ -28,10 +28,7 @@ def held(directory: str | os.PathLike) -> Iterator[Claim]:
     (directory / CLAIMS).mkdir(parents=True, exist_ok=True)
     claim = Claim.take(directory / CLAIMS, FIT, this_process(directory / CLAIMS), is_dead)
     if claim is None:
-        raise UsageError(
-            f"{directory}: is being fitted{_by(directory)}, expected a folder that nobody writes into. "
-            "Wait for it, or name another with `directory`."
-        )
+        raise _busy(directory)
     is_ours = True
     try:
         with claim.kept():
@@ -40,6 +37,24 @@ def held(directory: str | os.PathLike) -> Iterator[Claim]:
     finally:
         if is_new and is_ours and directory.is_dir() and [path.name for path in directory.iterdir()] == [CLAIMS]:
             shutil.rmtree(directory)
+
+
+def refuse_busy(directory: str | os.PathLike) -> None:
+    """Refuses what `held` would refuse, without claiming anything.
+
+    Raises:
+        UsageError: another process fits into the folder.
+    """
+    owner = _holder(Path(directory))
+    if owner is not None and owner != this_process(Path(directory) / CLAIMS):
+        raise _busy(Path(directory))
+
+
+def _busy(directory: Path) -> UsageError:
+    return UsageError(
+        f"{directory}: is being fitted{_by(directory)}, expected a folder that nobody writes into. "
+        "Wait for it, or name another with `directory`."
+    )
 
 
 def check_held(claim: Claim) -> None:

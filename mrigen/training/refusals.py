@@ -25,7 +25,7 @@ from mrigen.errors import Fault, MrigenError, RunError, UsageError
 from mrigen.recipe import Recipe, check_recipe, find_differences
 from mrigen.recipe.data_keys import DataRecipe
 from mrigen.runs import Run, open_run
-from mrigen.runs.holding import CLAIMS
+from mrigen.runs.holding import CLAIMS, refuse_busy
 from mrigen.runs.naming import COHORT_PREFIX
 from mrigen.runs.run import recipe_of_run
 from mrigen.system.files import existing_parent, read_written_table
@@ -182,10 +182,11 @@ def check_target(directory: Path, force: bool) -> None:
     """Refuses a folder that a new run may not be written into.
 
     Raises:
-        UsageError: it holds a run, and `force` is not set, or something else.
+        UsageError: another process fits into it; it holds a run, and `force` is not set; or something else.
     """
     if not directory.exists():
         return
+    refuse_busy(directory)
     if directory.is_dir() and all(
         path.name.startswith((".tmp-", CLAIMS, COHORT_PREFIX)) for path in directory.iterdir()
     ):
@@ -380,12 +381,13 @@ def check_space(recipe: Recipe, table: pd.DataFrame) -> None:
         raise UsageError(faults)
 
 
-def refuse_resume(directory: str | os.PathLike, recipe: Recipe | None = None) -> None:
+def refuse_resume(directory: str | os.PathLike, recipe: Recipe | None = None, is_here: bool = True) -> None:
     """Refuses to go on with what is no run, or with a run of another recipe.
 
     Args:
         directory: of the run.
         recipe: what it is thought to be a fit of; its own recipe if None.
+        is_here: whether it goes on now, and not as a job by and by.
 
     Raises:
         MrigenError: one line a fault.
@@ -395,6 +397,9 @@ def refuse_resume(directory: str | os.PathLike, recipe: Recipe | None = None) ->
         raise RunError(f"{directory}: no such folder, expected a run made by mrigen fit. Check `resume`.")
     errors: list[MrigenError] = []
     with _gathering(errors):
+        if is_here and not run.is_complete and not _meets_others(run.recipe.training.workers):
+            refuse_busy(run.directory)
+    with _gathering(errors):
         check_changes(run, run.facts if (run.directory / "run.json").is_file() else {}, recipe)
     if not run.is_complete:
         with _gathering(errors):
@@ -402,6 +407,14 @@ def refuse_resume(directory: str | os.PathLike, recipe: Recipe | None = None) ->
         with _gathering(errors):
             check_trackers(run.recipe.training.trackers)
     raise_all(errors)
+
+
+def _meets_others(workers: int | str) -> bool:
+    """Whether a fit has several workers, of which one may hold the run already."""
+    try:
+        return find_cluster(workers) is not None
+    except UsageError:  # Told where the fit looks for them.
+        return False
 
 
 def check_changes(run: Run, facts: dict, given: Recipe | None) -> None:
