@@ -25,6 +25,7 @@ from mrigen.runs.holding import refuse_held
 from mrigen.runs.manifest import RUN_FORMAT, check_format, check_grid, manifest_faults, note_file
 from mrigen.statistics.collapse import Course, advise, collapse_of_figures
 from mrigen.system.files import atomic_path, read_json, read_written_table, write_json
+from mrigen.system.wording import some
 
 logger = logging.getLogger(__name__)
 
@@ -234,6 +235,16 @@ class Run:
             reason = "no archive of arrays" if "allow_pickle" in str(error) else " ".join(str(error).split())[:200]
             raise RunError(f"{path}: cannot be read ({reason}). Restore the file, or fit again.") from None
         _check_latents(latents, path)
+        size = self.recipe.model.latent_dim
+        if size is None and (self.directory / "metrics.json").is_file():
+            size = self.metrics.get("latent_dim")
+        strangers = set(latents["scan_id"]) - set(self.subjects["scan_id"])
+        if strangers or size not in (None, latents["loc"].shape[1]):
+            got = (
+                f"latents of {some(sorted(strangers), 3)}" if strangers else f"{latents['loc'].shape[1]} latents a scan"
+            )
+            expected = "those of the run's people" if strangers else str(size)
+            raise RunError(f"{path}: got {got}, expected {expected}. Restore the file, or fit again.")
         if split is None:
             return latents
         people = self.subjects.merge(self.split, on="participant_id").query("split == @split")["scan_id"]

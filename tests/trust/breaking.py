@@ -25,7 +25,7 @@ from mrigen.system.claims import this_process
 from tests.trust.bad_runs import unfinished
 from tests.trust.bad_tables import people
 from tests.trust.drawing import image_bytes
-from tests.trust.scene import Ended, call, snapshot
+from tests.trust.scene import Ended, call, half_written, snapshot
 
 PROGRAM = (sys.executable, "-c", "from mrigen_cli.main import main; main()")
 SAMPLE = ("sample", "-n", "1", "--run", "run", "-o", "out", "-q")
@@ -91,7 +91,7 @@ def at_every_write(*words: str, number: int = errno.ENOSPC, run: bool = True, ra
             after = snapshot(scene.folder)
             assert ended.status == status, ended.err
             assert {name: after.get(name) for name in before} == before, "an earlier file is not whole"
-            assert not [name for name in after if ".tmp-" in name], after
+            assert not half_written(after)
             assert last is None or len(last.faults) == len(ended.faults)
             last = ended
             for path in scene.folder.iterdir():

@@ -7,11 +7,8 @@ from tests.trust.page import Page
 
 @pytest.fixture(scope="session")
 def page(request):
-    """The page; written in the end with --write-errors."""
-    page = Page(request.config.getoption("--write-errors"))
-    yield page
-    if page.writes:
-        page.write()
+    """The page, to be compared with or, with --write-errors, to be written."""
+    return Page(request.config.getoption("--write-errors"))
 
 
 @pytest.fixture

@@ -55,11 +55,8 @@ class Page:
         text = f"- {name}: {done}; ends with {status}\n\n  ```text\n{said}\n  ```\n"
         if self.writes:
             self.entries[name] = text
+            PATH.write_text(self.render(), encoding="utf-8")
         assert self.entries.get(name) == text, f"docs/errors.md is of before: {text}"
-
-    def write(self) -> None:
-        """Writes the page with all cases that there are."""
-        PATH.write_text(self.render(), encoding="utf-8")
 
     def render(self) -> str:
         """Returns the page with all cases that there are."""

@@ -9,7 +9,7 @@ import signal
 import stat
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -146,11 +146,16 @@ def check(ended: Ended, folder: Path, before: dict[str, str]) -> None:
         assert all(line.strip() for line in ended.faults), ended.err
     if ended.status == 2:
         assert after == before, {name for name in {*after, *before} if after.get(name) != before.get(name)}
-    assert not [name for name in after if ".tmp-" in name and name not in before], "half-written files"
+    assert not half_written(set(after) - set(before))
     for name, digest in after.items():
         if before.get(name) != digest and (folder / name).is_file():
             strange = without_numbers(folder / name)
             assert strange is None, f"{name}: {strange}"
+
+
+def half_written(names: Iterable[str]) -> list[str]:
+    """Returns the temporary names among names; but not notes of outputs that may be written again."""
+    return [name for name in names if ".tmp-" in name and ".tmp-unfinished-" not in name]
 
 
 def without_numbers(path: Path) -> str | None:
