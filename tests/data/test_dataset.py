@@ -60,7 +60,7 @@ def test_the_same_recipe_is_opened_without_making_anything_again(dataset, folder
     def fail(*args, **keys):
         raise AssertionError("made again")
 
-    monkeypatch.setattr("mrigen.data.phantom.write_phantom_cohort", fail)
+    monkeypatch.setattr("mrigen.data.synthetic.write_phantom_cohort", fail)
     monkeypatch.setattr("mrigen.data.cache.prepare_image", fail)
     again = open_dataset(RECIPE)
     pd.testing.assert_frame_equal(again.split, dataset.split)
@@ -75,7 +75,7 @@ def test_another_synthetic_cohort_lies_in_another_folder(tmp_path, monkeypatch):
         roots.append((root, settings.num_subjects, settings.seed))
         raise InterruptedError
 
-    monkeypatch.setattr("mrigen.data.phantom.write_phantom_cohort", write)
+    monkeypatch.setattr("mrigen.data.synthetic.write_phantom_cohort", write)
     for keys in ({"seed": 0}, {"seed": 1}, {"seed": 0}):
         with pytest.raises(InterruptedError):
             open_cohort(DataRecipe(source="phantom", num_subjects=5, phantom=keys), tmp_path)

@@ -247,7 +247,7 @@ def test_several_recipes_are_trials_of_one_sweep(tmp_path):
     assert sweep.plan == plan
     trial = next(trial for trial in (sweep._claim_next("me")[0], sweep._claim_next("me")[0]) if trial.number == 1)
     assert load_recipe(sweep.recipe_path(trial)) == recipes["autoencoder"] and sweep.overrides(trial) == []
-    with pytest.raises(RecipeError, match="autoencoder: model: got beta"):
+    with pytest.raises(RecipeError, match="got beta for kind: autoencoder"):
         make_plan("recipes", recipes["smoke"], parse_space(["model.beta=1,2"]), recipes=recipes)
 
 
