@@ -43,20 +43,32 @@ def refuse_taken(paths: Iterable[Path], force: bool) -> None:
 @contextlib.contextmanager
 def writing(paths: Iterable[Path]) -> Iterator[None]:
     """Around the writing of several files that belong together: where the process is killed or fails meanwhile, those
-    that it left do not stand in the way of the next that writes them."""
+    that it left do not stand in the way of the next that writes them. Where it fails before the first, nothing is
+    left."""
     by_folder: dict[Path, list[str]] = {}
     for path in paths:
         own = by_folder.setdefault(path.parent, [])
         if not path.exists() or str(path.resolve()) in _left_in(path.parent):
             own.append(str(path.resolve()))
-    notes = []
+    notes: list[Path] = []
+    made: list[Path] = []
     for folder, names in by_folder.items():
         if names:
+            made += [path for path in (folder, *folder.parents) if not path.exists()]
             folder.mkdir(parents=True, exist_ok=True)
             digest = hashlib.blake2b("\n".join(names).encode(), digest_size=6).hexdigest()
             notes.append(folder / f"{UNFINISHED}{digest}.json")
             write_json(notes[-1], {"owner": json.loads(this_process(folder)), "files": names})
-    yield
+    try:
+        yield
+    except BaseException:
+        if not any(os.path.exists(name) for names in by_folder.values() for name in names):
+            with contextlib.suppress(OSError):
+                for note in notes:
+                    note.unlink(missing_ok=True)
+                for folder in sorted(made, key=lambda path: -len(path.parts)):
+                    folder.rmdir()
+        raise
     for note in notes:
         note.unlink(missing_ok=True)
     for folder, names in by_folder.items():

@@ -67,7 +67,7 @@ FAULTS = [
     Fault(
         "a full disk at any write of a synthetic cohort",
         "`mrigen phantom`",
-        at_every_write("phantom", "-n", "4", "--zooms", "8", "-o", "cohort", "-q", run=False),
+        at_every_write("phantom", "-n", "1", "--zooms", "8", "-o", "cohort", "-q", run=False),
         1,
         SOME_FILE,
     ),
