@@ -22,12 +22,12 @@ import click
 )
 def main(number: int, seed: int, verb: str | None, run: Path | None) -> None:
     """Prints one line a fault, and a table."""
-    from tests.trust.tampering import VERBS, try_verb
+    from tests.trust.tampering import VERBS, try_verb, two_runs
 
     ends, bad = collections.Counter(), 0
     with tempfile.TemporaryDirectory() as folder:
         os.environ.setdefault("MRIGEN_CACHE", str(Path(folder, "cache")))
-        finished, other = _runs(Path(folder), run)
+        finished, other = two_runs(Path(folder), run)
         verbs = [verb] if verb else list(VERBS)
         for index in range(number):
             name = verbs[index % len(verbs)]
@@ -43,17 +43,6 @@ def main(number: int, seed: int, verb: str | None, run: Path | None) -> None:
         print(f"| {name} | {' | '.join(str(ends[name, status]) for status in statuses)} |")
     print(f"\n{number} tamperings, {bad} that did not end well")
     sys.exit(bad > 0)
-
-
-def _runs(folder: Path, run: Path | None) -> tuple[Path, Path]:
-    """Returns a finished run, and another of another kind."""
-    from mrigen.recipe import load_recipe
-    from mrigen.training import fit
-
-    if run is None:
-        run = fit(load_recipe("smoke"), folder / "smoke").directory
-    changes = ["model.kind=autoencoder", "model.latent_dim=null", "model.latent_channels=2", "training.epochs=1"]
-    return run, fit(load_recipe("smoke", changes), folder / "autoencoder").directory
 
 
 if __name__ == "__main__":

@@ -47,9 +47,7 @@ BAD = {
     "a model that no machine holds": (TOO_LARGE, ["model: got at least 1,180,872,458,752 weights"]),
     "a grid without end": (
         ["preprocess.volume_shape=4000"],
-        [
-            "--set preprocess.volume_shape=4000: preprocess: got volume_shape [4000, 4000, 4000], expected integers >= 8 whose product"
-        ],
+        ["--set preprocess.volume_shape=4000: preprocess: got volume_shape [4000, 4000, 4000]"],
     ),
     "voxels of nothing": (
         ["preprocess.zooms=1e-300"],

@@ -1,11 +1,16 @@
 """Fuzzes targets for as long as is wanted: python -m tests.trust.fuzzing [TARGET ...] --minutes 10"""
 
+import os
 import sys
+import tempfile
 import time
+from pathlib import Path
 
 import click
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
+from tests.trust import targets
+from tests.trust.tampering import two_runs
 from tests.trust.targets import TARGETS, Target
 
 # Drawn in the test suite, always the same ones.
@@ -52,20 +57,28 @@ def fuzz(target: Target, minutes: float, first_seed: int = 0, find: int = 20) ->
 @click.argument("names", nargs=-1, type=click.Choice(list(TARGETS)))
 @click.option("--minutes", default=10.0, show_default=True, help="A target.")
 @click.option("--seed", "first_seed", default=0, show_default=True, help="Of the first values.")
-def main(names: tuple[str, ...], minutes: float, first_seed: int) -> None:
+@click.option(
+    "--run", type=click.Path(path_type=Path), help="A finished run of the recipe smoke.  [default: a new one]"
+)
+def main(names: tuple[str, ...], minutes: float, first_seed: int, run: Path | None) -> None:
     """Prints a line a target, and what went wrong; exits with 1 if anything did."""
-    is_clean = True
-    for name in names or TARGETS:
-        started = time.process_time()
-        met, wrong = fuzz(TARGETS[name], minutes, first_seed)
-        print(
-            f"{name}: {met} values in {time.process_time() - started:.0f} s of the CPU, {len(wrong)} kinds went wrong",
-            flush=True,
-        )
-        for line in wrong:
-            print(f"    {line}", flush=True)
-        is_clean = is_clean and not wrong
-    sys.exit(not is_clean)
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ.setdefault("MRIGEN_CACHE", str(Path(folder, "cache")))
+        if {"command lines", "run folders"} & set(names or TARGETS):
+            targets.RUNS = two_runs(Path(folder), run)
+        clean = {name: _report(name, minutes, first_seed) for name in names or TARGETS}
+    sys.exit(not all(clean.values()))
+
+
+def _report(name: str, minutes: float, first_seed: int) -> bool:
+    """Prints how a target was met, and returns whether nothing went wrong."""
+    started = time.process_time()
+    met, wrong = fuzz(TARGETS[name], minutes, first_seed)
+    seconds = time.process_time() - started
+    print(f"{name}: {met} values in {seconds:.0f} s of the CPU, {len(wrong)} kinds went wrong", flush=True)
+    for line in wrong:
+        print(f"    {line}", flush=True)
+    return not wrong
 
 
 if __name__ == "__main__":

@@ -104,6 +104,21 @@ def try_verb(
     return said, ended
 
 
+def two_runs(folder: Path, run: Path | None = None) -> tuple[Path, Path]:
+    """Returns a finished run of the recipe smoke, and one of another kind.
+
+    Args:
+        folder: where they are fitted. run: that of the recipe smoke, if there is one.
+    """
+    from mrigen.recipe import load_recipe
+    from mrigen.training import fit
+
+    if run is None:
+        run = fit(load_recipe("smoke"), folder / "smoke").directory
+    changes = ["model.kind=autoencoder", "model.latent_dim=null", "model.latent_channels=2", "training.epochs=1"]
+    return run, fit(load_recipe("smoke", changes), folder / "autoencoder").directory
+
+
 def _bytes(generator, path: Path, other: Path) -> str:
     content = bytearray(path.read_bytes())
     kind = ("truncated", "emptied", "flipped", "bytes put in", "zeros over it", "noise", "doubled")[
