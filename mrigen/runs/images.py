@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from mrigen.data.bids import strip_suffix
-from mrigen.data.checking import doubt_notes
+from mrigen.data.checking import OR_EXCLUDE, doubt_notes
 from mrigen.data.covariates import COLUMNS, clean_given
 from mrigen.data.preparing import prepare_image, read_checked
 from mrigen.data.preprocess import Prepared, grid_affine
@@ -128,7 +128,7 @@ def prepare_images(run: Run, images: Sequence[ImageLike | NamedImage]) -> Prepar
             # What is strange about the run's own images was said when it was fitted.
             made = prepare_image(image.image, mask, settings, apply_mask, name=image.name, measured=not person)
             doubts[image.name] = made.doubts
-            faults += [*made.faults, *made.mask_faults]
+            faults += _of_images([*made.faults, *made.mask_faults])
             prepared = made.prepared
             if prepared is not None and made.quality is not None:
                 for reason in doubtful_reasons({**made.quality, "lost_fraction": prepared.lost}):
@@ -155,10 +155,15 @@ def find_image_faults(run: Run, images: Sequence[NamedImage]) -> list[str]:
     faults, doubts = [], {}
     for image in images:
         volume, unfit = read_checked(image.image, run.recipe.preprocess, image.name)
-        faults += unfit
+        faults += _of_images(unfit)
         doubts[image.name] = () if volume is None else volume.doubts
     _log_doubts(doubts)
     return faults
+
+
+def _of_images(faults: Sequence[str]) -> list[str]:
+    """Returns faults with advice for images that were handed over, not found by a recipe, which could exclude them."""
+    return [fault.replace(OR_EXCLUDE, "or leave it out.") for fault in faults]
 
 
 def _log_doubts(doubts: Mapping[str, Sequence[str]]) -> None:

@@ -8,6 +8,8 @@ from tests.trust.page import Page
 @pytest.fixture(scope="session")
 def page(request):
     """The page, to be compared with or, with --write-errors, to be written."""
+    if request.config.getoption("--write-errors") and hasattr(request.config, "workerinput"):
+        pytest.fail("--write-errors: got several processes (-n), expected one, which sees everything. Drop -n.")
     return Page(request.config.getoption("--write-errors"))
 
 
