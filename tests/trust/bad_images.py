@@ -9,7 +9,7 @@ from tests.trust.registry import Case
 def image(bad: bad_files.BadFile) -> Case:
     """Returns the case of a bad image that a model is to reconstruct."""
     call = f"mrigen reconstruct {bad.file} --run run -q"
-    what = f"image: {bad.kind}" + (", packed" if bad.file.endswith("gz") and "packed" not in bad.kind else "")
+    what = f"image, {bad.kind}" + (", packed" if bad.file.endswith("gz") and "packed" not in bad.kind else "")
     return Case(what, call, lambda folder: bad.build(Path(folder, bad.file)), run=True, tensorflow=True)
 
 
