@@ -134,12 +134,14 @@ def test_of_several_images_of_a_person_the_first_counts(finished_run):
     np.testing.assert_array_equal(loc, run.load_latents()["loc"][1::2])
 
 
-def test_people_of_whom_nothing_is_known_lie_on_a_map_all_the_same(finished_run, tmp_path):
+def test_people_of_whom_nothing_is_known_lie_on_a_map_all_the_same(finished_run, tmp_path, monkeypatch):
     run = Run(finished_run.directory)
     for column in ("sex", "age", "site", "head_volume_ml", "brain_volume_ml"):
         run.subjects[column] = None
     paths = map_latents(run).write(tmp_path)
     assert pd.read_csv(paths[-1], sep="\t").empty
+    few = {name: values[:3] for name, values in run.load_latents().items()}
+    monkeypatch.setattr(Run, "load_latents", lambda *_: few)
     run.subjects.drop(index=range(3, len(run.subjects)), inplace=True)
     with pytest.raises(UsageError, match="got 3 people, expected 4 or more"):
         LatentMaps(run).write(tmp_path / "few")
