@@ -132,8 +132,13 @@ def draw(module: str, seed: int = SEED) -> list[dict]:
     chosen = generator.sample(sorted(places), min(number, len(places)))
     mutants = []
     for file, place in chosen:
-        operator, occurrence = generator.choice(places[file, place])
-        digest = hashlib.sha256((ROOT / "mrigen" / file).read_bytes()).hexdigest()[:8]
+        source = (ROOT / "mrigen" / file).read_text()
+        candidates = generator.sample(places[file, place], len(places[file, place]))
+        found = next((one for one in candidates if _can_be_made(source, *one)), None)
+        if found is None:
+            continue
+        operator, occurrence = found
+        digest = hashlib.sha256(source.encode()).hexdigest()[:8]
         name = f"{file}:{place[0][0]}:{place[0][1]} {operator.removeprefix('core/')} {digest}"
         mutants.append(
             {
@@ -184,6 +189,15 @@ def mutate(source: str, operator: str, occurrence: int) -> str:
     if changed is None:
         raise ValueError(f"{operator}: no occurrence {occurrence}")
     return changed
+
+
+def _can_be_made(source: str, operator: str, occurrence: int) -> bool:
+    # cosmic-ray fails to replace exceptions with dotted names.
+    try:
+        ast.parse(mutate(source, operator, occurrence))
+    except (AttributeError, ValueError, SyntaxError):
+        return False
+    return True
 
 
 def run_module(module: str, mutants: list[dict], copy: Path) -> Iterator[dict]:
