@@ -42,7 +42,13 @@ MODULES = {
     "distributions": (
         30,
         ["distributions/likelihoods.py", "distributions/posteriors.py", "distributions/priors.py"],
-        ["tests/distributions"],
+        [
+            "tests/distributions",
+            "tests/test_losses.py",
+            "tests/models/test_adapt.py",
+            "tests/models/test_objectives.py",
+            "tests/models/test_vae.py",
+        ],
     ),
     "warps": (
         30,
@@ -52,7 +58,14 @@ MODULES = {
     "volumes": (
         30,
         ["imaging/volumes.py", "imaging/headers.py"],
-        ["tests/imaging/test_headers.py", "tests/imaging/test_volumes.py", "tests/imaging/test_containers.py"],
+        [
+            "tests/imaging/test_headers.py",
+            "tests/imaging/test_volumes.py",
+            "tests/imaging/test_containers.py",
+            "tests/imaging/test_bad_images.py",
+            "tests/imaging/test_maps.py",
+            "tests/data/test_preprocess.py",
+        ],
     ),
     "splits": (30, ["data/splits.py", "data/persons.py"], ["tests/data/test_splits.py", "tests/data/test_persons.py"]),
     "probing": (
@@ -63,6 +76,9 @@ MODULES = {
             "tests/probing/test_probe_targets.py",
             "tests/probing/test_deconfounding.py",
             "tests/probing/test_probe_confounds.py",
+            "tests/probing/test_probe_predictors.py",
+            "tests/probing/test_probe_sites.py",
+            "tests/probing/test_probe_leaks.py",
         ],
     ),
     "resume": (

@@ -6,7 +6,7 @@ each has a run of its own. kills: every verb that writes is killed by SIGKILL, S
 after a random share of its time. Every earlier file has to be as it was, or whole where the verb replaces it; every new
 one whole; and the same command run again (of a sweep: `--resume`) succeeds.
 
-Everything is as small as can be (24 heads at 16 mm). Commands are processes that are forked from one that has loaded
+Everything is as small as can be (32 heads at 16 mm). Commands are processes that are forked from one that has loaded
 TensorFlow: it is their own work that is disturbed, not five seconds of loading.
 """
 
@@ -33,7 +33,9 @@ import numpy as np
 
 TINY = [
     "smoke", "--set", "preprocess.zooms=16", "--set", "preprocess.volume_shape=[12,14,12]",
-    "--set", "model.channels=[2,4]", "--set", "data.phantom.zooms=8", "-q",
+    "--set", "model.channels=[2,4]", "--set", "data.phantom.zooms=8",
+    "--set", "data.num_subjects=32", "--set", "data.split.train=0.5", "--set", "data.split.validation=0.25",
+    "--set", "data.split.heldout=0.25", "-q",
 ]  # fmt: skip
 MORPH = ["--set", "model.kind=morph", "--set", "model.field_channels=2", "--set", "training.epochs=1"]
 TOLD = ["--set", "model.condition=[sex]", "--set", "training.epochs=1"]

@@ -120,6 +120,7 @@ def main(arguments: list[str] | None = None) -> None:
             click.echo(f"mrigen: {in_one_line(fault)}", err=True)
         sys.exit(error.exit_status)
     except click.ClickException as error:
+        error.message = in_one_line(error.message)  # What was typed is echoed.
         error.show()
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort):

@@ -7,6 +7,7 @@ import json
 import os
 import types
 import typing
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from importlib import resources
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
+from ruamel.yaml.error import ReusedAnchorWarning, YAMLError
 
 from mrigen.errors import RecipeError
 from mrigen.models.family import families
@@ -209,7 +210,9 @@ def parse_yaml(text: str, place: str) -> Any:
             "people in a table beside the images."
         )
     try:
-        content = _yaml().load(text)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ReusedAnchorWarning)  # As YAML has it, the later one counts.
+            content = _yaml().load(text)
     except RecursionError:
         raise RecipeError(f"{place}: not valid YAML (blocks in blocks without end). Correct the file.") from None
     # A date such as 2020-13-45, and what tags such as !!int make of other words.

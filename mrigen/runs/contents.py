@@ -8,7 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from mrigen.errors import RunError
 from mrigen.schema import short
 
-Figure = Annotated[float, Field(allow_inf_nan=False)] | None
+Number = Annotated[float, Field(allow_inf_nan=False)]
+Figure = Number | None
 Count = Annotated[int, Field(ge=0)] | None
 # A figure, or several by name, such as those of people who were not copied.
 Block = dict[str, Figure | dict[str, Figure]]
@@ -19,6 +20,7 @@ _EXPECTED = {
     "finite": "a number",
     "dict": "keys and values",
     "string": "text",
+    "model": "keys and values",
 }
 
 
@@ -26,6 +28,15 @@ class _Content(BaseModel):
     """What is known of a file; other keys may hold anything."""
 
     model_config = ConfigDict(strict=True, extra="allow")
+
+
+class Performance(_Content):
+    """What a fit took."""
+
+    seconds: Number = 0.0
+    peak_rss_mb: Number = 0.0
+    volumes_per_second: Figure = None
+    data_wait_share: Figure = None
 
 
 class Metrics(_Content):
@@ -38,7 +49,7 @@ class Metrics(_Content):
     told_by_latents: dict[str, dict[str, Figure]] = {}
     told_by_unseen: dict[str, dict[str, Figure]] = {}
     num_subjects: dict[str, Count] = {}
-    performance: Block = {}
+    performance: Performance = Performance()
     kl_nats: Figure = None
     active_units: Count = None
     latent_dim: Count = None

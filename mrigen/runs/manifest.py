@@ -7,6 +7,7 @@ from typing import Any
 
 from mrigen.data.memo import file_digest
 from mrigen.errors import RunError
+from mrigen.schema import short
 from mrigen.system.files import read_json, write_json
 
 MANIFEST = "manifest.json"
@@ -77,17 +78,19 @@ def check_grid(grid: Any, path: Path) -> None:
     """
     wanted = {"zooms": (3, 1e-3, 1e3), "volume_shape": (3, 1, 4096), "centre": (3, -1e6, 1e6)}
     for key, (length, low, high) in wanted.items():
-        if key not in grid:
-            continue
-        values = grid[key]
+        values = grid.get(key)
         if not isinstance(values, list) or len(values) != length or not all(_within(v, low, high) for v in values):
             raise RunError(
-                f"{path}: {key}: got {str(values)[:60]}, expected {length} numbers from {low:g} to {high:g}. "
+                f"{path}: {key}: got {short(values)}, expected {length} numbers from {low:g} to {high:g}. "
                 "Restore the file, or fit again."
             )
-    for key, low in (("median_low", -1e30), ("median_scale", 1e-30)):
-        if key in grid and not _within(grid[key], low, 1e30):
-            raise RunError(f"{path}: {key}: got {grid[key]!r}, expected a number. Restore the file, or fit again.")
+    # The oldest runs have no median_low.
+    for key, value, low in (
+        ("median_low", grid.get("median_low", 0.0), -1e30),
+        ("median_scale", grid.get("median_scale"), 1e-30),
+    ):
+        if not _within(value, low, 1e30):
+            raise RunError(f"{path}: {key}: got {short(value)}, expected a number. Restore the file, or fit again.")
 
 
 def _within(value: Any, low: float, high: float) -> bool:

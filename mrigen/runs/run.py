@@ -20,7 +20,7 @@ from mrigen.data.preprocess import grid_affine
 from mrigen.errors import CohortError, RunError
 from mrigen.imaging.headers import has_orientation
 from mrigen.recipe import Recipe, load_recipe
-from mrigen.runs.contents import Facts, Metrics, check_content, with_place
+from mrigen.runs.contents import REPAIR, Facts, Metrics, check_content, with_place
 from mrigen.runs.holding import refuse_held
 from mrigen.runs.manifest import RUN_FORMAT, check_format, check_grid, manifest_faults, note_file
 from mrigen.statistics.collapse import Course, advise, collapse_of_figures
@@ -190,7 +190,8 @@ class Run:
         model = self.build_model()
         try:
             model.load_weights(path)
-        except (OSError, ValueError, KeyError) as error:
+        # Of h5py and Keras, which both have several.
+        except (OSError, ValueError, LookupError, RuntimeError, TypeError, AttributeError) as error:
             reason = " ".join(str(error).split())[:200]
             raise RunError(
                 f"{path}: cannot be loaded ({reason}), expected weights of the model in recipe.yaml. "
@@ -287,6 +288,9 @@ class Run:
         missing = [column for column in columns if column not in table]
         if missing:
             raise RunError(f"{path}: no column {missing[0]}. Restore the file, or fit again.")
+        empty = [column for column in columns if table[column].isna().any()]
+        if empty:
+            raise RunError(f"{path}: got a row without {empty[0]}, expected one in each. {REPAIR}")
         return table
 
 

@@ -2,7 +2,9 @@
 must be some."""
 
 import contextlib
+import csv
 import errno
+import io
 import json
 import os
 import shutil
@@ -14,6 +16,7 @@ from typing import IO, Any
 
 import platformdirs
 
+from mrigen.errors import MrigenError
 from mrigen.system.names import defuse, restore
 
 # What a path leads to that is no file.
@@ -150,8 +153,21 @@ def write_text(path: str | os.PathLike, text: str) -> None:
 
 
 def write_json(path: str | os.PathLike, value: Any) -> None:
-    """Writes `value` as indented JSON (no NaN, no infinity) to `path`, whole or not at all."""
-    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+    """Writes `value` as indented JSON to `path`, whole or not at all.
+
+    Raises:
+        MrigenError: there is a NaN or an infinity in it.
+    """
+    try:
+        text = json.dumps(value, indent=2, allow_nan=False)
+    except ValueError as error:
+        if "JSON compliant" not in str(error):
+            raise
+        raise MrigenError(
+            f"{path}: got figures that are NaN or infinite, expected numbers; nothing was written. What they were made "
+            "of (weights, latents or images) is damaged or out of any range: look at it, or fit again."
+        ) from None
+    write_text(path, text + "\n")
 
 
 def read_json(path: str | os.PathLike) -> Any:
@@ -189,7 +205,22 @@ def read_written_table(path: str | os.PathLike, text: Iterable[str] | None = (),
     settings = {"sep": "\t", "na_values": ["n/a"], "keep_default_na": False, **settings}
     dtype = str if text is None else dict.fromkeys(text, str)
     with open_file(path) as file:
+        _check_width(file, settings["sep"])
         return _of_texts(pd.read_csv(file, dtype=dtype, **settings), restore)
+
+
+def _check_width(file: IO[bytes], separator: str) -> None:
+    """Raises a ValueError where the second line has more cells than the first: pandas would shift all columns."""
+    lines = io.TextIOWrapper(file, encoding="utf-8", newline="")
+    try:
+        names, cells = (next(rows, []) for rows in [csv.reader(lines, delimiter=separator)] * 2)
+    except csv.Error as error:
+        raise ValueError(str(error)) from None
+    finally:
+        lines.detach()
+        file.seek(0)
+    if len(cells) > len(names):
+        raise ValueError(f"got {len(cells)} cells in the second line, expected {len(names)} as in the first")
 
 
 def _of_texts(frame, change: Callable[[str], str]):

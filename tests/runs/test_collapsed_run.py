@@ -18,7 +18,8 @@ def make_run(tmp_path):
         dump_recipe(load_recipe(kind, ["training.epochs=60", *changes]), directory / "recipe.yaml")
         metrics = {"active_units": active, "latent_dim": 64, "kl_nats": 0.1, "num_subjects": {"train": 89}}
         metrics |= {"epochs": 60, "best_epoch": 40, **figures}
-        for name, content in (("run.json", {}), ("grid.json", {}), ("metrics.json", metrics)):
+        grid = {"zooms": [4.0] * 3, "volume_shape": [48, 56, 48], "centre": [0.0] * 3, "median_scale": 1.0}
+        for name, content in (("run.json", {}), ("grid.json", grid), ("metrics.json", metrics)):
             (directory / name).write_text(json.dumps(content))
         (directory / "model.weights.h5").touch()
         return directory

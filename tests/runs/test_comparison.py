@@ -36,7 +36,9 @@ def make_run(tmp_path):
         recipe = parse_recipe(json.dumps({"model": {"blocks": 2, **(model or {})}, "preprocess": settings}))
         dump_recipe(recipe, directory / "recipe.yaml")
         (directory / "run.json").write_text(json.dumps({"data_fingerprint": fingerprint}))
-        (directory / "grid.json").write_text(json.dumps(settings))
+        grid = {"zooms": list(recipe.preprocess.zooms), "centre": [0.0] * 3, "median_scale": 1.0}
+        grid["volume_shape"] = settings["volume_shape"]
+        (directory / "grid.json").write_text(json.dumps(grid))
         lines = [f"{person}\t{split}\n" for person, split in (people or PEOPLE).items()]
         (directory / "split.tsv").write_text("".join(["participant_id\tsplit\n", *lines]))
         (directory / "metrics.json").write_text(json.dumps(metrics))

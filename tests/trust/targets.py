@@ -169,7 +169,14 @@ LIGHT = ("runs", "compare", "compare-two")
 
 TARGETS: dict[str, Target] = {
     "recipes": Target(
-        recipes(), meet_recipe, (b'{"model": {"kind": []}}', b"data: !!omap [a]", b"data: {where: {a: \xff}}")
+        recipes(),
+        meet_recipe,
+        (
+            b'{"model": {"kind": []}}',
+            b"data: !!omap [a]",
+            b"data: {where: {a: \xff}}",
+            b"\xf1\xa0\xa1\xaa: &a [1]\nb: &a [1]\n",
+        ),
     ),
     "settings": Target(settings_of(), meet_settings, (["model.kind="], ["training.seed.more=3"], ["data.root=a #1"])),
     "tables": Target(
@@ -181,6 +188,6 @@ TARGETS: dict[str, Target] = {
         ),
     ),
     "images": Target(images(), meet_image),
-    "command lines": Target(command_lines(), meet_command_line),
+    "command lines": Target(command_lines(), meet_command_line, (["latents", "\u202e", "--run", "run"],)),
     "run folders": Target(st.tuples(st.sampled_from(LIGHT), st.integers(0, 2**31)), meet_run),
 }

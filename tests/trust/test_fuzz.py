@@ -7,11 +7,8 @@ from tests.trust import targets
 from tests.trust.fuzzing import FEW, HEALTH, fuzz
 from tests.trust.targets import TARGETS
 
-# Kinds of damage that are known and not mended: tables of a run whose rows have more cells than their first line names.
-KNOWN = {"run folders": [pytest.mark.xfail(reason="a row with more cells than names is not told", strict=False)]}
 
-
-@pytest.mark.parametrize("name", [pytest.param(name, marks=KNOWN.get(name, [])) for name in TARGETS])
+@pytest.mark.parametrize("name", list(TARGETS))
 def test_whatever_is_drawn_ends_well_or_in_lines_of_ours(name, finished_run, autoencoder_run, request, monkeypatch):
     monkeypatch.setattr(targets, "RUNS", (finished_run.directory, autoencoder_run.directory))
     target = TARGETS[name]
