@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from mrigen.distributions import (
+    DetailFlow,
     DiagonalGaussianPosterior,
     FlowPrior,
     GaussianLikelihood,
@@ -34,6 +35,7 @@ from mrigen.layers import (
     PatchEmbedding,
     PatchExpansion,
     Predictability,
+    TimedBlock,
     WarpedTemplate,
 )
 from mrigen.models import Autoencoder, MorphingAutoencoder, VariationalAutoencoder
@@ -301,6 +303,21 @@ CASES = (
         WarpedTemplate,
         make=lambda sides, seed, dtype: WarpedTemplate(dtype=dtype),
         output=lambda sides: (*sides, 1),
+        always_float32=True,
+    ),
+    Case(
+        "TimedBlock",
+        TimedBlock,
+        make=lambda sides, seed, dtype: TimedBlock(3, seed=seed, dtype=dtype),
+        output=lambda sides: (*sides, 3),
+        channels=(3, (5,)),
+    ),
+    Case(
+        "DetailFlow",
+        DetailFlow,
+        make=lambda sides, seed, dtype: DetailFlow((4, 6), 1, seed=seed, dtype=dtype),
+        output=lambda sides: (*sides, 1),
+        channels=(1, 1, 3, ()),
         always_float32=True,
     ),
     Case(

@@ -1,5 +1,6 @@
 """Posteriors, priors and likelihoods as float32 Keras layers around TensorFlow Probability (its only import)."""
 
+from mrigen.distributions.detail import DetailFlow
 from mrigen.distributions.likelihoods import (
     LIKELIHOODS,
     GaussianLikelihood,
@@ -28,6 +29,7 @@ __all__ = [
     "LIKELIHOODS",
     "POSTERIORS",
     "PRIORS",
+    "DetailFlow",
     "DiagonalGaussianPosterior",
     "FlowPrior",
     "GaussianLikelihood",

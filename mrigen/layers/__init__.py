@@ -13,9 +13,11 @@ from mrigen.layers.fields import (
     upsample,
     upsample_displacement,
 )
+from mrigen.layers.folding import fold, unfold
 from mrigen.layers.mean_image import MeanImage
 from mrigen.layers.patches import PatchEmbedding, PatchExpansion
 from mrigen.layers.predictability import Predictability
+from mrigen.layers.timed_block import TimedBlock, normalised
 from mrigen.layers.warped_template import WarpedTemplate
 from mrigen.layers.warping import warp
 
@@ -31,12 +33,16 @@ __all__ = [
     "PatchEmbedding",
     "PatchExpansion",
     "Predictability",
+    "TimedBlock",
     "WarpedTemplate",
     "bending",
     "coarsen",
     "compose_displacements",
+    "fold",
     "integrate_velocity",
     "jacobian_determinant",
+    "normalised",
+    "unfold",
     "upsample",
     "upsample_displacement",
     "warp",
