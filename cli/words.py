@@ -12,7 +12,7 @@ ALIASES = {
     "path": ("out",),
     "data": ("cohort",),
 }
-BLOCKS = ("data", "preprocess", "model", "training")  # of a recipe
+BLOCKS = ("data", "preprocess", "model", "training", "detail")  # of a recipe
 # Functions of the library -> the command that does the same; `{}` is the first argument.
 COMMANDS = {"resume": "mrigen fit --resume {}", "resume_sweep": "mrigen sweep --resume {}"}
 # What Python has as an attribute -> how the command line shows it.

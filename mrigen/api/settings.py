@@ -83,6 +83,8 @@ def find_key(name: str) -> str:
         hint = "" if word is None else f" Did you mean '{word}' ({find_key(word)})?"
         raise UsageError(f"no key of a recipe has this name, and no argument. See mrigen recipe schema.{hint}", name)
     keys = found[min(found)]
+    # What the network of detail has like the model itself is meant only in full.
+    keys = [key for key in keys if not key.startswith("detail.")] or keys
     if len(keys) > 1:
         raise UsageError(f"got a name that {' and '.join(keys)} have, expected one key. Write it in full.", name)
     return keys[0]

@@ -157,17 +157,24 @@ class DetailFlow(keras.layers.Layer):
         error = tf.square(difference - noise - velocity) * (tf.square(time) + tf.square(1.0 - time))
         return tf.reduce_mean(error, axis=[1, 2, 3, 4])
 
-    def draw(self, mean, places, noise, steps: int):
+    def draw(self, mean, places, noise, steps: int, velocity=None):
         """Returns images (batch, x, y, z, 1) float32: `mean` and a detail, which `noise` (standard normal, of the same
-        shape) becomes in so many steps of Heun's method."""
+        shape) becomes in so many steps of Heun's method.
+
+        Args:
+            mean, places: as of a call. noise: of the shape of `mean`.
+            steps: how many; each but the last calls the network twice.
+            velocity: what is called instead of this layer, such as a graph of it.
+        """
+        velocity_at = self if velocity is None else velocity
         mixed, mean = tf.cast(noise, tf.float32), tf.cast(mean, tf.float32)
         step = 1.0 / steps
         for number in range(steps):
             times = tf.fill(tf.shape(mean)[:1], number * step)
-            velocity = self(mixed, mean, places, times)
+            velocity = velocity_at(mixed, mean, places, times)
             moved = mixed + step * velocity
             if number < steps - 1:
-                velocity = 0.5 * (velocity + self(moved, mean, places, times + step))
+                velocity = 0.5 * (velocity + velocity_at(moved, mean, places, times + step))
                 moved = mixed + step * velocity
             mixed = moved
         return mean + mixed * tf.convert_to_tensor(self.spread)

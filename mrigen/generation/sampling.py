@@ -14,6 +14,7 @@ from mrigen.data.covariates import COLUMNS, Covariates, as_table, clean_given
 from mrigen.data.memo import file_digest
 from mrigen.errors import UsageError
 from mrigen.generation.densities import choose_density
+from mrigen.generation.detailing import DetailArtist, choose_detail
 from mrigen.generation.images import DecodedImages, Decoder
 from mrigen.imaging.headers import ALIGNED, SCANNER
 from mrigen.imaging.volumes import Nifti1Image, make_displacement, make_image
@@ -32,6 +33,7 @@ def sample(
     given: Mapping[str, str | float] | None = None,
     native_units: bool = False,
     fields: bool = False,
+    detail: bool | None = None,
 ) -> "Samples":
     """Returns synthetic images.
 
@@ -50,10 +52,12 @@ def sample(
         fields: whether, of a run of a model that warps a template, each sample also has the displacement that leads
             from it into the template, and the logarithm of its Jacobian determinant: negative where the sample is
             larger than the template.
+        detail: whether fine structure is drawn that the decoder's smooth mean lacks: plausible, and nobody's own. None
+            for wherever the run has learned it; see `mrigen.learn_detail`.
 
     Raises:
-        UsageError: a number out of range, fields of a model that has none, or a covariate, a value or a density that
-            is unknown. CohortError: the training people do not differ in a covariate.
+        UsageError: a number out of range, fields or detail of a run that has none, or a covariate, a value or a density
+            that is unknown. CohortError: the training people do not differ in a covariate. RunError: damaged files.
     """
     return Samples(
         run,
@@ -64,6 +68,7 @@ def sample(
         given=given,
         native_units=native_units,
         fields=fields,
+        detail=detail,
     ).prepare()
 
 
@@ -72,6 +77,7 @@ class Samples(DecodedImages):
 
     Attributes:
         seed, temperature, density, native_units, fields: as `sample` was given them.
+        detail: whether detail is drawn.
         given: likewise; empty where nothing was.
         covariates: that samples have values of; None where there are none.
     """
@@ -90,6 +96,7 @@ class Samples(DecodedImages):
         given: Mapping[str, str | float] | None = None,
         native_units: bool = False,
         fields: bool = False,
+        detail: bool | None = None,
     ):
         if num_samples < 1:
             raise UsageError(f"got {num_samples}, expected an integer >= 1. Set 10 for a start.", "num_samples")
@@ -112,9 +119,25 @@ class Samples(DecodedImages):
                 "fields",
             )
 
+        self.detail = choose_detail(run, detail)
+
     def prepare(self) -> "Samples":
         _ = self._drawn
+        _ = self._artist
         return self
+
+    @functools.cached_property
+    def _artist(self) -> DetailArtist | None:
+        """Who draws detail; None where none is drawn."""
+        return DetailArtist(self.run) if self.detail else None
+
+    def volume(self, index: int) -> np.ndarray:
+        index = range(len(self))[index]
+        volume = super().volume(index)
+        if self._artist is None:
+            return volume
+        displacement = self.decoder.part(index, "displacement") if self.run.recipe.model.warps_template else None
+        return self._artist.draw(volume, displacement, [self.seed, index])
 
     @functools.cached_property
     def settings(self) -> dict:
@@ -126,6 +149,8 @@ class Samples(DecodedImages):
             "density": self.density,
             "weights": file_digest(self.run.weights_path),
         }
+        if self.detail:
+            settings["detail"] = self._artist.digest
         return settings if self.covariates is None else settings | {"given": self.given}
 
     @functools.cached_property
@@ -168,7 +193,8 @@ class Samples(DecodedImages):
 
     @functools.cached_property
     def decoder(self) -> Decoder:
-        parts = ("reconstruction", "displacement") if self.fields else ("reconstruction",)
+        moves = self.fields or (self.detail and self.run.recipe.model.warps_template)
+        parts = ("reconstruction", "displacement") if moves else ("reconstruction",)
         return Decoder(self.model, *self.codes(), parts)
 
     def displacement(self, index: int) -> Nifti1Image:
@@ -194,8 +220,8 @@ class Samples(DecodedImages):
         return self.decoder.part(range(len(self))[index], "displacement")
 
     def to_frame(self) -> pd.DataFrame:
-        """Returns the manifest: participant_id, path (where `write` puts it), seed, index, temperature, density, and
-        the covariates that samples have."""
+        """Returns the manifest: participant_id, path (where `write` puts it), seed, index, temperature, density,
+        whether detail was drawn, and the covariates that samples have."""
         name, _, _, people = self._drawn
         manifest = pd.DataFrame(
             {
@@ -205,6 +231,7 @@ class Samples(DecodedImages):
                 "index": range(len(self)),
                 "temperature": self.temperature,
                 "density": name,
+                "detail": "yes" if self.detail else "no",
             }
         )
         if people is not None:

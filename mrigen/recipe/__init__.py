@@ -9,6 +9,7 @@ from mrigen.recipe.data_keys import (
     SexCodes,
     SplitRecipe,
 )
+from mrigen.recipe.detail_keys import DetailRecipe
 from mrigen.recipe.differences import find_differences
 from mrigen.recipe.loading import (
     check_recipe,
@@ -28,6 +29,7 @@ __all__ = [
     "AugmentRecipe",
     "CohortRecipe",
     "DataRecipe",
+    "DetailRecipe",
     "ModelRecipe",
     "PhantomRecipe",
     "PreprocessRecipe",

@@ -1,10 +1,11 @@
-"""A whole recipe: the keys of its four blocks, and what must hold between them."""
+"""A whole recipe: the keys of its five blocks, and what must hold between them."""
 
 from pydantic import model_validator
 
 from mrigen.models.family import ModelBlock
 from mrigen.models.vae.keys import VAERecipe
 from mrigen.recipe.data_keys import DataRecipe, PreprocessRecipe
+from mrigen.recipe.detail_keys import DetailRecipe
 from mrigen.recipe.training_keys import TrainingRecipe
 from mrigen.schema import Section, fault, key
 
@@ -16,6 +17,7 @@ class Recipe(Section):
     preprocess: PreprocessRecipe = key(PreprocessRecipe, "a block of keys", "What an image becomes.")
     model: ModelBlock = key(VAERecipe, "a block of keys", "The network and its objective.")
     training: TrainingRecipe = key(TrainingRecipe, "a block of keys", "How the network is trained.")
+    detail: DetailRecipe = key(DetailRecipe, "a block of keys", "What is drawn beside what the network decodes.")
 
     @model_validator(mode="after")
     def _centre_has_a_mask(self):
