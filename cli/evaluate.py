@@ -33,6 +33,7 @@ NO_POWER = "no power"
 @click.option("--temperature", type=float, default=1.0, show_default=True, help="Of the samples; as of mrigen sample.")
 @click.option("--density", default="auto", show_default=True, help="Of the samples; as of mrigen sample.")
 @given_option
+@click.option("--detail/--no-detail", default=None, help="Of the samples; as of mrigen sample.")
 @click.option(
     "--beside",
     multiple=True,
@@ -52,7 +53,7 @@ NO_POWER = "no power"
 @common_options
 def evaluate(
     run_directory, samples, real, overrides, only, list_parts, against, num, seed, temperature, density, given,
-    beside, normative, out, force, as_json,
+    detail, beside, normative, out, force, as_json,
 ):  # fmt: skip
     """Say whether synthetic heads are any good: detail, anatomy, copying and more, each figure beside that of real
     people and of ways of making heads that are known to be bad.
@@ -80,7 +81,8 @@ def evaluate(
 
     evaluation = Evaluation(
         run, samples=samples, real=people, against=against, num=num, seed=seed, density=density,
-        temperature=temperature, given=given, beside=[open_run(other) for other in beside], normative=normative,
+        temperature=temperature, given=given, detail=detail, beside=[open_run(other) for other in beside],
+        normative=normative,
     )  # fmt: skip
     names = evaluation.check_parts(names)
     kept = evaluation.take_over(out, force)

@@ -16,6 +16,7 @@ VERBS = {
     "qc": "Find the wrong and strange images of a cohort, before a fit or of a run.",
     "prepare": "Make raw scans ready for a fit: bias, place, brain masks, faces; as BIDS derivatives.",
     "fit": "Train the model of a recipe and write a run.",
+    "detail": "Learn the fine structure of heads, for the samples of a finished run.",
     "diagnose": "Explain a finished VAE: what its latents say, and what to do.",
     "sample": "Write synthetic heads of a run as NIfTI.",
     "transfer": "Write people's heads as another scanner, sex or age would show them.",

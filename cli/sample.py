@@ -17,9 +17,14 @@ from mrigen_cli.common import announce, common_options, find_run, given_option, 
 )
 @click.option("--native-units", is_flag=True, help="Intensities in the training cohort's own units, not 0 to 1.")
 @click.option("--fields", is_flag=True, help="morph: also the displacement into the template, and its log-Jacobian.")
+@click.option(
+    "--detail/--no-detail", default=None, help="Draw fine structure, or not.  [default: where the run has learned it]"
+)
 @click.option("--force", is_flag=True, help="Replace samples that were made with other settings.")
 @common_options
-def sample(num_samples, run_directory, seed, out, temperature, density, given, check, native_units, fields, force):
+def sample(
+    num_samples, run_directory, seed, out, temperature, density, given, check, native_units, fields, detail, force
+):
     """Write synthetic heads of a run as NIfTI, and print their paths."""
     from mrigen.data.covariates import parse_given
 
@@ -37,6 +42,7 @@ def sample(num_samples, run_directory, seed, out, temperature, density, given, c
         given=given,
         native_units=native_units,
         fields=fields,
+        detail=detail,
     )
     paths = samples.write(out, force)
     announce(f"Picture: {samples.picture_path(out)}")

@@ -48,6 +48,7 @@ _HEAVY = {
     "evaluate": "mrigen.evaluation",
     "explain": "mrigen.probing",
     "interpolate": "mrigen.generation.interpolation",
+    "learn_detail": "mrigen.training",
     "map_latents": "mrigen.analysis.latent_maps",
     "probe": "mrigen.probing",
     "probe_external": "mrigen.probing",

@@ -28,9 +28,12 @@ from mrigen.evaluation.normative import NormativeTable
 from mrigen.evaluation.parts import PARTS
 from mrigen.evaluation.pictures import plot_heads
 from mrigen.evaluation.result import FILE, PartResult, Row, read_evaluation
+from mrigen.generation.detailing import choose_detail
 from mrigen.imaging.figures import save_figure
 from mrigen.recipe import Recipe
 from mrigen.runs import Run
+from mrigen.runs.detail import WEIGHTS as DETAIL_WEIGHTS
+from mrigen.runs.detail import detail_folder
 from mrigen.runs.faces import warn_of_faces
 from mrigen.system.files import write_json, write_table
 from mrigen.system.wording import nearest
@@ -52,6 +55,7 @@ def evaluate(
     density: str = "auto",
     temperature: float = 1.0,
     given: Mapping[str, str | float] | None = None,
+    detail: bool | None = None,
     beside: Sequence[Run] = (),
     normative: str | os.PathLike | None = None,
 ) -> "Evaluation":
@@ -69,7 +73,7 @@ def evaluate(
             at is counted in the run.
         num: how many people, and as many samples; all of them, but at most 100, if None.
         seed: of samples and of whatever else is drawn.
-        density, temperature, given: of the samples of a run; see `mrigen.sample`.
+        density, temperature, given, detail: of the samples of a run; see `mrigen.sample`.
         beside: runs of the same cohort, from other seeds or splits, with whose latents those of `run` are compared.
         normative: a table of volumes by region, age and sex; see `mrigen.evaluation.normative`.
 
@@ -79,7 +83,7 @@ def evaluate(
     """
     evaluation = Evaluation(
         run, samples=samples, real=real, against=against, num=num, seed=seed, density=density, temperature=temperature,
-        given=given, beside=beside, normative=normative,
+        given=given, detail=detail, beside=beside, normative=normative,
     )  # fmt: skip
     for name in evaluation.check_parts(only):
         evaluation.judge(name)
@@ -107,6 +111,7 @@ class Evaluation:
         density: str = "auto",
         temperature: float = 1.0,
         given: Mapping[str, str | float] | None = None,
+        detail: bool | None = None,
         beside: Sequence[Run] = (),
         normative: str | os.PathLike | None = None,
     ):
@@ -127,6 +132,7 @@ class Evaluation:
         self.seconds: dict[str, float] = {}
         self._real: Any = run if real is None else real
         self._sampling = {"density": density, "temperature": temperature, "given": dict(given or {}), "seed": seed}
+        self._detail = run is not None and choose_detail(run, detail)
         self._paths = None if samples is None else find_samples(samples)
         self._beside, self._normative = tuple(beside), normative
         if normative is not None:
@@ -160,7 +166,10 @@ class Evaluation:
         if self._beside:
             settings["beside"] = [file_digest(run.weights_path) for run in self._beside]
         if self.run is not None:
-            return settings | self._sampling | {"weights": file_digest(self.run.weights_path)}
+            weights = {"weights": file_digest(self.run.weights_path)}
+            if self._detail:
+                weights["detail"] = file_digest(detail_folder(self.run) / DETAIL_WEIGHTS)
+            return settings | self._sampling | weights
         return settings | {"samples": samples_key(self._paths or [])}
 
     @functools.cached_property
@@ -171,7 +180,7 @@ class Evaluation:
         if self.run is None:
             samples = read_samples(real, self._paths or [], len(rows), self.seed)
         else:
-            samples = draw_samples(self.run, len(rows), self._sampling)
+            samples = draw_samples(self.run, len(rows), {**self._sampling, "detail": self._detail})
         if self.against == "heldout" and real.run is not None:
             record_look(real.run, self.settings)
         return gather(

@@ -6,9 +6,10 @@ import numpy as np
 
 from mrigen.data.memo import file_digest
 from mrigen.errors import RunError, UsageError
-from mrigen.models.detail import places_on_grid
+from mrigen.models.detail import DetailModel, places_on_grid
+from mrigen.recipe import DetailRecipe
 from mrigen.runs import Run
-from mrigen.runs.detail import WEIGHTS, detail_folder, has_detail, load_detail
+from mrigen.runs.detail import FACTS, REPAIR, WEIGHTS, detail_folder, has_detail, read_detail_facts
 
 # Apart from whatever else is drawn by the same seed.
 STREAM = 24
@@ -27,6 +28,27 @@ def choose_detail(run: Run, detail: bool | None) -> bool:
             "detail",
         )
     return has_detail(run) if detail is None else detail
+
+
+def load_detail(run: Run) -> tuple[DetailModel, DetailRecipe]:
+    """Returns the network of detail of a run, and its settings.
+
+    Raises:
+        RunError: there is none, or it is damaged.
+    """
+    if not has_detail(run):
+        raise RunError(f"{run.directory}: has no detail, expected some. Learn it with `mrigen.learn_detail(run)`.")
+    facts, settings = read_detail_facts(run)
+    model = DetailModel(settings.channels, settings.blocks, str(facts.get("precision", "float32")))
+    path = detail_folder(run) / WEIGHTS
+    try:
+        model.load_weights(path)
+    except (OSError, ValueError, LookupError, RuntimeError, TypeError, AttributeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise RunError(
+            f"{path}: cannot be loaded ({reason}), expected weights of {FACTS}'s network. {REPAIR}"
+        ) from None
+    return model, settings
 
 
 class DetailArtist:

@@ -149,8 +149,7 @@ class Samples(DecodedImages):
             "density": self.density,
             "weights": file_digest(self.run.weights_path),
         }
-        if self.detail:
-            settings["detail"] = self._artist.digest
+        settings["detail"] = self._artist.digest if self.detail else None
         return settings if self.covariates is None else settings | {"given": self.given}
 
     @functools.cached_property

@@ -67,24 +67,29 @@ def read_detail_facts(run: Run) -> tuple[dict[str, Any], DetailRecipe]:
     return facts, settings
 
 
-def load_detail(run: Run):
-    """Returns the `mrigen.models.detail.DetailModel` of a run, and its `DetailRecipe`.
+def read_progress(folder: Path) -> dict | None:
+    """Returns where an unfinished training of a network stands, or None.
 
     Raises:
-        RunError: there is none, or it is damaged.
+        RunError: its files are damaged.
     """
-    from mrigen.models.detail import DetailModel
-
-    if not has_detail(run):
-        raise RunError(f"{run.directory}: has no detail, expected some. Learn it with `mrigen.learn_detail(run)`.")
-    facts, settings = read_detail_facts(run)
-    model = DetailModel(settings.channels, settings.blocks, str(facts.get("precision", "float32")))
-    path = detail_folder(run) / WEIGHTS
+    path = folder / "checkpoint" / "progress.json"
+    if not path.is_file():
+        return None
     try:
-        model.load_weights(path)
-    except (OSError, ValueError, LookupError, RuntimeError, TypeError, AttributeError) as error:
-        reason = " ".join(str(error).split())[:200]
+        state = read_json(path)
+        step, _, _ = int(state["step"]), float(state["seconds"]), list(state["history"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise RunError(f"{path}: cannot be read ({reason}). Begin anew with `force=True`.") from None
+    if not checkpoint_path(folder, step).is_file():
         raise RunError(
-            f"{path}: cannot be loaded ({reason}), expected weights of {FACTS}'s network. {REPAIR}"
-        ) from None
-    return model, settings
+            f"{checkpoint_path(folder, step)}: no such file, expected what {path.name} names. Begin anew with "
+            "`force=True`."
+        )
+    return state
+
+
+def checkpoint_path(folder: Path, step: int) -> Path:
+    """Returns the path of an unfinished network's weights after so many steps."""
+    return folder / "checkpoint" / f"step-{step:08d}.weights.h5"

@@ -9,24 +9,33 @@ from pathlib import Path
 
 import keras
 import numpy as np
+import pandas as pd
 import tensorflow as tf
 
 from mrigen.data.dataset import Dataset
 from mrigen.data.pipeline import choose_rows
-from mrigen.errors import Interrupted, RunError, TrainingError, UsageError
+from mrigen.errors import Interrupted, TrainingError
 from mrigen.models.detail import DetailModel, places_on_grid
 from mrigen.recipe import DetailRecipe
 from mrigen.runs import Run
-from mrigen.runs.detail import FACTS, WEIGHTS, detail_folder, has_detail, write_detail_facts
+from mrigen.runs.detail import (
+    FACTS,
+    WEIGHTS,
+    checkpoint_path,
+    detail_folder,
+    read_progress,
+    write_detail_facts,
+)
 from mrigen.runs.encoding import encoded_batches
 from mrigen.runs.holding import check_held, held
 from mrigen.system.claims import Claim
-from mrigen.system.files import read_json, write_json, write_table
+from mrigen.system.files import write_json, write_table
 from mrigen.system.machine import available_memory
 from mrigen.system.progress import progress_bar
 from mrigen.system.stopping import StopRequest
 from mrigen.training.callbacks import restore, save_weights
 from mrigen.training.opening import log_file, make_deterministic
+from mrigen.training.refusals import detail_settings, refuse_detail
 
 logger = logging.getLogger(__name__)
 
@@ -134,15 +143,15 @@ def learn_detail(
 
     Args:
         run: a finished run.
-        settings: the block `detail` of a recipe; that of the run's own if None.
+        settings: the block `detail` of a recipe; that of the run's own if None, with some steps if that has none.
         force: whether a network that is there is replaced.
         stop: asks to save and end.
 
     Raises:
-        UsageError: there is one already, no steps, or what is unfinished has other settings. Interrupted: it was asked
+        UsageError: there is one already, or what is unfinished has other settings. Interrupted: it was asked
             to stop. TrainingError: the loss is no longer a number. CohortError: the images are not those of the run.
     """
-    settings, stop = settings or run.recipe.detail, stop or StopRequest()
+    settings, stop = settings or detail_settings(run.recipe), stop or StopRequest()
     refuse_detail(run, settings, force)
     folder = detail_folder(run)
     with contextlib.ExitStack() as until_the_end:
@@ -152,29 +161,6 @@ def learn_detail(
         until_the_end.enter_context(log_file(run.directory / "log.txt"))
         _learn(run, settings, stop, claim)
     return run
-
-
-def refuse_detail(run: Run, settings: DetailRecipe, force: bool = False) -> None:
-    """Refuses what `learn_detail` would refuse, before anything is loaded.
-
-    Raises:
-        UsageError: naming what is there.
-    """
-    if settings.steps < 1:
-        raise UsageError("got 0 steps, expected at least 1. Set `detail.steps=6000` for a start.", "detail.steps")
-    if force:
-        return
-    if has_detail(run):
-        raise UsageError(
-            f"{detail_folder(run)}: holds a network of detail already, expected none. Draw with it, or replace it with "
-            "`force=True`."
-        )
-    begun = _begun(detail_folder(run))
-    if begun is not None and begun.get("settings") != settings.model_dump(mode="json"):
-        raise UsageError(
-            f"{detail_folder(run)}: was begun with other settings of `detail`, expected the same. Go on with those of "
-            "recipe.yaml and detail/checkpoint/progress.json, or begin anew with `force=True`."
-        )
 
 
 def _learn(run: Run, settings: DetailRecipe, stop: StopRequest, claim: Claim) -> None:
@@ -195,10 +181,10 @@ def _learn(run: Run, settings: DetailRecipe, stop: StopRequest, claim: Claim) ->
         "Detail: %d parameters, crops of %d images, spread %.4f, %d steps",
         model.count_params(), len(chosen), heads.spread, settings.steps,
     )  # fmt: skip
-    state = _begun(folder) or {"step": 0, "seconds": 0.0, "history": [], "losses": []}
+    state = read_progress(folder) or {"step": 0, "seconds": 0.0, "history": [], "losses": []}
     state |= {"settings": settings.model_dump(mode="json")}
     if state["step"]:
-        restore(model, _checkpoint(folder, state["step"]))
+        restore(model, checkpoint_path(folder, state["step"]))
         logger.info("Going on after step %d", state["step"])
     course = _Course(model, settings, seed, heads, others)
     with progress_bar("Learning detail", settings.steps - state["step"], "steps") as advance, stop.heard():
@@ -231,8 +217,6 @@ def _learn(run: Run, settings: DetailRecipe, stop: StopRequest, claim: Claim) ->
     model.optimizer.finalize_variable_values(model.trainable_variables)  # Their averages over the last steps.
     model.optimizer = None
     folder.mkdir(exist_ok=True)
-    import pandas as pd
-
     write_table(folder / "history.tsv", pd.DataFrame(state["history"]))
     save_weights(model, folder / WEIGHTS)
     figures = {"precision": precision, "num_images": len(chosen), "spread": heads.spread}
@@ -299,35 +283,13 @@ def _optimizer(settings: DetailRecipe) -> keras.optimizers.Optimizer:
 
 
 def _save(model: DetailModel, folder: Path, state: dict) -> None:
-    path = _checkpoint(folder, state["step"])
+    path = checkpoint_path(folder, state["step"])
     path.parent.mkdir(parents=True, exist_ok=True)
     save_weights(model, path)
     write_json(path.parent / "progress.json", state)
     for other in path.parent.glob("*.weights.h5"):
         if other != path:
             other.unlink()
-
-
-def _checkpoint(folder: Path, step: int) -> Path:
-    return folder / "checkpoint" / f"step-{step:08d}.weights.h5"
-
-
-def _begun(folder: Path) -> dict | None:
-    """Returns where an unfinished training stands, or None."""
-    path = folder / "checkpoint" / "progress.json"
-    if not path.is_file():
-        return None
-    try:
-        state = read_json(path)
-        step, _, _ = int(state["step"]), float(state["seconds"]), list(state["history"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        reason = " ".join(str(error).split())[:120]
-        raise RunError(f"{path}: cannot be read ({reason}). Begin anew with `force=True`.") from None
-    if not _checkpoint(folder, step).is_file():
-        raise RunError(
-            f"{_checkpoint(folder, step)}: no such file, expected what {path.name} names. Begin anew with `force=True`."
-        )
-    return state
 
 
 def _clear(folder: Path) -> None:

@@ -17,6 +17,7 @@ from mrigen.data.dataset import open_dataset
 from mrigen.models.building import build_model
 from mrigen.recipe import Recipe
 from mrigen.runs import WEIGHTS, Run, open_run
+from mrigen.runs.detail import has_detail
 from mrigen.runs.encoding import encode_cache
 from mrigen.runs.holding import check_held, held, refuse_held
 from mrigen.runs.manifest import write_manifest
@@ -25,6 +26,7 @@ from mrigen.system.files import write_json
 from mrigen.system.machine import peak_rss_mb
 from mrigen.system.stopping import StopRequest
 from mrigen.training.callbacks import Progress, remove_stale, restore, save_weights, weights_path
+from mrigen.training.detailing import learn_detail
 from mrigen.training.devices import PEER_ERRORS, Placement, choose_placement, lost
 from mrigen.training.epochs import make_optimizer, people_batches, run_epochs
 from mrigen.training.opening import (
@@ -73,7 +75,8 @@ def fit(
             state = open_new(recipe, directory, name, force, placement, stop, started)
             return dataclasses.replace(state, claim=claim)
 
-        return _run(placement.on_chief(begin), Run(directory), recipe, placement, stop)
+        run = _run(placement.on_chief(begin), Run(directory), recipe, placement, stop)
+    return _with_detail(run, stop)
 
 
 def resume(directory: str | os.PathLike, recipe: Recipe | None = None, stop: StopRequest | None = None) -> Run | None:
@@ -107,7 +110,15 @@ def resume(directory: str | os.PathLike, recipe: Recipe | None = None, stop: Sto
             state = open_unfinished(run, recipe, placement, stop, started)
             return None if state is None else dataclasses.replace(state, claim=claim)
 
-        return _run(placement.on_chief(go_on), run, run.recipe, placement, stop)
+        run = _run(placement.on_chief(go_on), run, run.recipe, placement, stop)
+    return _with_detail(run, stop)
+
+
+def _with_detail(run: Run | None, stop: StopRequest) -> Run | None:
+    """Learns the detail of a finished run whose recipe asks for it, unless it has."""
+    if run is not None and run.recipe.detail.steps and not has_detail(run):
+        learn_detail(run, stop=stop)
+    return run
 
 
 def _run(state: FitState | None, run: Run, recipe: Recipe, placement: Placement, stop: StopRequest) -> Run | None:

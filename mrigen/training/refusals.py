@@ -24,7 +24,9 @@ from mrigen.data.synthetic import know_cohort
 from mrigen.errors import Fault, MrigenError, RunError, UsageError
 from mrigen.recipe import Recipe, check_recipe, find_differences
 from mrigen.recipe.data_keys import DataRecipe
+from mrigen.recipe.detail_keys import DetailRecipe
 from mrigen.runs import Run, open_run
+from mrigen.runs.detail import detail_folder, has_detail, read_progress
 from mrigen.runs.holding import CLAIMS, refuse_busy
 from mrigen.runs.naming import COHORT_PREFIX
 from mrigen.runs.run import recipe_of_run
@@ -38,6 +40,8 @@ SEEN_BEFORE = "seen_before.tsv"
 PACKAGES = {"mlflow": "mlflow", "wandb": "wandb"}
 # A weight, its derivative, and the two moments of Adam, in float32.
 BYTES_A_WEIGHT = 16
+# Of detail, where a recipe has none.
+DETAIL_STEPS = 4000
 # What no node of any cluster has.
 MOST_BYTES = 2**43
 
@@ -84,6 +88,33 @@ def refuse_fit(
         MrigenError: one line a fault; of the class of them all, or a `UsageError` of several.
     """
     raise_all(find_refusals([recipe], directory, force, is_here, needs_people))
+
+
+def detail_settings(recipe: Recipe) -> DetailRecipe:
+    """Returns the settings of detail that is asked for after a fit: those of the recipe, and steps if it has none."""
+    settings = recipe.detail
+    return settings if settings.steps else settings.model_copy(update={"steps": DETAIL_STEPS})
+
+
+def refuse_detail(run: Run, settings: DetailRecipe, force: bool = False) -> None:
+    """Refuses what `learn_detail` would refuse, before anything is loaded.
+
+    Raises:
+        UsageError: naming what is there.
+    """
+    if force:
+        return
+    if has_detail(run):
+        raise UsageError(
+            f"{detail_folder(run)}: holds a network of detail already, expected none. Draw with it, or replace it with "
+            "`force=True`."
+        )
+    begun = read_progress(detail_folder(run))
+    if begun is not None and begun.get("settings") != settings.model_dump(mode="json"):
+        raise UsageError(
+            f"{detail_folder(run)}: was begun with other settings of `detail`, expected the same. Go on with those of "
+            "recipe.yaml and detail/checkpoint/progress.json, or begin anew with `force=True`."
+        )
 
 
 def find_refusals(
