@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import html
+import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,8 +14,10 @@ import pandas as pd
 import mrigen
 from mrigen import runs
 from mrigen.errors import RunError
+from mrigen.recipe import Recipe, parse_recipe
 from mrigen.system.notebook import show_figures
 from mrigen.system.wording import counted
+from mrigen.training.refusals import detail_settings
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -118,14 +121,26 @@ class Run(runs.Run):
         Args:
             num_samples: how many.
             **options: `seed`, `temperature`, `density`, `given` (covariates, such as {"sex": "F"}), `native_units`,
-                `fields`.
+                `fields`, `detail`.
         """
         return mrigen.sample(self, num_samples, **options)
 
-    def reconstruct(self, images: Sequence, *, given: Mapping[str, str | float] | None = None):
+    def learn_detail(self, *, force: bool = False, **settings: Any) -> "Run":
+        """Trains the network that draws the fine structure of the run's samples, and returns the run; see
+        `mrigen.learn_detail`.
+
+        Args:
+            force: whether one that is there is replaced.
+            **settings: keys of a recipe's block `detail`, such as `steps=2000`; the others are those of the run.
+        """
+        recipe = parse_recipe(json.dumps(_with_detail(self.recipe, settings)), "detail") if settings else self.recipe
+        mrigen.learn_detail(self, detail_settings(recipe), force)
+        return self
+
+    def reconstruct(self, images: Sequence, *, given: Mapping[str, str | float] | None = None, **options: Any):
         """Returns what the model makes of images, and what it leaves, in each image's own space; see
-        `mrigen.reconstruct`."""  # fmt: skip
-        return mrigen.reconstruct(self, images, given=given)
+        `mrigen.reconstruct`, also for the options `detail` and `seed`."""
+        return mrigen.reconstruct(self, images, given=given, **options)
 
     def interpolate(self, first, second, *, num_steps: int = 7):
         """Returns the heads between two people (scan ids of the run, or images); see `mrigen.interpolate`."""
@@ -258,3 +273,9 @@ def open_run(directory: str | os.PathLike | None = None, root: str | os.PathLike
         RunError: there is none, or it is not a run, or it has no weights.
     """
     return Run(runs.open_run(directory, root).directory)
+
+
+def _with_detail(recipe: Recipe, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the content of a recipe with other keys of `detail`."""
+    content = recipe.model_dump(mode="json")
+    return {**content, "detail": {**content["detail"], **settings}}

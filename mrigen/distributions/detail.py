@@ -17,10 +17,10 @@ TIME_FEATURES = 64
 class DetailFlow(keras.layers.Layer):
     """p(image given a decoder's mean of it and the place of each voxel in the anatomy), by conditional flow matching.
 
-    The difference of the two, over its `spread`, is reached from white noise along straight lines on the average: at
-    time t there is (1 - t) noise + t difference, and the network says how fast and whereto each voxel moves. It is made
-    of convolutions alone, so it learns from crops (detail is local, and one head holds a million voxels of it) and
-    draws whole volumes.
+    The difference of the two, over its spread at each place, is reached from white noise along straight lines on the
+    average: at time t there is (1 - t) noise + t difference, and the network says how fast and whereto each voxel
+    moves. It is made of convolutions alone, so it learns from crops (detail is local, and one head holds a million
+    voxels of it) and draws whole volumes.
 
     Args:
         channels: at each halving of resolution; the first is of places of two voxels a side.
@@ -89,9 +89,6 @@ class DetailFlow(keras.layers.Layer):
         for block in self.bottom:
             block.build((None, *grids[-1], self.channels[-1]), (None, TIME_FEATURES))
         self.exit.build((None, *sides, self.channels[0]))
-        self.spread = self.add_weight(
-            name="spread", shape=(), initializer="ones", trainable=False, dtype="float32", autocast=False
-        )
 
     @property
     def multiple(self) -> int:
@@ -143,26 +140,27 @@ class DetailFlow(keras.layers.Layer):
         angles = [places * math.pi * frequency for frequency in PLACE_FREQUENCIES]
         return tf.concat([places, *(wave(angle) for angle in angles for wave in (tf.sin, tf.cos))], axis=-1)
 
-    def loss(self, images, mean, places, times, noise):
+    def loss(self, images, mean, spread, places, times, noise):
         """Returns how far the velocity at a time is from noise to difference, (batch,): the mean squared error over
         that of the best linear guess, about.
 
         Args:
             images: (batch, x, y, z, 1). noise: likewise, standard normal. The others: as of a call.
+            spread: the standard deviation of the difference of image and mean, by which it is divided, likewise.
         """
         images, mean, noise = (tf.cast(values, tf.float32) for values in (images, mean, noise))
-        difference = (images - mean) / tf.convert_to_tensor(self.spread)
+        difference = (images - mean) / tf.cast(spread, tf.float32)
         time = tf.reshape(tf.cast(times, tf.float32), [-1, 1, 1, 1, 1])
         velocity = self(time * difference + (1.0 - time) * noise, mean, places, times)
         error = tf.square(difference - noise - velocity) * (tf.square(time) + tf.square(1.0 - time))
         return tf.reduce_mean(error, axis=[1, 2, 3, 4])
 
-    def draw(self, mean, places, noise, steps: int, velocity=None):
+    def draw(self, mean, spread, places, noise, steps: int, velocity=None):
         """Returns images (batch, x, y, z, 1) float32: `mean` and a detail, which `noise` (standard normal, of the same
         shape) becomes in so many steps of Heun's method.
 
         Args:
-            mean, places: as of a call. noise: of the shape of `mean`.
+            mean, places: as of a call. noise: of the shape of `mean`. spread: as of `loss`.
             steps: how many; each but the last calls the network twice.
             velocity: what is called instead of this layer, such as a graph of it.
         """
@@ -177,7 +175,7 @@ class DetailFlow(keras.layers.Layer):
                 velocity = 0.5 * (velocity + velocity_at(moved, mean, places, times + step))
                 moved = mixed + step * velocity
             mixed = moved
-        return mean + mixed * tf.convert_to_tensor(self.spread)
+        return mean + mixed * tf.cast(spread, tf.float32)
 
     def compute_output_shape(self, mixed_shape, mean_shape=None, places_shape=None, times_shape=None):
         return (*mixed_shape[:4], 1)

@@ -39,7 +39,9 @@ def load_detail(run: Run) -> tuple[DetailModel, DetailRecipe]:
     if not has_detail(run):
         raise RunError(f"{run.directory}: has no detail, expected some. Learn it with `mrigen.learn_detail(run)`.")
     facts, settings = read_detail_facts(run)
-    model = DetailModel(settings.channels, settings.blocks, str(facts.get("precision", "float32")))
+    model = DetailModel(
+        run.grid["volume_shape"], settings.channels, settings.blocks, str(facts.get("precision", "float32"))
+    )
     path = detail_folder(run) / WEIGHTS
     try:
         model.load_weights(path)

@@ -13,14 +13,25 @@ class DetailModel(keras.Model):
     """Draws what an image is beside what a decoder makes of it; see `mrigen.distributions.DetailFlow`.
 
     Args:
+        sides: (x, y, z) of the volumes.
         channels, blocks, seed: as of the flow.
         precision: Keras dtype policy of its convolutions.
+
+    Attributes:
+        spread: (x, y, z, 1), the standard deviation of what a decoder leaves at each place of the grid.
     """
 
     def __init__(
-        self, channels: Sequence[int], blocks: int, precision: str = "float32", seed: int | None = None, **kwargs
+        self,
+        sides: Sequence[int],
+        channels: Sequence[int],
+        blocks: int,
+        precision: str = "float32",
+        seed: int | None = None,
+        **kwargs,
     ):
         super().__init__(dtype="float32", **kwargs)
+        self.spread = self.add_weight(name="spread", shape=(*sides, 1), initializer="ones", trainable=False)
         self.flow = DetailFlow(channels, blocks, seed, dtype=precision, name="flow")
         self.flow.build((None, *[self.flow.multiple] * 3, 1))
         self.built = True
@@ -29,10 +40,10 @@ class DetailModel(keras.Model):
     def call(self, mixed, mean, places, times):
         return self.flow(mixed, mean, places, times)
 
-    def learn(self, images, mean, places, times, noise):
+    def learn(self, images, mean, spread, places, times, noise):
         """Takes a step of the optimizer, and returns the loss before it; arguments as of `DetailFlow.loss`."""
         with tf.GradientTape() as tape:
-            loss = tf.reduce_mean(self.flow.loss(images, mean, places, times, noise))
+            loss = tf.reduce_mean(self.flow.loss(images, mean, spread, places, times, noise))
         weights = self.trainable_variables
         self.optimizer.apply_gradients(zip(tape.gradient(loss, weights), weights, strict=True))
         return loss
@@ -47,7 +58,8 @@ class DetailModel(keras.Model):
             steps: from noise to image.
         """
         noise = np.random.default_rng(seed).standard_normal(mean.shape, dtype=np.float32)
-        inputs = [tf.constant(values[None], tf.float32) for values in (mean[..., None], places, noise[..., None])]
+        parts = (mean[..., None], self.spread.numpy(), places, noise[..., None])
+        inputs = [tf.constant(values[None], tf.float32) for values in parts]
         return self.flow.draw(*inputs, steps, velocity=self._velocity).numpy()[0, ..., 0]
 
 

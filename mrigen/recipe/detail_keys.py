@@ -16,13 +16,13 @@ class DetailRecipe(Section):
         le=10_000_000,
     )
     channels: list[Annotated[int, Field(ge=1, le=4096)]] = key(
-        [64, 96, 128],
+        [48, 96, 128],
         "a list of 1 to 6 integers >= 1",
         "Channels at each resolution, from places of two voxels a side down.",
         min_length=1,
         max_length=6,
     )
-    blocks: int = key(2, "an integer from 1 to 16", "Residual blocks at each resolution, each way.", ge=1, le=16)
+    blocks: int = key(1, "an integer from 1 to 16", "Residual blocks at each resolution, each way.", ge=1, le=16)
     crop: int = key(
         48,
         "an even integer from 8 to 512",
@@ -31,8 +31,8 @@ class DetailRecipe(Section):
         le=512,
         multiple_of=2,
     )
-    batch_size: int = key(4, "an integer from 1 to 4096", "Crops a step.", ge=1, le=4096)
-    learning_rate: float = key(1e-3, "a number above 0 and up to 1", "Step size of Adam at the start.", gt=0, le=1)
+    batch_size: int = key(2, "an integer from 1 to 4096", "Crops a step.", ge=1, le=4096)
+    learning_rate: float = key(2e-3, "a number above 0 and up to 1", "Step size of Adam at the start.", gt=0, le=1)
     mirror: bool = key(
         True,
         "true or false",

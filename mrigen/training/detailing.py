@@ -11,6 +11,7 @@ import keras
 import numpy as np
 import pandas as pd
 import tensorflow as tf
+from scipy.ndimage import gaussian_filter
 
 from mrigen.data.dataset import Dataset
 from mrigen.data.pipeline import choose_rows
@@ -49,8 +50,8 @@ WARMUP_STEPS = 100
 WEIGHT_DECAY, CLIP_NORM = 1e-4, 1.0
 # A crop shows at least this share of what crops show on the average: the others are air.
 LEAST_SHARE = 0.5
-# Where the decoder's mean is darker, there is air.
-DARK = 0.05
+# What decoders leave differs from place to place; the map of it is smoothed by so many voxels.
+LEAST_SPREAD, SMOOTHING = 0.02, 2.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,8 +88,8 @@ class Heads:
         moved = np.concatenate(displacements) if moves else None
         return cls(np.concatenate(images), np.concatenate(means), moved, tuple(volumes.shape[1:4]))
 
-    def cut(self, generator: np.random.Generator, settings: DetailRecipe) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Returns a random crop: of the image and of its mean, (x, y, z, 1) in [0, 1], and of places, (x, y, z, 3)."""
+    def cut(self, generator: np.random.Generator, settings: DetailRecipe, spread: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Returns a random crop of an image, its mean and `spread`, (x, y, z, 1), and of places, (x, y, z, 3)."""
         sides = np.array(self.images.shape[1:])
         size = np.minimum(settings.crop, sides)
         least = LEAST_SHARE * self._usual
@@ -100,23 +101,25 @@ class Heads:
             if mean.mean() >= least:
                 break
         image = self.images[row][cut].astype(np.float32) / np.float32(255)
+        spread = spread[cut]
         places = self._places[cut]
         if self.displacements is not None:
             half = tuple(slice(part.start // 2, part.stop // 2) for part in cut)
             moved = self.displacements[row][half].astype(np.float32) * (np.float32(2) / np.float32(self.sides))
             places = places + moved.repeat(2, axis=0).repeat(2, axis=1).repeat(2, axis=2)
         if settings.mirror and generator.random() < 0.5:
-            image, mean, places = image[::-1], mean[::-1], places[::-1] * np.float32([-1, 1, 1])
-        return image[..., None], mean[..., None], places
+            image, mean, spread = image[::-1], mean[::-1], spread[::-1]
+            places = places[::-1] * np.float32([-1, 1, 1])
+        return image[..., None], mean[..., None], spread[..., None], places
 
-    @property
-    def spread(self) -> float:
-        """The root mean square of what means leave, where there is more than air."""
-        error, count = 0.0, 0
+    def find_spread(self) -> np.ndarray:
+        """Returns the standard deviation of what means leave around each place, (x, y, z) float32, at least
+        `LEAST_SPREAD`. Elsewhere heads differ in air only, which needs no network."""
+        total = np.zeros(self.images.shape[1:])
         for image, mean in zip(self.images, self.means, strict=True):
-            left = np.square(image.astype(np.float32) / 255.0 - mean.astype(np.float32))[mean > DARK]
-            error, count = error + float(left.sum()), count + left.size
-        return float(np.sqrt(max(error / max(count, 1), 1e-8)))
+            total += np.square(image.astype(np.float32) / 255.0 - mean.astype(np.float32))
+        variance = gaussian_filter(total / len(self.images), SMOOTHING, mode="nearest")
+        return np.sqrt(np.maximum(variance, LEAST_SPREAD**2)).astype(np.float32)
 
     @property
     def _usual(self) -> float:
@@ -173,20 +176,21 @@ def _learn(run: Run, settings: DetailRecipe, stop: StopRequest, claim: Claim) ->
     watched = dataset.rows("validation")[:NUM_WATCHED]
     others = Heads.of(run, base, dataset, watched) if len(watched) else None
     precision = run.facts["precision"] if run.facts["precision"] != "mixed_float16" else "float32"
-    model = DetailModel(settings.channels, settings.blocks, precision, seed)
-    model.flow.spread.assign(heads.spread)
+    spread = heads.find_spread()
+    model = DetailModel(shape, settings.channels, settings.blocks, precision, seed)
+    model.spread.assign(spread[tuple(map(slice, shape))][..., None])
     model.compile(optimizer=_optimizer(settings), jit_compile=False)
     model.optimizer.build(model.trainable_variables)
     logger.info(
-        "Detail: %d parameters, crops of %d images, spread %.4f, %d steps",
-        model.count_params(), len(chosen), heads.spread, settings.steps,
+        "Detail: %d parameters, crops of %d images, %d steps",
+        model.count_params(), len(chosen), settings.steps,
     )  # fmt: skip
     state = read_progress(folder) or {"step": 0, "seconds": 0.0, "history": [], "losses": []}
     state |= {"settings": settings.model_dump(mode="json")}
     if state["step"]:
         restore(model, checkpoint_path(folder, state["step"]))
         logger.info("Going on after step %d", state["step"])
-    course = _Course(model, settings, seed, heads, others)
+    course = _Course(model, settings, seed, spread, heads, others)
     with progress_bar("Learning detail", settings.steps - state["step"], "steps") as advance, stop.heard():
         saved_at = began = time.monotonic()
         before = state["seconds"]
@@ -219,7 +223,7 @@ def _learn(run: Run, settings: DetailRecipe, stop: StopRequest, claim: Claim) ->
     folder.mkdir(exist_ok=True)
     write_table(folder / "history.tsv", pd.DataFrame(state["history"]))
     save_weights(model, folder / WEIGHTS)
-    figures = {"precision": precision, "num_images": len(chosen), "spread": heads.spread}
+    figures = {"precision": precision, "num_images": len(chosen)}
     figures |= {"seconds": round(state["seconds"], 1), "seconds_in_all": round(time.monotonic() - started, 1)}
     figures |= {"val_loss": state["history"][-1]["val_loss"] if others is not None else None}
     write_detail_facts(run, settings, figures)
@@ -230,8 +234,10 @@ def _learn(run: Run, settings: DetailRecipe, stop: StopRequest, claim: Claim) ->
 class _Course:
     """The steps of the training, each known by its number; and how well crops of other people are drawn."""
 
-    def __init__(self, model: DetailModel, settings: DetailRecipe, seed: int, heads: Heads, others: Heads | None):
-        self.model, self.settings, self.seed, self.heads = model, settings, seed, heads
+    def __init__(
+        self, model: DetailModel, settings: DetailRecipe, seed: int, spread, heads: Heads, others: Heads | None
+    ):
+        self.model, self.settings, self.seed, self.spread, self.heads = model, settings, seed, spread, heads
         self._learn = tf.function(model.learn)
         self._loss = tf.function(model.flow.loss)
         self._watched = []
@@ -251,12 +257,12 @@ class _Course:
         return float(np.mean([self._loss(*batch).numpy().mean() for batch in self._watched]))
 
     def _batch(self, heads: Heads, generator: np.random.Generator) -> list[tf.Tensor]:
-        crops = [heads.cut(generator, self.settings) for _ in range(self.settings.batch_size)]
-        images, means, places = (np.stack(part).astype(np.float32) for part in zip(*crops, strict=True))
+        crops = [heads.cut(generator, self.settings, self.spread) for _ in range(self.settings.batch_size)]
+        images, means, spreads, places = (np.stack(part).astype(np.float32) for part in zip(*crops, strict=True))
         # Most of the way is learned in its middle.
         times = 1.0 / (1.0 + np.exp(-generator.standard_normal(len(crops))))
         noise = generator.standard_normal(images.shape, dtype=np.float32)
-        return [tf.constant(values, tf.float32) for values in (images, means, places, times, noise)]
+        return [tf.constant(values, tf.float32) for values in (images, means, spreads, places, times, noise)]
 
 
 def _row(step: int, losses: list[float], course: _Course) -> dict:

@@ -5,10 +5,14 @@ import shutil
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
+from mrigen_cli.detail import detail as verb
 
+import mrigen
 from mrigen.errors import Interrupted, RunError, UsageError
 from mrigen.generation import Samples
 from mrigen.generation.detailing import DetailArtist
+from mrigen.generation.reconstruction import reconstruct
 from mrigen.recipe import DetailRecipe, load_recipe
 from mrigen.runs import open_run
 from mrigen.runs.detail import FACTS, WEIGHTS, detail_folder, has_detail
@@ -69,7 +73,7 @@ def test_samples_have_it_and_are_the_same_each_time(detailed_run):
     other = Samples(detailed_run, 3, seed=1)
     assert not np.allclose(volumes[1], other.volume(0), atol=1e-3)
     # Detail is added to the mean; the mean is the same as without.
-    assert 0 < np.abs(volumes[1] - smooth.volume(0)).max()
+    assert np.abs(volumes[1] - smooth.volume(0)).max() > 0
     assert samples.to_frame()["detail"].tolist() == ["yes"] * 3 and smooth.to_frame()["detail"].tolist() == ["no"] * 3
 
 
@@ -124,4 +128,37 @@ def test_models_without_a_template_learn_it_too(autoencoder_run, tmp_path):
     shutil.copytree(autoencoder_run.directory, tmp_path / "run")
     run = learn_detail(open_run(tmp_path / "run"), TINY)
     volume = Samples(run, 1).volume(0)
-    assert volume.shape == tuple(run.grid["volume_shape"]) and 0 <= volume.min() and volume.max() <= 1
+    assert volume.shape == tuple(run.grid["volume_shape"]) and volume.min() >= 0 and volume.max() <= 1
+
+
+def test_reconstructions_draw_it_beside_the_mean(detailed_run, tmp_path):
+    phantom_image = detailed_run.subjects.iloc[0]["path"]
+    made = reconstruct(detailed_run, [phantom_image], detail=True)
+    draws = [made.detailed_volume(0, draw) for draw in range(2)]
+    assert not np.array_equal(*draws) and np.array_equal(draws[0], made.detailed_volume(0))
+    paths = made.write(tmp_path / "out")
+    assert [path.name.partition("desc-")[2] for path in paths] == [
+        "reconstruction_T1w.nii.gz",
+        "residual_map.nii.gz",
+        "detailed_T1w.nii.gz",
+    ]
+    smooth = reconstruct(detailed_run, [phantom_image])
+    assert np.array_equal(made[0].get_fdata(), smooth[0].get_fdata())
+    with pytest.raises(UsageError, match="without detail"):
+        smooth.detailed_volume(0)
+
+
+def test_python_and_the_command_line_learn_it(finished_run, tmp_path, monkeypatch):
+    shutil.copytree(finished_run.directory, tmp_path / "run")
+    run = mrigen.open_run(tmp_path / "run").learn_detail(**TINY.model_dump())
+    assert has_detail(run)
+    first = weights_of(run)
+    changes = [part for key, value in TINY.model_dump().items() for part in ("--set", f"detail.{key}={value}")]
+    command = ["--run", str(run.directory), *changes]
+    outcome = CliRunner().invoke(verb, [*command, "-q"])
+    assert isinstance(outcome.exception, UsageError) and "--force" in str(outcome.exception)
+    outcome = CliRunner().invoke(verb, [*command, "--force", "-q"])
+    assert outcome.exit_code == 0 and outcome.stdout == f"{run.directory}\n"
+    assert all(np.array_equal(first[name], values) for name, values in weights_of(run).items())
+    outcome = CliRunner().invoke(verb, ["--run", str(run.directory), "--set", "model.kind=vae"])
+    assert outcome.exit_code == 2 and "expected one of detail" in outcome.output
