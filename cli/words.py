@@ -14,7 +14,11 @@ ALIASES = {
 }
 BLOCKS = ("data", "preprocess", "model", "training", "detail")  # of a recipe
 # Functions of the library -> the command that does the same; `{}` is the first argument.
-COMMANDS = {"resume": "mrigen fit --resume {}", "resume_sweep": "mrigen sweep --resume {}"}
+COMMANDS = {
+    "resume": "mrigen fit --resume {}",
+    "resume_sweep": "mrigen sweep --resume {}",
+    "learn_detail": "mrigen detail --run {}",
+}
 # What Python has as an attribute -> how the command line shows it.
 ATTRIBUTES = {"Job.script": "mrigen submit ... --dry-run"}
 _CALL = re.compile(r"`mrigen\.(\w+)\(([^`]*)\)`")
@@ -106,7 +110,7 @@ def _say_call(match: re.Match) -> str:
     except (SyntaxError, ValueError):
         words, settings = [text], {}
     if verb in COMMANDS:
-        return COMMANDS[verb].format(*(words or ["RUN"]))
+        return COMMANDS[verb].format(*(words or ["RUN"])) + (" --force" if settings.get("force") else "")
     flags = flags_of(mrigen.get_command(None, verb) if verb in VERBS else None)
     options = [
         _flag(flags[name], str(value)) if name in flags else f"{name}={value}" for name, value in settings.items()

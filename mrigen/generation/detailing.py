@@ -9,7 +9,7 @@ from mrigen.errors import RunError, UsageError
 from mrigen.models.detail import DetailModel, places_on_grid
 from mrigen.recipe import DetailRecipe
 from mrigen.runs import Run
-from mrigen.runs.detail import FACTS, REPAIR, WEIGHTS, detail_folder, has_detail, read_detail_facts
+from mrigen.runs.detail import FACTS, WEIGHTS, detail_folder, has_detail, learn_again, read_detail_facts
 
 # Apart from whatever else is drawn by the same seed.
 STREAM = 24
@@ -24,7 +24,7 @@ def choose_detail(run: Run, detail: bool | None) -> bool:
     if detail and not has_detail(run):
         raise UsageError(
             f"got a run without detail, {run.directory}, expected one that has learned it. Leave `detail` out, or "
-            "learn it with `mrigen.learn_detail(run)`.",
+            f"learn it with `mrigen.learn_detail('{run.directory}')`.",
             "detail",
         )
     return has_detail(run) if detail is None else detail
@@ -37,7 +37,9 @@ def load_detail(run: Run) -> tuple[DetailModel, DetailRecipe]:
         RunError: there is none, or it is damaged.
     """
     if not has_detail(run):
-        raise RunError(f"{run.directory}: has no detail, expected some. Learn it with `mrigen.learn_detail(run)`.")
+        raise RunError(
+            f"{run.directory}: has no detail, expected some. Learn it with `mrigen.learn_detail('{run.directory}')`."
+        )
     facts, settings = read_detail_facts(run)
     model = DetailModel(
         run.grid["volume_shape"], settings.channels, settings.blocks, str(facts.get("precision", "float32"))
@@ -48,7 +50,7 @@ def load_detail(run: Run) -> tuple[DetailModel, DetailRecipe]:
     except (OSError, ValueError, LookupError, RuntimeError, TypeError, AttributeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise RunError(
-            f"{path}: cannot be loaded ({reason}), expected weights of {FACTS}'s network. {REPAIR}"
+            f"{path}: cannot be loaded ({reason}), expected weights of {FACTS}'s network. {learn_again(run)}"
         ) from None
     return model, settings
 
@@ -84,7 +86,7 @@ class DetailArtist:
         image = self._model.draw(mean, places, [*seed, STREAM], self._settings.draw_steps)
         if not np.isfinite(image).all():
             raise RunError(
-                f"{detail_folder(self._run)}: draws values that are no numbers, expected finite ones. Learn the detail "
-                "again (`mrigen.learn_detail(run, force=True)`)."
+                f"{detail_folder(self._run)}: draws values that are no numbers, expected finite ones. "
+                f"{learn_again(self._run)}"
             )
         return np.clip(image, 0.0, 1.0)

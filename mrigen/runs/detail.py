@@ -14,7 +14,6 @@ from mrigen.system.files import read_json, write_json
 FOLDER = "detail"
 FACTS = "detail.json"
 WEIGHTS = "detail.weights.h5"
-REPAIR = "Restore the file, or learn the detail again (`mrigen.learn_detail(run, force=True)`)."
 
 
 def detail_folder(run: Run) -> Path:
@@ -25,6 +24,11 @@ def detail_folder(run: Run) -> Path:
 def has_detail(run: Run) -> bool:
     """Whether a run has a network of detail that is finished."""
     return (detail_folder(run) / FACTS).is_file()
+
+
+def learn_again(run: Run) -> str:
+    """Returns what to do about detail that is damaged."""
+    return f"Restore the file, or learn the detail again (`mrigen.learn_detail('{run.directory}', force=True)`)."
 
 
 def write_detail_facts(run: Run, settings: DetailRecipe, figures: dict[str, Any]) -> None:
@@ -57,12 +61,15 @@ def read_detail_facts(run: Run) -> tuple[dict[str, Any], DetailRecipe]:
         digests = {name: str(facts[name]) for name in ("weights", "model")}
     except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
         reason = " ".join(str(error).split())[:120]
-        raise RunError(f"{path}: cannot be read ({reason}), expected what is known of the detail. {REPAIR}") from None
+        raise RunError(
+            f"{path}: cannot be read ({reason}), expected what is known of the detail. {learn_again(run)}"
+        ) from None
     if not (folder / WEIGHTS).is_file() or file_digest(folder / WEIGHTS) != digests["weights"]:
-        raise RunError(f"{folder / WEIGHTS}: is not the file that was learned (by its digest). {REPAIR}")
+        raise RunError(f"{folder / WEIGHTS}: is not the file that was learned (by its digest). {learn_again(run)}")
     if file_digest(run.weights_path) != digests["model"]:
         raise RunError(
-            f"{path}: was learned of a model with other weights than {run.weights_path.name}, expected those. {REPAIR}"
+            f"{path}: was learned of a model with other weights than {run.weights_path.name}, expected those. "
+            f"{learn_again(run)}"
         )
     return facts, settings
 

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import logging
+import os
 import shutil
 import time
 from pathlib import Path
@@ -18,7 +19,7 @@ from mrigen.data.pipeline import choose_rows
 from mrigen.errors import Interrupted, TrainingError
 from mrigen.models.detail import DetailModel, places_on_grid
 from mrigen.recipe import DetailRecipe
-from mrigen.runs import Run
+from mrigen.runs import Run, open_run
 from mrigen.runs.detail import (
     FACTS,
     WEIGHTS,
@@ -137,7 +138,10 @@ class Heads:
 
 
 def learn_detail(
-    run: Run, settings: DetailRecipe | None = None, force: bool = False, stop: StopRequest | None = None
+    run: Run | str | os.PathLike,
+    settings: DetailRecipe | None = None,
+    force: bool = False,
+    stop: StopRequest | None = None,
 ) -> Run:
     """Trains the network that draws the fine structure of a run's samples, and returns the run.
 
@@ -145,7 +149,7 @@ def learn_detail(
     interrupted; on CPU it then becomes, bit for bit, what it would have been without the break. RUN/detail holds it.
 
     Args:
-        run: a finished run.
+        run: a finished run, or its folder.
         settings: the block `detail` of a recipe; that of the run's own if None, with some steps if that has none.
         force: whether a network that is there is replaced.
         stop: asks to save and end.
@@ -154,6 +158,7 @@ def learn_detail(
         UsageError: there is one already, or what is unfinished has other settings. Interrupted: it was asked
             to stop. TrainingError: the loss is no longer a number. CohortError: the images are not those of the run.
     """
+    run = run if isinstance(run, Run) else open_run(run)
     settings, stop = settings or detail_settings(run.recipe), stop or StopRequest()
     refuse_detail(run, settings, force)
     folder = detail_folder(run)

@@ -109,6 +109,18 @@ def unfinished(directory: Path) -> None:
         (directory / name).unlink()
 
 
+def detail(name: str, content: str) -> Callable[[Path], object]:
+    """Returns what writes a file of a network of detail into a run."""
+
+    def build(directory: Path) -> None:
+        path = directory / "detail" / name
+        path.parent.mkdir(parents=True)
+        path.write_text(content)
+
+    return build
+
+
+DETAIL = json.dumps({"settings": {}, "weights": "0", "model": "0"})
 NEWER = {"format": 99}
 CASES = [
     Case("no such run", "mrigen sample --run gone"),
@@ -150,4 +162,10 @@ CASES = [
     arrays("latents of another number of people", lambda found: found | {"loc": found["loc"][1:]}),
     arrays("latents of objects", lambda found: found | {"loc": np.array([{}], dtype=object)}),
     run("weights that are no numbers", no_numbers, tensorflow=True),
+    run("detail of a run that has none", lambda directory: None, f"{SAMPLE} --detail", tensorflow=True),
+    run("facts of detail that are no JSON", detail("detail.json", "{"), tensorflow=True),
+    run("detail without its network", detail("detail.json", DETAIL), tensorflow=True),
+    run("detail that is there already", detail("detail.json", DETAIL), "mrigen detail --run run"),
+    run("an unfinished detail that cannot be read", detail("checkpoint/progress.json", "{"), "mrigen detail --run run"),
+    run("a key of the fit for detail", lambda directory: None, "mrigen detail --run run --set model.kind=vae"),
 ]  # fmt: skip
