@@ -41,7 +41,7 @@ PACKAGES = {"mlflow": "mlflow", "wandb": "wandb"}
 # A weight, its derivative, and the two moments of Adam, in float32.
 BYTES_A_WEIGHT = 16
 # Of detail, where a recipe has none.
-DETAIL_STEPS = 4000
+DETAIL_STEPS = 12000
 # What no node of any cluster has.
 MOST_BYTES = 2**43
 
