@@ -17,7 +17,6 @@ import hashlib
 import json
 import os
 import random
-import re
 import shutil
 import signal
 import sqlite3
@@ -376,17 +375,13 @@ def is_replaced(path: Path) -> bool:
         return False
     if (path.parent.parent / "manifest.json").is_file():
         return True
+    from mrigen.training.callbacks import weights_path
+
     progress = path.parent / "progress.json"
     if not progress.is_file():
         return False
     newest = json.loads(progress.read_text())
-    return any(newest["epoch"] == epoch and newest["step"] == step for epoch, step in weights_in(path.parent))
-
-
-def weights_in(checkpoint: Path) -> list[tuple[int, int]]:
-    """Returns the epochs and steps of which a checkpoint has weights."""
-    found = (re.fullmatch(r"epoch-(\d+)(?:-step-(\d+))?\.weights\.h5", path.name) for path in checkpoint.iterdir())
-    return [(int(match[1]), int(match[2] or 0)) for match in found if match]
+    return weights_path(path.parent, newest["epoch"], newest["step"]).is_file()
 
 
 def is_whole(path: Path) -> bool:
