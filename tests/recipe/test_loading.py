@@ -50,7 +50,8 @@ def test_five_faults_come_together_in_full_words():
             "my.yaml: training.epoch: unknown key. Known keys: augment, batch_size, clip_norm, devices, "
             "early_stopping_epochs, epochs, kl_cycles, kl_warmup_epochs, learning_rate, on_collapse, precision, "
             "schedule, seed, start_from, trackers, workers. Did you mean 'epochs'?",
-            "my.yaml: training.learning_rate: got 'fast', expected a number > 0 and up to 10. Step size of Adam at the start.",
+            "my.yaml: training.learning_rate: got 'fast', expected a number > 0 and up to 10. "
+            "Step size of Adam at the start.",
         ]
     )
 

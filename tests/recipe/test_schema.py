@@ -104,7 +104,7 @@ def test_block_channels_are_one_for_each_block():
         ("model.decoder_sigma=1e300", r"model: got decoder_sigma 1e\+300, expected a number from 1e-06 to 1000"),
         (
             "training.epochs=1000000000000",
-            r"training.epochs: got 1000000000000, expected an integer from 1 to 1000000.",
+            "training.epochs: got 1000000000000, expected an integer from 1 to 1000000.",
         ),
         ("training.learning_rate=1e+300", r"training.learning_rate: got 1e\+300, expected a number > 0 and up to 10."),
         ("model.beta=1e+300", r"model.beta: got 1e\+300, expected a number from 0 to 1e9."),
