@@ -24,6 +24,7 @@ from mrigen.models import LatentModel
 from mrigen.models.batches import BATCH_SIZE
 from mrigen.recipe import ModelRecipe
 from mrigen.runs import Run
+from mrigen.runs.listing import read_history
 from mrigen.statistics.collapse import Course, Forecast, advise, collapse_of_figures, forecast_active
 from mrigen.statistics.pca import spectrum
 from mrigen.system.files import write_json
@@ -251,7 +252,7 @@ def _history(run: Run) -> dict[str, np.ndarray]:
     path = run.directory / "history.csv"
     if not path.is_file():
         return {}
-    table = pd.read_csv(path)
+    table = pd.DataFrame(read_history(run.directory))
     elbo = "val_elbo_nats" if "val_elbo_nats" in table else "elbo_nats"
     return {name: table[column].to_numpy() for name, column in (("ELBO", elbo), ("KL", "kl_nats")) if column in table}
 

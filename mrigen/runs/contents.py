@@ -39,13 +39,27 @@ class Performance(_Content):
     data_wait_share: Figure = None
 
 
+class Figures(_Content):
+    """What is known of some people; other keys may hold as much of fewer of them."""
+
+    __pydantic_extra__: Block
+
+    mse: Figure = None
+    psnr: Figure = None
+    explained_variance: Figure = None
+    elbo_nats: Figure = None
+    shuffled_gap_nats: Figure = None
+    loglik_nats: Figure = None
+    loglik_calibrated_nats: Figure = None
+
+
 class Metrics(_Content):
     """metrics.json."""
 
-    heldout: Block = {}
-    validation: Block = {}
-    pca: Block = {}
-    appearance_model: Block = {}
+    heldout: Figures = Figures()
+    validation: Figures = Figures()
+    pca: Figures = Figures()
+    appearance_model: Figures = Figures()
     told_by_latents: dict[str, dict[str, Figure]] = {}
     told_by_unseen: dict[str, dict[str, Figure]] = {}
     num_subjects: dict[str, Count] = {}
