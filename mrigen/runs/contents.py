@@ -42,7 +42,7 @@ class Performance(_Content):
 class Figures(_Content):
     """What is known of some people; other keys may hold as much of fewer of them."""
 
-    __pydantic_extra__: Block
+    __pydantic_extra__: Block = Field(init=False)
 
     mse: Figure = None
     psnr: Figure = None
@@ -114,8 +114,9 @@ def check_content(content: dict[str, Any], kind: type[_Content], path: Path) -> 
         places: dict[str, str] = {}
         for item in error.errors():
             names = [str(part) for part in item["loc"]]
-            # Behind the last name stand the members of a union that were tried.
-            while len(names) > 1 and ("[" in names[-1] or names[-1] in ("float", "int")):
+            # Between and behind the names stand the members of a union that were tried.
+            names = names[:1] + [name for name in names[1:] if "[" not in name]
+            while len(names) > 1 and names[-1] in ("float", "int"):
                 names.pop()
             expected = _EXPECTED.get(item["type"].partition("_")[0], "another value")
             places.setdefault(".".join(names), f"got {short(item['input'])}, expected {expected}. {REPAIR}")
