@@ -24,6 +24,7 @@ from mrigen.models import LatentModel
 from mrigen.models.batches import BATCH_SIZE
 from mrigen.recipe import ModelRecipe
 from mrigen.runs import Run
+from mrigen.runs.contents import check_figures
 from mrigen.runs.listing import read_history
 from mrigen.statistics.collapse import Course, Forecast, advise, collapse_of_figures, forecast_active
 from mrigen.statistics.pca import spectrum
@@ -117,7 +118,7 @@ def diagnose(run: Run, *, num_draws: int = NUM_DRAWS, seed: int = 0) -> Diagnosi
 
     Raises:
         UsageError: the run has no likelihood, as that of an autoencoder, or `num_draws` < 1.
-        CohortError: the cohort is not that of the run.
+        CohortError: the cohort is not that of the run. RunError: its figures are those of another run.
 
     References:
         Burda et al. 2016, Importance weighted autoencoders, equation 8.
@@ -129,6 +130,7 @@ def diagnose(run: Run, *, num_draws: int = NUM_DRAWS, seed: int = 0) -> Diagnosi
         )
     if num_draws < 1:
         raise UsageError(f"got {num_draws}, expected an integer >= 1. Set 64 for a start.", parameter="num_draws")
+    check_figures(run.metrics, "kl_nats", "active_units", "decoder_sigma", "residual_rmse")
     dataset, model, latents = run.open_dataset(), run.load_model(), run.load_latents()
     train, heldout = dataset.rows("train"), dataset.rows("heldout")
     kl = _kl_per_dimension(

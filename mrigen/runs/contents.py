@@ -10,7 +10,8 @@ from mrigen.schema import short
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Figure = Number | None
-Count = Annotated[int, Field(ge=0)] | None
+Whole = Annotated[int, Field(ge=0)]
+Count = Whole | None
 # A figure, or several by name, such as those of people who were not copied.
 Block = dict[str, Figure | dict[str, Figure]]
 REPAIR = "Restore the file, or fit again."
@@ -62,15 +63,15 @@ class Metrics(_Content):
     appearance_model: Figures = Figures()
     told_by_latents: dict[str, dict[str, Figure]] = {}
     told_by_unseen: dict[str, dict[str, Figure]] = {}
-    num_subjects: dict[str, Count] = {}
+    num_subjects: dict[str, Whole] = {}
     performance: Performance = Performance()
     kl_nats: Figure = None
     active_units: Count = None
-    latent_dim: Count = None
+    latent_dim: Whole = 0
     decoder_sigma: Figure = None
     residual_rmse: Figure = None
-    epochs: Count = None
-    best_epoch: Count = None
+    epochs: Whole = 0
+    best_epoch: Whole = 0
     precision: str = ""
 
 
@@ -100,6 +101,17 @@ def with_place(content: Any, place: str) -> Any:
     if not isinstance(content, dict):
         return content
     return Keys({key: with_place(value, f"{place}: {key}") for key, value in content.items()}, place)
+
+
+def check_figures(content: Keys, *names: str) -> None:
+    """Refuses figures that a model of this kind has, and that are not there: those of another run.
+
+    Raises:
+        RunError: one line a figure.
+    """
+    missing = [name for name in names if content[name] is None]
+    if missing:
+        raise RunError([f"{content.place}: {name}: got None, expected a number. {REPAIR}" for name in missing])
 
 
 def check_content(content: dict[str, Any], kind: type[_Content], path: Path) -> None:

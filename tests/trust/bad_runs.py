@@ -141,6 +141,8 @@ CASES = [
     file("figures that are a list", "metrics.json", "[]", call="mrigen compare run"),
     file("an empty file of figures", "metrics.json", "", call="mrigen compare run"),
     keys("a figure that is none", "metrics.json", {"heldout": {"mse": {}}}, call="mrigen compare run"),
+    keys("figures of an autoencoder", "metrics.json", {"decoder_sigma": None, "residual_rmse": None},
+         call="mrigen diagnose --run run", tensorflow=True),
     file("a table of the split without its columns", "split.tsv", "a\tb\n1\t2\n", call="mrigen compare run run"),
     file("a table of people that is none", "subjects.tsv", b"\x00\xff" * 100, **LATENTS),
     file("weights that are no HDF5", "model.weights.h5", b"no weights", call="mrigen compare run"),
