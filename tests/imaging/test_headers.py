@@ -54,8 +54,15 @@ def flipped():
     return placed() @ np.array([[-1.0, 0, 0, 6], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
 
 
+def turned():
+    turn = np.eye(4)
+    turn[:2, :2] = [[np.cos(0.3), -np.sin(0.3)], [np.sin(0.3), np.cos(0.3)]]
+    return turn @ placed()
+
+
 DOUBTFUL = {
     "fine": (nifti(), ()),
+    "fine, oblique": (nifti(turned()), ()),
     "fine, sform alone": (nifti(codes=(4, 0)), ()),
     "fine, qform alone": (nifti(codes=(0, 1)), ()),
     "fine, NIfTI-2": (nifti(kind=nibabel.Nifti2Image), ()),
