@@ -14,7 +14,15 @@ from mrigen.errors import RunError
 from mrigen.models import VariationalAutoencoder
 from mrigen.recipe import TrainingRecipe
 from mrigen.training import epochs
-from mrigen.training.callbacks import DataWait, KLWarmup, LatentWatch, Progress, load_progress, watched_figure
+from mrigen.training.callbacks import (
+    Checkpoint,
+    DataWait,
+    KLWarmup,
+    LatentWatch,
+    Progress,
+    load_progress,
+    watched_figure,
+)
 
 
 class Steps(keras.Model):
@@ -174,3 +182,15 @@ def test_latents_of_validation_people_are_watched(monkeypatch, num_validation, e
         recipe=SimpleNamespace(model=None),
     )
     np.testing.assert_array_equal(epochs._latent_watch(fit), people[expected][: epochs.WATCHED_PEOPLE])
+
+
+def test_running_figures_of_another_model_are_not_taken_over(tmp_path):
+    progress = Progress(step=1, metrics=[2.5, 1.0])
+    checkpoint = Checkpoint(tmp_path, progress, None, "loss", epochs=2, steps=4)
+    loss, error = keras.Variable(0.0), keras.Variable(0.0)
+    checkpoint.set_model(SimpleNamespace(metrics_variables=[loss, error]))
+    checkpoint.on_epoch_begin(0)
+    assert (float(loss), float(error)) == (2.5, 1.0)
+    progress.metrics = [2.5]
+    with pytest.raises(ValueError, match="shorter"):
+        checkpoint.on_epoch_begin(0)
