@@ -303,7 +303,7 @@ def kills(folder: Path, number: int, moments: random.Random, only: Sequence[str]
         changed = [name for name in before if after.get(name) != before[name]]
         new = [name for name in after if name not in before]
         halves = [name for name in [*changed, *new] if not is_whole(work / name)]
-        lost = [name for name in changed if name not in after]
+        lost = [name for name in changed if name not in after and not is_replaced(work / name)]
         left = sum(".tmp-" in name for name in new)
         again = end(begin(command_again(verb, work), work), work)
         broken = [name for name in digests(work) if not is_whole(work / name)]
@@ -366,6 +366,22 @@ def digests(folder: Path) -> dict[str, str]:
             with contextlib.suppress(FileNotFoundError):
                 found[str(path.relative_to(folder))] = hashlib.blake2b(path.read_bytes(), digest_size=8).hexdigest()
     return found
+
+
+def is_replaced(path: Path) -> bool:
+    """Whether a file that is gone belongs to a checkpoint that a fit no longer needs: a newer one counts, or the run is
+    finished."""
+    if path.parent.name != "checkpoint":
+        return False
+    if (path.parent.parent / "manifest.json").is_file():
+        return True
+    from mrigen.training.callbacks import weights_path
+
+    progress = path.parent / "progress.json"
+    if not progress.is_file():
+        return False
+    newest = json.loads(progress.read_text())
+    return weights_path(path.parent, newest["epoch"], newest["step"]).is_file()
 
 
 def is_whole(path: Path) -> bool:

@@ -24,6 +24,8 @@ from mrigen.models import LatentModel
 from mrigen.models.batches import BATCH_SIZE
 from mrigen.recipe import ModelRecipe
 from mrigen.runs import Run
+from mrigen.runs.contents import check_figures
+from mrigen.runs.listing import read_history
 from mrigen.statistics.collapse import Course, Forecast, advise, collapse_of_figures, forecast_active
 from mrigen.statistics.pca import spectrum
 from mrigen.system.files import write_json
@@ -116,7 +118,7 @@ def diagnose(run: Run, *, num_draws: int = NUM_DRAWS, seed: int = 0) -> Diagnosi
 
     Raises:
         UsageError: the run has no likelihood, as that of an autoencoder, or `num_draws` < 1.
-        CohortError: the cohort is not that of the run.
+        CohortError: the cohort is not that of the run. RunError: its figures are those of another run.
 
     References:
         Burda et al. 2016, Importance weighted autoencoders, equation 8.
@@ -128,6 +130,7 @@ def diagnose(run: Run, *, num_draws: int = NUM_DRAWS, seed: int = 0) -> Diagnosi
         )
     if num_draws < 1:
         raise UsageError(f"got {num_draws}, expected an integer >= 1. Set 64 for a start.", parameter="num_draws")
+    check_figures(run.metrics, "kl_nats", "active_units", "decoder_sigma", "residual_rmse")
     dataset, model, latents = run.open_dataset(), run.load_model(), run.load_latents()
     train, heldout = dataset.rows("train"), dataset.rows("heldout")
     kl = _kl_per_dimension(
@@ -251,7 +254,7 @@ def _history(run: Run) -> dict[str, np.ndarray]:
     path = run.directory / "history.csv"
     if not path.is_file():
         return {}
-    table = pd.read_csv(path)
+    table = pd.DataFrame(read_history(run.directory))
     elbo = "val_elbo_nats" if "val_elbo_nats" in table else "elbo_nats"
     return {name: table[column].to_numpy() for name, column in (("ELBO", elbo), ("KL", "kl_nats")) if column in table}
 

@@ -15,6 +15,7 @@ import mrigen
 from mrigen import runs
 from mrigen.errors import RunError
 from mrigen.recipe import Recipe, parse_recipe
+from mrigen.runs.listing import read_history
 from mrigen.system.notebook import show_figures
 from mrigen.system.wording import counted
 from mrigen.training.refusals import detail_settings
@@ -67,11 +68,12 @@ class Run(runs.Run):
         """The figures of every epoch so far, one row each.
 
         Raises:
-            RunError: no epoch has ended yet.
+            RunError: no epoch has ended yet, or the file is damaged.
         """
         path = self.directory / "history.csv"
         if not path.is_file():
             raise RunError(f"{self.directory}: no history.csv, expected a fit that has ended an epoch. Wait for it.")
+        read_history(self.directory)  # Or it says what is damaged.
         return pd.read_csv(path, index_col="epoch")
 
     def plot_history(self) -> "Figure":

@@ -6,9 +6,13 @@ from pydantic import PositiveInt
 
 from mrigen.schema import Section, key
 
+# More than anybody has the time for: a number with more digits is a slip.
+MOST_EPOCHS = 1000000
+EPOCHS = f"an integer from 1 to {MOST_EPOCHS}"
+
 
 class AugmentRecipe(Section):
-    shift: float = key(6.0, "millimetres >= 0", "Largest shift along each axis.", ge=0)
+    shift: float = key(6.0, "millimetres from 0 to 1000", "Largest shift along each axis.", ge=0, le=1000)
     rotation: float = key(4.0, "degrees from 0 to 45", "Largest rotation about each axis.", ge=0, le=45)
     scaling: float = key(
         0.0,
@@ -32,8 +36,8 @@ class AugmentRecipe(Section):
 
 
 class TrainingRecipe(Section):
-    epochs: int = key(100, "an integer >= 1", "How often every training subject is seen.", ge=1)
-    batch_size: int = key(8, "an integer >= 1", "Subjects a step, over all devices.", ge=1)
+    epochs: int = key(100, EPOCHS, "How often every training subject is seen.", ge=1, le=MOST_EPOCHS)
+    batch_size: int = key(8, "an integer from 1 to 65536", "Subjects a step, over all devices.", ge=1, le=65536)
     devices: Literal["auto"] | PositiveInt = key(
         "auto",
         "auto, or an integer >= 1",
@@ -44,21 +48,37 @@ class TrainingRecipe(Section):
         "auto, or an integer >= 1",
         "Processes of the fit, on one or several machines; auto takes what SLURM or TF_CONFIG says.",
     )
-    learning_rate: float = key(1e-3, "a number > 0", "Step size of Adam at the start.", gt=0)
+    learning_rate: float = key(1e-3, "a number > 0 and up to 10", "Step size of Adam at the start.", gt=0, le=10)
     schedule: Literal["constant", "cosine"] = key(
         "cosine", "one of constant, cosine", "How the learning rate falls: not at all, or to a hundredth by cosine."
     )
     clip_norm: float | None = key(
-        None, "a number > 0, or null", "Largest norm of the whole gradient; null does not clip.", gt=0
+        None,
+        "a number > 0 and up to 1e30, or null",
+        "Largest norm of the whole gradient; null does not clip.",
+        gt=0,
+        le=1e30,
     )
     kl_warmup_epochs: int = key(
-        0, "an integer >= 0", "vae: epochs over which the KL weight rises from 0; 0 for a constant one.", ge=0
+        0,
+        f"an integer from 0 to {MOST_EPOCHS}",
+        "vae: epochs over which the KL weight rises from 0; 0 for a constant one.",
+        ge=0,
+        le=MOST_EPOCHS,
     )
     kl_cycles: int = key(
-        1, "an integer >= 1", "vae: times that it rises anew, equally spaced over the epochs (cyclical schedule).", ge=1
+        1,
+        EPOCHS,
+        "vae: times that it rises anew, equally spaced over the epochs (cyclical schedule).",
+        ge=1,
+        le=MOST_EPOCHS,
     )
     early_stopping_epochs: int | None = key(
-        None, "an integer >= 1, or null", "Stop after this many epochs without a better validation loss.", ge=1
+        None,
+        f"{EPOCHS}, or null",
+        "Stop after this many epochs without a better validation loss.",
+        ge=1,
+        le=MOST_EPOCHS,
     )
     on_collapse: Literal["warn", "stop"] = key(
         "warn",

@@ -10,7 +10,8 @@ from mrigen.schema import short
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Figure = Number | None
-Count = Annotated[int, Field(ge=0)] | None
+Whole = Annotated[int, Field(ge=0)]
+Count = Whole | None
 # A figure, or several by name, such as those of people who were not copied.
 Block = dict[str, Figure | dict[str, Figure]]
 REPAIR = "Restore the file, or fit again."
@@ -39,24 +40,38 @@ class Performance(_Content):
     data_wait_share: Figure = None
 
 
+class Figures(_Content):
+    """What is known of some people; other keys may hold as much of fewer of them."""
+
+    __pydantic_extra__: Block = Field(init=False)
+
+    mse: Figure = None
+    psnr: Figure = None
+    explained_variance: Figure = None
+    elbo_nats: Figure = None
+    shuffled_gap_nats: Figure = None
+    loglik_nats: Figure = None
+    loglik_calibrated_nats: Figure = None
+
+
 class Metrics(_Content):
     """metrics.json."""
 
-    heldout: Block = {}
-    validation: Block = {}
-    pca: Block = {}
-    appearance_model: Block = {}
+    heldout: Figures = Figures()
+    validation: Figures = Figures()
+    pca: Figures = Figures()
+    appearance_model: Figures = Figures()
     told_by_latents: dict[str, dict[str, Figure]] = {}
     told_by_unseen: dict[str, dict[str, Figure]] = {}
-    num_subjects: dict[str, Count] = {}
+    num_subjects: dict[str, Whole] = {}
     performance: Performance = Performance()
     kl_nats: Figure = None
     active_units: Count = None
-    latent_dim: Count = None
+    latent_dim: Whole = 0
     decoder_sigma: Figure = None
     residual_rmse: Figure = None
-    epochs: Count = None
-    best_epoch: Count = None
+    epochs: Whole = 0
+    best_epoch: Whole = 0
     precision: str = ""
 
 
@@ -88,6 +103,17 @@ def with_place(content: Any, place: str) -> Any:
     return Keys({key: with_place(value, f"{place}: {key}") for key, value in content.items()}, place)
 
 
+def check_figures(content: Keys, *names: str) -> None:
+    """Refuses figures that a model of this kind has, and that are not there: those of another run.
+
+    Raises:
+        RunError: one line a figure.
+    """
+    missing = [name for name in names if content[name] is None]
+    if missing:
+        raise RunError([f"{content.place}: {name}: got None, expected a number. {REPAIR}" for name in missing])
+
+
 def check_content(content: dict[str, Any], kind: type[_Content], path: Path) -> None:
     """Refuses values of another type than a fit writes.
 
@@ -100,8 +126,9 @@ def check_content(content: dict[str, Any], kind: type[_Content], path: Path) -> 
         places: dict[str, str] = {}
         for item in error.errors():
             names = [str(part) for part in item["loc"]]
-            # Behind the last name stand the members of a union that were tried.
-            while len(names) > 1 and ("[" in names[-1] or names[-1] in ("float", "int")):
+            # Between and behind the names stand the members of a union that were tried.
+            names = names[:1] + [name for name in names[1:] if "[" not in name]
+            while len(names) > 1 and names[-1] in ("float", "int"):
                 names.pop()
             expected = _EXPECTED.get(item["type"].partition("_")[0], "another value")
             places.setdefault(".".join(names), f"got {short(item['input'])}, expected {expected}. {REPAIR}")

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -72,6 +73,7 @@ def describe_run(run: Run) -> dict[str, Any]:
     last = history[-1] if history else {}
     can_collapse = run.recipe.model.has_likelihood
     active = metrics.get("active_units", last.get("active_units")) if can_collapse else None
+    active = None if active is None or not math.isfinite(active) else active
     latents = metrics.get("latent_dim", run.recipe.model.latent_dim)
     collapse = None
     if active is not None and latents:
@@ -109,24 +111,31 @@ def validation_figures(run: Run, best_epoch: int = -1) -> dict[str, float | None
         metrics = run.metrics
     if "validation" in metrics:
         return metrics["validation"]
-    rows = (row for row in read_history(run.directory) if row["epoch"] == metrics["best_epoch"] - 1)
+    rows = (row for row in read_history(run.directory) if row["epoch"] + 1 == metrics["best_epoch"])
     row = next(rows, {})
     return {"elbo_nats": row.get("val_elbo_nats"), "mse": row.get("val_mse")}
 
 
 def read_history(directory: str | os.PathLike) -> list[dict[str, float]]:
-    """Returns the whole lines of a run's history.csv, epoch (from 0) and figures; none if it has no such file."""
+    """Returns the whole lines of a run's history.csv, epoch (from 0) and figures; none if it has no such file.
+
+    Raises:
+        RunError: it is damaged.
+    """
     path = Path(directory) / "history.csv"
     if not path.is_file():
         return []
     content = path.read_bytes()
-    text = content[: content.rfind(b"\n") + 1].decode("utf-8")  # A fit at work may have written half a line.
     try:
-        return [
+        text = content[: content.rfind(b"\n") + 1].decode("utf-8")  # A fit at work may have written half a line.
+        rows = [
             {name: float(value) for name, value in row.items()} for row in csv.DictReader(io.StringIO(text, newline=""))
         ]
-    except (TypeError, ValueError) as error:
+        if any("epoch" not in row for row in rows):
+            raise ValueError("no column epoch")
+    except (TypeError, ValueError, csv.Error) as error:
         raise RunError(f"{path}: not the history of a fit ({error}). Restore the file, or fit again.") from None
+    return rows
 
 
 def render_runs(table: pd.DataFrame, format: str = "text") -> str:

@@ -1,10 +1,11 @@
 """Several ids that are one person: they are known as one, and no split divides them."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from mrigen.data.cohort import COLUMNS, index_cohort
-from mrigen.data.persons import persons_of
+from mrigen.data.persons import join_persons, persons_of
 from mrigen.data.splits import split_subjects
 from mrigen.errors import CohortError
 from mrigen.quality.checking import unrelated_copies
@@ -54,6 +55,13 @@ def test_it_is_said_how_many_people_have_several_ids(tmp_path):
 
 def test_ids_of_one_person_are_one_family_with_all_relatives(joined):
     assert joined["family"].tolist() == ["sub-01", "sub-01", None, "k", "k", "k", "k", None]
+
+
+def test_visits_of_the_first_person_are_linked_too():
+    images = pd.DataFrame({"participant_id": ["sub-1", "sub-1", "sub-2"], "own": ["1", "1", "2"], "family": None})
+    joined = join_persons(images.assign(person=[None, "2", None]))
+    assert joined["person"].tolist() == ["sub-1"] * 3
+    assert joined["family"].tolist() == ["sub-1"] * 3
 
 
 def test_the_column_itself_is_kept(joined):

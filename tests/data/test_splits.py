@@ -137,6 +137,18 @@ def test_split_depends_on_the_seed():
     assert (first["split"] != second["split"]).sum() > 10
 
 
+def test_the_split_of_a_seed_stays_what_it_is():
+    """Or an old recipe would divide people otherwise."""
+    split = split_subjects(people(40), SplitRecipe(seed=0, train=0.5, validation=0.25, heldout=0.25))
+    assert "".join(name[0] for name in split["split"]) == "tvhthvvtthtthhhttthvtvvvthtvhttttvtttvht"
+
+
+def test_a_split_of_nobody_takes_no_part():
+    with np.errstate(all="raise"):
+        split = split_subjects(people(20), SplitRecipe(train=0.5, validation=0.0, heldout=0.5))
+    assert sizes(split) == [10, 0, 10]
+
+
 def test_everybody_is_as_likely_to_be_held_out():
     table = people(40, num_sites=4)
     heldout = sum(

@@ -5,8 +5,14 @@ import math
 import numpy as np
 import pytest
 import tensorflow as tf
+from scipy import stats
 
-from mrigen.distributions import DiagonalGaussianPosterior, GaussianLikelihood
+from mrigen.distributions import (
+    DiagonalGaussianPosterior,
+    GaussianLikelihood,
+    LaplaceLikelihood,
+    StudentLikelihood,
+)
 
 SHAPE = (3, 4, 5, 6, 1)
 NUM_VOXELS = 4 * 5 * 6
@@ -133,3 +139,62 @@ def test_likelihood_can_be_built_while_tracing(volumes, reconstruction):
     layer = GaussianLikelihood(0.3)
     traced = tf.function(lambda: layer(volumes, reconstruction)["nll"])()
     np.testing.assert_allclose(traced, likelihood(0.3)(volumes, reconstruction)["nll"], rtol=1e-5)
+
+
+# Of standard deviation 1.
+NOISE = {
+    GaussianLikelihood: stats.norm(),
+    LaplaceLikelihood: stats.laplace(scale=math.sqrt(0.5)),
+    StudentLikelihood: stats.t(4, scale=math.sqrt(0.5)),
+}
+
+
+@pytest.mark.parametrize("kind", NOISE)
+@pytest.mark.parametrize("sigma", [0.3, "voxelwise"])
+@pytest.mark.parametrize("masked", [False, True])
+def test_the_density_is_that_of_scipy(volumes, reconstruction, kind, sigma, masked):
+    layer, mask = kind(sigma, masked=masked), np.ones(SHAPE[1:4], bool)
+    layer.build(SHAPE)
+    if masked:
+        mask = np.random.default_rng(2).uniform(size=SHAPE[1:4]) < 0.5
+        layer.limit_to(mask)
+    scale = 0.3
+    if sigma == "voxelwise":
+        layer.log_sigma.assign(np.random.default_rng(3).normal(-1.0, 0.3, layer.log_sigma.shape))
+        scale = layer.scale.numpy().astype(float)
+        mean_square = np.square(np.broadcast_to(scale, SHAPE[1:])[mask]).mean()
+        np.testing.assert_allclose(layer.decoder_sigma, math.sqrt(mean_square), rtol=1e-5)
+    residual = volumes.astype(float) - reconstruction
+    density = NOISE[kind].logpdf(residual / scale) - np.log(scale)
+    expected = -(density * mask[..., None]).sum(axis=(1, 2, 3, 4))
+    np.testing.assert_allclose(layer(volumes, reconstruction)["nll"], expected, rtol=1e-4)
+
+
+def test_the_optimal_sigma_of_laplace_is_its_mean_absolute_residual(volumes, reconstruction):
+    layer = LaplaceLikelihood("optimal")
+    layer.build(SHAPE)
+    best = np.mean(layer(volumes, reconstruction, training=True)["nll"])
+    scale = np.abs(volumes.astype(float) - reconstruction).mean()
+    assert best == pytest.approx(NUM_VOXELS * (1.0 + math.log(2.0 * scale)), rel=1e-3)
+    layer.calibrate(0.2)
+    np.testing.assert_allclose(layer.decoder_sigma, 0.2 * math.sqrt(2.0), rtol=1e-3)
+    assert float(StudentLikelihood.log_scale(0.04)) == pytest.approx(math.log(0.2), rel=1e-4)
+
+
+def test_heads_of_a_posterior_start_apart_and_the_same_each_time():
+    features = np.random.default_rng(0).normal(size=(2, 2, 2, 2, 3)).astype("float32")
+
+    def kernels(seed):
+        layer = DiagonalGaussianPosterior(4, seed=seed)
+        layer(features)
+        return [head.kernel.numpy() for head in layer.heads]
+
+    loc, raw_scale = kernels(5)
+    assert not np.allclose(loc, raw_scale)
+    np.testing.assert_array_equal([loc, raw_scale], kernels(5))
+    assert not np.allclose(loc, kernels(6)[0])
+    assert not np.allclose(loc, kernels(None)[0])
+
+
+def test_a_spatial_latent_has_sixteen_channels_a_place():
+    assert DiagonalGaussianPosterior(None)(np.ones((2, 2, 3, 4, 5), "float32"))["loc"].shape == (2, 2 * 3 * 4 * 16)

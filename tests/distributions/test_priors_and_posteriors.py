@@ -66,6 +66,8 @@ def test_a_prior_is_a_density_and_its_draws_follow_it(kind, condition):
     for axis, values in enumerate(np.meshgrid(grid, grid, indexing="ij")):
         error = draws[:, axis].std() / math.sqrt(20000)
         assert abs(draws[:, axis].mean() - integral(mass * values)) < 4 * error
+        variance = integral(mass * values**2) - integral(mass * values) ** 2
+        assert draws[:, axis].var() == pytest.approx(variance, rel=0.08)
     np.testing.assert_array_equal(draws[:3], prior.draw(20000, (1, 2), told)[:3])
 
 
@@ -95,6 +97,13 @@ def test_the_flow_inverts_and_starts_as_the_standard_normal():
         FlowPrior(1)
 
 
+def test_a_plain_prior_is_the_standard_normal_and_learns_nothing():
+    prior = NormalPrior(3)
+    prior.build((None, 3))
+    assert prior.weights == [] and prior.distribution().batch_shape == ()
+    np.testing.assert_array_equal(prior.base().stddev(), np.ones(3))
+
+
 def test_the_mixture_equals_one_made_with_scipy():
     prior = built("mixture")
     weights = np.exp(prior.logits.numpy()) / np.exp(prior.logits.numpy()).sum()
@@ -110,6 +119,10 @@ def test_the_vamp_prior_is_the_mixture_of_its_pseudo_inputs():
     prior = built("vamp")
     prior.start_at(np.full((4, 4, 4), 0.25))
     assert prior.pseudo_inputs.shape == (3, 4, 4, 4, 1)
+    # As in the weights of runs that were saved: a control point every four voxels.
+    wide = VampPrior(2, volume_shape=(8, 9, 4), num_components=3)
+    wide.build((None, 2))
+    assert wide.fields.shape == (3, 2, 3, 1, 1)
     loc = prior.encode(prior.pseudo_inputs)["loc"].numpy()
     weights = np.exp(prior.logits.numpy()) / np.exp(prior.logits.numpy()).sum()
     z = np.array([0.3, 0.8])

@@ -16,6 +16,7 @@ from mrigen.imaging.volumes import (
     read_grid,
     read_volume,
     write_image,
+    zooms_of,
 )
 
 SHAPE = (7, 8, 9)
@@ -53,8 +54,15 @@ def flipped():
     return placed() @ np.array([[-1.0, 0, 0, 6], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
 
 
+def turned():
+    turn = np.eye(4)
+    turn[:2, :2] = [[np.cos(0.3), -np.sin(0.3)], [np.sin(0.3), np.cos(0.3)]]
+    return turn @ placed()
+
+
 DOUBTFUL = {
     "fine": (nifti(), ()),
+    "fine, oblique": (nifti(turned()), ()),
     "fine, sform alone": (nifti(codes=(4, 0)), ()),
     "fine, qform alone": (nifti(codes=(0, 1)), ()),
     "fine, NIfTI-2": (nifti(kind=nibabel.Nifti2Image), ()),
@@ -64,6 +72,9 @@ DOUBTFUL = {
     "identity of ITK": (nifti(np.diag([-1.0, -1.0, 1.0, 1.0])), ("identity",)),
     "identity, code 2 as nibabel writes it": (nibabel.Nifti1Image(array(), np.eye(4)), ("identity", "units")),
     "zooms alone": (nifti(np.diag([2.0, 2.0, 2.0, 1.0])), ("origin",)),
+    "identity but for rounding": (nifti(np.diag([1.0 + 5e-7, 1.0, 1.0, 1.0])), ("identity",)),
+    "zooms alone, of nearly a millimetre": (nifti(np.diag([1.01, 1.0, 1.0, 1.0])), ("origin",)),
+    "placed along one axis": (nifti(np.diag([2.0, 2.0, 2.0, 1.0]) + np.eye(4, k=1) * [0, 0, 0, 9]), ()),
     "no unit": (nifti(units="unknown"), ("units",)),
     "micrometres": (nifti(units="micron"), ("units",)),
     "shear": (nifti(sheared(), codes=(2, 0)), ("shear",)),
@@ -145,7 +156,9 @@ def test_a_sheared_image_has_no_qform(tmp_path):
         assert image.header["qform_code"] == 0
         assert image.header["sform_code"] > 0
         np.testing.assert_allclose(image.affine, sheared(), atol=1e-6)
-    # Its own qform, which cannot be that of the voxels, is not taken over.
+    # Its own qform, which cannot be that of the voxels, is not taken over, nor are its sizes of voxels.
+    image = make_image(array(), sheared(), Space(1, 1, placed((1.0, 1.5, 2.0))))
+    np.testing.assert_allclose(image.header.get_zooms(), zooms_of(sheared()), rtol=1e-6)
     _, path = written_again(tmp_path, nifti(sheared(), codes=(1, 1)))
     assert nibabel.load(path).header["qform_code"] == 0
 

@@ -12,6 +12,7 @@ from mrigen.imaging.volumes import (
     Volume,
     apply_affine,
     make_image,
+    read_stored,
     read_volume,
     to_canonical,
     write_image,
@@ -263,6 +264,27 @@ def test_an_image_in_memory_is_read_as_its_file_is(tmp_path):
 def test_faults_of_an_image_in_memory_name_it(image, message):
     with pytest.raises(CohortError, match=message):
         read_volume(image, name="x")
+
+
+def test_stored_voxels_are_read_as_they_are_and_faults_name_the_file(tmp_path):
+    write_volume(tmp_path / "a.nii", array(), oblique() @ np.diag([-1.0, 1.0, 1.0, 1.0]))
+    stored = read_stored(tmp_path / "a.nii")
+    np.testing.assert_array_equal(stored, array())
+    assert stored.dtype == np.int16
+    with pytest.raises(CohortError, match=r"^\S*b.nii: no such file"):
+        read_stored(tmp_path / "b.nii")
+    with pytest.raises(CohortError, match=r"^the mask: no such file"):
+        read_stored(tmp_path / "b.nii", "the mask")
+
+
+@pytest.mark.parametrize("given", ["a.hdr", "a.img"])
+def test_both_files_of_a_pair_have_to_be_files(tmp_path, given):
+    nibabel.save(nibabel.Nifti1Pair(array(), oblique()), tmp_path / "a.img")
+    other = tmp_path / {"a.hdr": "a.img", "a.img": "a.hdr"}[given]
+    other.unlink()
+    other.mkdir()
+    with pytest.raises(CohortError, match=r"got a folder, expected a file"):
+        read_volume(tmp_path / given)
 
 
 def test_an_image_that_is_made_is_the_file_that_is_written(tmp_path):

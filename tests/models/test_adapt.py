@@ -84,7 +84,7 @@ def test_a_dataset_without_end_says_what_is_lacking():
         ({"objective": "tc", "posterior": "low_rank"}, "objective: tc with posterior: low_rank, expected diagonal"),
         ({"objective": "iw"}, "objective: iw with num_draws: 1, expected at least 2"),
         ({"likelihood": "student"}, "student with decoder_sigma: optimal"),
-        ({"decoder_sigma": -1.0}, "expected a number > 0"),
+        ({"decoder_sigma": -1.0}, "expected a number from 1e-06 to 1000"),
         ({"refinement_steps": 3, "condition_size": 2}, "refinement_steps: 3 with condition"),
         ({"free_bits": 1.0, "objective": "capacity"}, "free_bits for objective: capacity"),
         ({"num_draws": 0}, "num_draws: got 0, expected an integer from 1 to 64"),

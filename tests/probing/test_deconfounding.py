@@ -104,6 +104,34 @@ def test_what_is_certain_of_the_target_stays():
     assert found[0, 1] == pytest.approx((both @ scores)[0, 1], rel=0.05)
 
 
+@pytest.mark.parametrize("effect", [0.0, 0.1, 0.3, 0.5])
+def test_slopes_are_drawn_to_those_without_the_target_by_how_certain_it_is(effect):
+    """Against ordinary least squares: w = max(0, 1 - 4 / chi2) of the target's coefficient beside the confound."""
+    targets, _, size = measured(400)
+    design = np.stack([np.ones(400), size, targets], axis=1)
+    noise = np.random.default_rng(4).normal(size=400)
+    noise -= design @ np.linalg.lstsq(design, noise, rcond=None)[0]  # Nothing by chance.
+    scores = (0.5 * size + effect * targets + noise)[:, None]
+    found = np.linalg.lstsq(design, scores[:, 0], rcond=None)[0]
+    variance = np.mean((scores[:, 0] - design @ found) ** 2)
+    wald = found[2] ** 2 / (variance * np.linalg.inv(design.T @ design)[2, 2])
+    weight = max(0.0, 1.0 - 4.0 / wald)
+    alone = np.polyfit(size, scores[:, 0], 1)[0]
+    assert weight == 0.0 if effect < 0.2 else 0.1 < weight < 0.9
+    slopes = Slopes(size[:, None], targets[:, None].astype(float), np.ones(1))
+    assert slopes(scores)[0, 0] == pytest.approx(weight * found[1] + (1.0 - weight) * alone, rel=1e-6)
+    # A score that is the same for all says nothing, not NaN.
+    assert slopes(np.zeros((400, 1)))[0, 0] == 0.0
+
+
+def test_who_scores_above_nought_is_taken_for_the_second_class():
+    inputs = people(0, 120, SIGNAL, True)
+    (train, test), *_ = stratified_group_folds(inputs.targets, inputs.groups, 5, 0)
+    found = without(inputs, 0.79).fit_score(inputs.targets, inputs.groups, train, test, 0)
+    assert (found.score > 0).any() and (np.abs(found.score) < 1).any()
+    np.testing.assert_array_equal(found.prediction, found.score > 0)
+
+
 def test_size_alone_leaves_nothing_and_a_signal_stays():
     nothing, signal, old = [], [], []
     for seed in range(8):

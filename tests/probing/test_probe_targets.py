@@ -49,6 +49,19 @@ def test_columns_are_understood():
         read_target(pd.DataFrame({"name": [f"n{i}" for i in range(30)]}), "name")
 
 
+def test_numbers_are_stratified_by_fifths_of_at_least_ten_people():
+    for number, strata in ((3, 2), (20, 2), (30, 3), (50, 5), (500, 5)):
+        counts = np.bincount(AGE.strata(np.random.default_rng(0).normal(size=number)))
+        assert len(counts) == strata and np.ptp(counts) <= 1
+    np.testing.assert_array_equal(AGE.strata(np.array([3.0, 1.0, 2.0, 9.0])), [1, 0, 0, 1])
+
+
+def test_the_likely_column_is_named_first():
+    table = pd.DataFrame({"sex": [None] * 3, "age": [2.0, 3.0, 4.0], "gender": ["F", "M", "M"], "iq": [1.0, 2.0, 3.0]})
+    with pytest.raises(CohortError, match=r"kept these columns: gender, age, iq\. Ask for one, .*'gender'"):
+        read_target(table, "sex")
+
+
 def test_a_sex_that_nobody_has_names_the_columns_that_the_run_kept():
     table = pd.DataFrame(
         {

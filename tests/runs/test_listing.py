@@ -41,3 +41,27 @@ def test_a_folder_without_runs_is_told(tmp_path):
 def test_half_a_line_of_a_history_is_left_out(tmp_path):
     (tmp_path / "history.csv").write_bytes(b"epoch,loss\r\n0,2.5\r\n1,2")
     assert read_history(tmp_path) == [{"epoch": 0.0, "loss": 2.5}]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\xf4\xff\n0\n",
+        b"epoch,lo\xacss\n0,2.5\n",
+        b"epoch,loss\n0,much\n",
+        b"epoch,loss\n0\n",
+        b"epoch\n0,1\n",
+        b"loss\n1\n",
+    ],
+    ids=["noise", "not UTF-8", "text", "too few", "too many", "no epochs"],
+)
+def test_what_is_no_history_is_told(tmp_path, content):
+    (tmp_path / "history.csv").write_bytes(content)
+    with pytest.raises(RunError, match=r"history.csv: not the history of a fit \(.*Restore the file, or fit again"):
+        read_history(tmp_path)
+
+
+def test_a_history_with_a_field_without_end_is_told(tmp_path):
+    (tmp_path / "history.csv").write_bytes(b"epoch,loss\n0," + b"1" * 200_000 + b"\n")
+    with pytest.raises(RunError, match=r"not the history of a fit \(field larger than"):
+        read_history(tmp_path)

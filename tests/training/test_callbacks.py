@@ -2,6 +2,7 @@
 
 import logging
 import time
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -9,8 +10,19 @@ import pytest
 import tensorflow as tf
 from battery import disturb
 
+from mrigen.errors import RunError
 from mrigen.models import VariationalAutoencoder
-from mrigen.training.callbacks import DataWait, KLWarmup, LatentWatch, Progress
+from mrigen.recipe import TrainingRecipe
+from mrigen.training import epochs
+from mrigen.training.callbacks import (
+    Checkpoint,
+    DataWait,
+    KLWarmup,
+    LatentWatch,
+    Progress,
+    load_progress,
+    watched_figure,
+)
 
 
 class Steps(keras.Model):
@@ -131,3 +143,54 @@ def test_a_collapse_that_was_told_before_the_break_is_not_told_again(caplog):
     assert progress.collapsed and not caplog.records
     watched([7], 1, "warn", progress)
     assert not progress.collapsed
+
+
+def test_the_learning_rate_falls_to_a_hundredth_by_the_last_step():
+    rate = epochs.make_optimizer(TrainingRecipe(epochs=6, learning_rate=0.02), steps=10)._learning_rate
+    assert [float(rate(step)) for step in (0, 30, 60, 99)] == pytest.approx([0.02, 0.0101, 0.0002, 0.0002], rel=1e-4)
+    constant = epochs.make_optimizer(TrainingRecipe(schedule="constant", clip_norm=3.0), steps=10, num_replicas=2)
+    assert float(constant.learning_rate) == pytest.approx(1e-3)
+    assert constant.global_clipnorm == 1.5
+
+
+@pytest.mark.parametrize("content", [b"{", b'{"epoch": \xff}', b'{"epochs": 3}', b"3"])
+def test_a_checkpoint_whose_progress_is_none_is_told(tmp_path, content):
+    (tmp_path / "progress.json").write_bytes(content)
+    with pytest.raises(RunError, match=r"progress.json: not the progress of a fit \(.*Restore the file, or fit again"):
+        load_progress(tmp_path)
+
+
+def test_epochs_are_judged_by_the_best_figure_that_there_is():
+    logs = {"loss": 1.0, "elbo_nats": -2.0, "val_loss": 3.0, "val_elbo_nats": -4.0}
+    for name, expected in (("val_elbo_nats", -4.0), ("val_loss", -3.0), ("elbo_nats", -2.0), ("loss", -1.0)):
+        assert watched_figure(logs, "elbo_nats") == expected
+        del logs[name]
+    assert watched_figure({}, "elbo_nats") == -np.inf
+
+
+@pytest.mark.parametrize(("num_validation", "expected"), [(5, "validation"), (30, "validation"), (1, "train")])
+def test_latents_of_validation_people_are_watched(monkeypatch, num_validation, expected):
+    """Of one person alone nothing differs: then it is training people."""
+    people = {"train": np.arange(100, 140), "validation": np.arange(num_validation)}
+    monkeypatch.setattr(epochs, "read_volumes", lambda cache, rows: rows)
+    monkeypatch.setattr(epochs, "LatentWatch", lambda volumes, *others, **options: volumes[..., 0])
+    monkeypatch.setattr(epochs, "advise_on_settings", lambda recipe: "")
+    fit = SimpleNamespace(
+        dataset=SimpleNamespace(rows=people.get, cache=None, conditions=lambda rows: None),
+        settings=TrainingRecipe(),
+        progress=Progress(),
+        recipe=SimpleNamespace(model=None),
+    )
+    np.testing.assert_array_equal(epochs._latent_watch(fit), people[expected][: epochs.WATCHED_PEOPLE])
+
+
+def test_running_figures_of_another_model_are_not_taken_over(tmp_path):
+    progress = Progress(step=1, metrics=[2.5, 1.0])
+    checkpoint = Checkpoint(tmp_path, progress, None, "loss", epochs=2, steps=4)
+    loss, error = keras.Variable(0.0), keras.Variable(0.0)
+    checkpoint.set_model(SimpleNamespace(metrics_variables=[loss, error]))
+    checkpoint.on_epoch_begin(0)
+    assert (float(loss), float(error)) == (2.5, 1.0)
+    progress.metrics = [2.5]
+    with pytest.raises(ValueError, match="shorter"):
+        checkpoint.on_epoch_begin(0)

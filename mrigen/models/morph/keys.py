@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from mrigen.models.vae.keys import VAERecipe
+from mrigen.models.vae.keys import MOST_WEIGHT, VAERecipe
 from mrigen.schema import fault, key
 
 
@@ -34,9 +34,9 @@ class MorphRecipe(VAERecipe):
     integration_steps: int = key(
         6, "an integer from 0 to 12", "morph: squarings that integrate the velocity; 0 adds it as it is.", ge=0, le=12
     )
-    velocity_smoothness: Annotated[float, Field(ge=0)] | Literal["learned"] = key(
+    velocity_smoothness: Annotated[float, Field(ge=0, le=MOST_WEIGHT)] | Literal["learned"] = key(
         1.0,
-        "learned, or a number >= 0",
+        "learned, or a number from 0 to 1e9",
         "morph: weight of half the summed squared second differences of the velocity; learned: a trained weight.",
     )
     affine: bool = key(
@@ -44,9 +44,10 @@ class MorphRecipe(VAERecipe):
     )
     detail_penalty: float | None = key(
         None,
-        "a number >= 0, or null",
+        "a number from 0 to 1e9, or null",
         "morph: weight of half the summed squared detail that is added to the moved template; null for no detail.",
         ge=0,
+        le=MOST_WEIGHT,
     )
     appearance_modes: int = key(
         0,

@@ -10,6 +10,10 @@ from mrigen.schema import fault, key
 
 # Steps of an inference that is refined.
 DEFAULT_REFINEMENT_STEPS = 4
+# Beyond, sums in float32 say nothing of the rest.
+MOST_WEIGHT = 1e9
+# Of intensities on the [0, 1] scale.
+LEAST_SIGMA, MOST_SIGMA = 1e-6, 1000.0
 
 
 class VAERecipe(ModelRecipe):
@@ -25,18 +29,34 @@ class VAERecipe(ModelRecipe):
         "vae: elbo in nats (with beta: the beta-VAE); capacity: a KL of capacity_nats; mmd: InfoVAE; tc: beta-TC-VAE; "
         "iw: importance-weighted; paper: the term paper's loss (mean squared error + summed KL), which collapses.",
     )
-    beta: float = key(1.0, "a number >= 0", "vae: weight of the KL term in the loss.", ge=0)
+    beta: float = key(1.0, "a number from 0 to 1e9", "vae: weight of the KL term in the loss.", ge=0, le=MOST_WEIGHT)
     free_bits: float = key(
-        0.0, "nats >= 0", "vae: KL of each latent variable that costs nothing (objective elbo or mmd).", ge=0
+        0.0,
+        "nats from 0 to 1e9",
+        "vae: KL of each latent variable that costs nothing (objective elbo or mmd).",
+        ge=0,
+        le=MOST_WEIGHT,
     )
     capacity_nats: float = key(
-        100.0, "nats >= 0", "vae: the KL that objective capacity aims at; it rises over kl_warmup_epochs.", ge=0
+        100.0,
+        "nats from 0 to 1e9",
+        "vae: the KL that objective capacity aims at; it rises over kl_warmup_epochs.",
+        ge=0,
+        le=MOST_WEIGHT,
     )
     mmd_weight: float = key(
-        1000.0, "nats >= 0", "vae: weight of the discrepancy between posteriors and prior (objective mmd).", ge=0
+        1000.0,
+        "nats from 0 to 1e9",
+        "vae: weight of the discrepancy between posteriors and prior (objective mmd).",
+        ge=0,
+        le=MOST_WEIGHT,
     )
     tc_weight: float = key(
-        4.0, "a number >= 0", "vae: weight of the total correlation of the latents (objective tc); 1 is the elbo.", ge=0
+        4.0,
+        "a number from 0 to 1e9",
+        "vae: weight of the total correlation of the latents (objective tc); 1 is the elbo.",
+        ge=0,
+        le=MOST_WEIGHT,
     )
     num_draws: int = key(
         1, "an integer from 1 to 64", "vae: draws from each posterior in a training step; each is decoded.", ge=1, le=64
@@ -53,7 +73,7 @@ class VAERecipe(ModelRecipe):
     )
     decoder_sigma: float | Literal["learned", "optimal", "voxelwise"] = key(
         "optimal",
-        "optimal, learned, voxelwise, or a number > 0",
+        "optimal, learned, voxelwise, or a number from 1e-6 to 1000",
         "vae: standard deviation of that noise. optimal: the residual's, in closed form, in the end that of validation "
         "people; learned: a trained weight; "
         "voxelwise: a smooth map of trained ones; or fixed.",
@@ -86,7 +106,11 @@ class VAERecipe(ModelRecipe):
         "that the decoder can do without.",
     )
     invariance_weight: float = key(
-        100.0, "nats >= 0", "vae: weight of how well latents predict invariant_to (0 to 1).", ge=0
+        100.0,
+        "nats from 0 to 1e9",
+        "vae: weight of how well latents predict invariant_to (0 to 1).",
+        ge=0,
+        le=MOST_WEIGHT,
     )
     refinement_steps: Annotated[int, Field(ge=0, le=100)] | Literal["auto"] = key(
         0,
@@ -170,8 +194,11 @@ def find_conflict(
         given: the covariates that the decoder is given, in words; "" for none.
         others: settings that go with everything.
     """
-    if not isinstance(decoder_sigma, str) and decoder_sigma <= 0:
-        return f"got decoder_sigma {decoder_sigma:g}, expected a number > 0. Use optimal."
+    if not isinstance(decoder_sigma, str) and not LEAST_SIGMA <= decoder_sigma <= MOST_SIGMA:
+        return (
+            f"got decoder_sigma {decoder_sigma:g}, expected a number from {LEAST_SIGMA:g} to {MOST_SIGMA:g}. "
+            "Use optimal."
+        )
     if likelihood == "student" and decoder_sigma == "optimal":
         return (
             "got likelihood: student with decoder_sigma: optimal, expected another: it has no closed form. "
