@@ -59,9 +59,9 @@ def test_five_faults_come_together_in_full_words():
 @pytest.mark.parametrize(
     ("text", "head"),
     [
-        ("nodel: {}", "recipe: nodel: unknown key. Known keys: data, model, preprocess, training. Did you mean"),
-        ("3: x", "recipe: 3: unknown key. Known keys: data, model, preprocess, training."),
-        ("? [1, 2]\n: x", "recipe: (1, 2): unknown key. Known keys: data, model, preprocess, training."),
+        ("nodel: {}", "recipe: nodel: unknown key. Known keys: data, detail, model, preprocess, training. Did you mean"),
+        ("3: x", "recipe: 3: unknown key. Known keys: data, detail, model, preprocess, training."),
+        ("? [1, 2]\n: x", "recipe: (1, 2): unknown key. Known keys: data, detail, model, preprocess, training."),
         ("data: {3: x}", "recipe: data.3: unknown key. Known keys: age_column, "),
         ("data: {cohorts: [3]}", "recipe: data.cohorts.0: got 3, expected a list of {name, root, mask}."),
         ("data: {cohorts: 3}", "recipe: data.cohorts: got 3, expected a list of {name, root, mask}."),
