@@ -178,7 +178,13 @@ class Checkpoint(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch, logs=None):
         if self.progress.step:
-            for variable, value in zip(self.model.metrics_variables, self.progress.metrics, strict=True):
+            variables = self.model.metrics_variables
+            if len(variables) != len(self.progress.metrics):
+                raise RunError(
+                    f"{self.directory / 'progress.json'}: got {len(self.progress.metrics)} running figures, expected "
+                    f"{len(variables)}. Restore the file, or fit again."
+                )
+            for variable, value in zip(variables, self.progress.metrics, strict=True):
                 variable.assign(value)
 
     def on_train_batch_end(self, batch, logs=None):
