@@ -24,7 +24,10 @@ def demo(overrides, run_directory):
     from mrigen.runs.naming import new_run_directory
     from mrigen.training import fit
 
-    announce(f"1 of 3: fitting a small morphing VAE to {recipe.data.num_subjects} synthetic people (mrigen fit demo)")
+    announce(
+        f"1 of 3: fitting a small morphing VAE to {recipe.data.num_subjects} synthetic people, and then the detail of "
+        "their brains (mrigen fit demo)"
+    )
     run = fit(recipe, Path(run_directory) if run_directory else new_run_directory("demo"), "demo")
     announce(describe_metrics(run.metrics))
     announce("2 of 3: ten synthetic heads (mrigen sample -n 10)")
