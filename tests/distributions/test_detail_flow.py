@@ -42,16 +42,16 @@ def test_it_learns_a_planted_detail_and_draws_both_kinds_of_it():
     model.compile(optimizer=keras.optimizers.Adam(3e-3), jit_compile=False)
     learn, generator = tf.function(model.learn), np.random.default_rng(0)
     mean = np.full((8, *SIDES, 1), 0.5, dtype=np.float32)
-    for _ in range(150):
+    for _ in range(400):
         signs = generator.choice([-1.0, 1.0], 8).astype(np.float32)[:, None, None, None, None]
         times = (1.0 / (1.0 + np.exp(-generator.standard_normal(8)))).astype(np.float32)
         noise = generator.standard_normal(mean.shape, dtype=np.float32)
         learn(*map(tf.constant, (mean + 0.1 * signs * pattern, mean, np.full_like(mean, 0.1))), places(8), times, noise)
     drawn = np.stack([model.draw(mean[0, ..., 0], places_on_grid(SIDES), [seed], 8) for seed in range(12)]) - 0.5
     alike = [np.corrcoef(one.ravel(), pattern.ravel())[0, 1] for one in drawn]
-    assert np.abs(alike).min() > 0.5  # Of white noise at most .15.
+    assert np.abs(alike).min() > 0.7  # Of white noise at most .15.
     assert min(alike) < 0 < max(alike)
-    np.testing.assert_allclose(drawn.std(), 0.1, atol=0.02)
+    np.testing.assert_allclose(drawn.std(), 0.1, atol=0.03)
 
 
 def test_the_same_seed_draws_the_same_and_another_another():
