@@ -220,7 +220,7 @@ def _learn(run: Run, settings: DetailRecipe, stop: StopRequest, claim: Claim) ->
             if stop.asked:
                 raise Interrupted(
                     f"{folder}: stopped as asked, after {state['step']} of {settings.steps} steps; all of it is saved. "
-                    "Run the same command again to go on."
+                    f"Go on with `mrigen.learn_detail('{run.directory}')` and the same settings."
                 )
     check_held(claim)
     model.optimizer.finalize_variable_values(model.trainable_variables)  # Their averages over the last steps.
