@@ -192,5 +192,5 @@ def test_running_figures_of_another_model_are_not_taken_over(tmp_path):
     checkpoint.on_epoch_begin(0)
     assert (float(loss), float(error)) == (2.5, 1.0)
     progress.metrics = [2.5]
-    with pytest.raises(ValueError, match="shorter"):
+    with pytest.raises(RunError, match="got 1 running figures, expected 2"):
         checkpoint.on_epoch_begin(0)

@@ -149,6 +149,7 @@ def test_reconstructions_draw_it_beside_the_mean(detailed_run, tmp_path):
 
 
 def test_python_and_the_command_line_learn_it(finished_run, tmp_path, monkeypatch):
+    monkeypatch.setenv("MRIGEN_QUIET", "1")  # As --quiet does, and for this test alone.
     shutil.copytree(finished_run.directory, tmp_path / "run")
     run = mrigen.open_run(tmp_path / "run").learn_detail(**TINY.model_dump())
     assert has_detail(run)

@@ -40,7 +40,7 @@ def test_resume_refuses_what_is_no_run(tmp_path):
 
 
 def test_a_loss_that_is_no_number_stops_the_fit_and_names_the_step(tmp_path):
-    recipe = load_recipe("smoke", ["training.learning_rate=1e30", "training.epochs=3"])
+    recipe = load_recipe("smoke", ["training.learning_rate=10", "model.decoder_sigma=learned", "training.epochs=9"])
     with pytest.raises(TrainingError, match=r"step \d+: the loss is (nan|inf|-inf), expected a number"):
         fit(recipe, tmp_path / "run")
 
