@@ -10,6 +10,7 @@ from mrigen.models.detail import DetailModel, places_on_grid
 from mrigen.recipe import DetailRecipe
 from mrigen.runs import Run
 from mrigen.runs.detail import FACTS, WEIGHTS, detail_folder, has_detail, learn_again, read_detail_facts
+from mrigen.runs.run import load_weights
 
 # Apart from whatever else is drawn by the same seed.
 STREAM = 24
@@ -44,14 +45,7 @@ def load_detail(run: Run) -> tuple[DetailModel, DetailRecipe]:
     model = DetailModel(
         run.grid["volume_shape"], settings.channels, settings.blocks, str(facts.get("precision", "float32"))
     )
-    path = detail_folder(run) / WEIGHTS
-    try:
-        model.load_weights(path)
-    except (OSError, ValueError, LookupError, RuntimeError, TypeError, AttributeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise RunError(
-            f"{path}: cannot be loaded ({reason}), expected weights of {FACTS}'s network. {learn_again(run)}"
-        ) from None
+    load_weights(model, detail_folder(run) / WEIGHTS, f"weights of {FACTS}'s network", learn_again(run))
     return model, settings
 
 

@@ -188,21 +188,7 @@ class Run:
         """Returns the model of the run with its best weights; no code of the run folder is executed."""
         path = self.weights_path
         model = self.build_model()
-        try:
-            model.load_weights(path)
-        # Of h5py and Keras, which both have several.
-        except (OSError, ValueError, LookupError, RuntimeError, TypeError, AttributeError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise RunError(
-                f"{path}: cannot be loaded ({reason}), expected weights of the model in recipe.yaml. "
-                "Restore the file, or fit again."
-            ) from None
-        broken = [weight.path for weight in model.weights if not np.isfinite(np.asarray(weight)).all()]
-        if broken:
-            raise RunError(
-                f"{path}: {broken[0]} (of {len(broken)}) holds values that are no numbers, expected finite ones. "
-                "Restore the file, or fit again."
-            )
+        load_weights(model, path, "weights of the model in recipe.yaml", REPAIR)
         return model
 
     def open_dataset(self):
@@ -317,6 +303,29 @@ def open_run(directory: str | os.PathLike | None = None, root: str | os.PathLike
     if is_told and run.collapse is not None:
         logger.warning(run.collapse)
     return run
+
+
+def load_weights(model, path: Path, expected: str, repair: str) -> None:
+    """Gives a Keras model the weights in a file; no code is executed.
+
+    Args:
+        model: built. path: of the file.
+        expected: what should be in it. repair: what to do where it is not.
+
+    Raises:
+        RunError: it is another file, or holds values that are no numbers.
+    """
+    try:
+        model.load_weights(path)
+    # Of h5py and Keras, which both have several.
+    except (OSError, ValueError, LookupError, RuntimeError, TypeError, AttributeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise RunError(f"{path}: cannot be loaded ({reason}), expected {expected}. {repair}") from None
+    broken = [weight.path for weight in model.weights if not np.isfinite(np.asarray(weight)).all()]
+    if broken:
+        raise RunError(
+            f"{path}: {broken[0]} (of {len(broken)}) holds values that are no numbers, expected finite ones. {repair}"
+        )
 
 
 def _check_latents(latents: dict[str, np.ndarray], path: Path) -> None:
