@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import logging
 import os
 import shutil
@@ -122,19 +123,15 @@ class Heads:
         variance = gaussian_filter(total / len(self.images), SMOOTHING, mode="nearest")
         return np.sqrt(np.maximum(variance, LEAST_SPREAD**2)).astype(np.float32)
 
-    @property
+    @functools.cached_property
     def _usual(self) -> float:
         return float(self.means[0].astype(np.float32).mean())
 
-    @property
+    @functools.cached_property
     def _places(self) -> np.ndarray:
-        known = vars(self).get("_places_known")
-        if known is None:
-            known = places_on_grid(self.sides)
-            missing = [(0, more - side) for side, more in zip(self.sides, self.images.shape[1:], strict=True)]
-            known = np.pad(known, [*missing, (0, 0)], mode="edge")
-            object.__setattr__(self, "_places_known", known)
-        return known
+        places = places_on_grid(self.sides)
+        missing = [(0, more - side) for side, more in zip(self.sides, self.images.shape[1:], strict=True)]
+        return np.pad(places, [*missing, (0, 0)], mode="edge")
 
 
 def learn_detail(
